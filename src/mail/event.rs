@@ -1,0 +1,137 @@
+//! Events: what one log line says, in words common to all mail servers. Events borrow from the line.
+//!
+//! Text fields are raw bytes of the log: hostile, of any content. They are cleaned (`mail::text`) when kept or shown.
+
+use super::{Dsn, QueueId, Time};
+
+/// One event of one log line.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Event<'a> {
+    pub head: Head<'a>,
+    pub kind: Kind<'a>,
+}
+
+/// Where and when the line was written.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Head<'a> {
+    pub at: Time,
+    /// Host name in the line; empty when the line has none.
+    pub host: &'a [u8],
+    /// Mail server instance: the first component of the tag.
+    pub instance: &'a [u8],
+    /// Process id, 0 when the line has none.
+    pub pid: u32,
+    /// The writer owns the queue of `instance`. Other writers (SMTP services with a `syslog_name` of their own)
+    /// may carry an instance that has no queue; their messages are joined by queue id.
+    pub owns_queue: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind<'a> {
+    /// Submitted by a local user (sendmail(1)); with `requeued_from`, an administrator's requeue of an older id.
+    Submitted { id: QueueId, uid: u32, sender: &'a [u8], requeued_from: Option<QueueId> },
+    /// Accepted over SMTP. `address` is the client's address as text; `login` the authenticated name;
+    /// `hop_of` the queue id that this message had before it went through a content filter.
+    Received { id: QueueId, client: &'a [u8], address: &'a [u8], login: Option<&'a [u8]>, hop_of: Option<QueueId> },
+    /// The Message-ID header; empty when the message has none.
+    Identified { id: QueueId, message_id: &'a [u8] },
+    /// Taken up for delivery, on every retry again. `recipients` are those still open in the queue file.
+    Activated { id: QueueId, sender: &'a [u8], size: u64, recipients: u32 },
+    /// One delivery attempt for one recipient.
+    Attempt(Attempt<'a>),
+    /// The server wrote a notification about `id` as the new message `child`.
+    Notified { id: QueueId, child: QueueId, notice: Notice },
+    /// The message got too old: every recipient still open is given up.
+    Expired { id: QueueId },
+    /// The message left the queue.
+    Ended { id: QueueId, end: End },
+    /// Put on hold. Without an id: the message that the same process accepts next.
+    Held { id: Option<QueueId>, by: Holder, sender: &'a [u8] },
+    /// Back to the queue from hold.
+    Released { id: QueueId },
+    /// This id ends; the message comes back as a new id that names it.
+    Requeued { id: QueueId },
+    /// An administrator's command that may have named no ids: only the number is logged.
+    Swept { what: Sweep, count: u32 },
+    /// A login attempt failed.
+    LoginFailed { login: &'a [u8], address: &'a [u8] },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Attempt<'a> {
+    pub id: QueueId,
+    pub recipient: &'a [u8],
+    /// Recipient before rewriting; empty when the same.
+    pub original: &'a [u8],
+    /// Relay as logged: `host[ip]:port`, `local`, `none`, a service name.
+    pub relay: &'a [u8],
+    /// The relay's network address as text; empty when it has none.
+    pub relay_address: &'a [u8],
+    /// Delivered to a mailbox, command or file on this host (not over the network).
+    pub local: bool,
+    /// Time in the queue so far, in milliseconds.
+    pub delay_ms: u64,
+    pub dsn: Dsn,
+    pub status: Status,
+    /// The free text of the line: the receiver's words, or the server's own.
+    pub reply: &'a [u8],
+    /// Where the message went on inside this host, as the text claims.
+    pub next: Option<Next>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    Sent,
+    Deferred,
+    Bounced,
+    /// An address probe, never mail.
+    Probe,
+}
+
+/// A further queue id named by a delivery. Text of the relay: to be believed only with other evidence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// `queued as ID`: handed to an SMTP relay, perhaps a content filter on this host.
+    QueuedAs(QueueId),
+    /// Forwarded by the local delivery agent: the server's own word.
+    ForwardedAs(QueueId),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    Failure,
+    Delay,
+    Success,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// All recipients done.
+    Done,
+    /// Removed from the queue by an administrator.
+    Deleted,
+    /// The client went away before the end of the message.
+    Cancelled,
+    /// Thrown away on purpose before it was queued.
+    Discarded,
+    /// Refused at the end of the message: it never was in the queue.
+    Rejected,
+}
+
+/// Who put a message on hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    Admin,
+    Milter,
+    /// Access tables, header checks, policy services.
+    Rule,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sweep {
+    Deleted,
+    Held,
+    Released,
+    Requeued,
+    Expired,
+}

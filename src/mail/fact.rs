@@ -1,0 +1,210 @@
+//! Facts: what the engine concluded. Store, metrics and letters are projections of facts.
+
+use super::{Basis, Dsn, Origin, Owner, QueueId, Time};
+
+/// How a recipient ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    Sent,
+    Bounced,
+    Expired,
+    Deleted,
+    Unaccounted,
+}
+
+impl Outcome {
+    pub const ALL: [Outcome; 5] =
+        [Outcome::Sent, Outcome::Bounced, Outcome::Expired, Outcome::Deleted, Outcome::Unaccounted];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Outcome::Sent => "sent",
+            Outcome::Bounced => "bounced",
+            Outcome::Expired => "expired",
+            Outcome::Deleted => "deleted",
+            Outcome::Unaccounted => "unaccounted",
+        }
+    }
+
+    pub const fn code(self) -> u8 {
+        match self {
+            Outcome::Sent => 0,
+            Outcome::Bounced => 1,
+            Outcome::Expired => 2,
+            Outcome::Deleted => 3,
+            Outcome::Unaccounted => 4,
+        }
+    }
+
+    pub fn from_code(code: u8) -> Option<Outcome> {
+        Outcome::ALL.get(code as usize).copied()
+    }
+}
+
+/// Why a receiver said no, in classes people understand. A closed set: it is a metric label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ReplyClass {
+    UnknownRecipient,
+    MailboxFull,
+    MailboxDisabled,
+    Spam,
+    Blocklisted,
+    RateLimited,
+    Greylisted,
+    AuthFailed,
+    Policy,
+    TooLarge,
+    Content,
+    Dns,
+    Connection,
+    Tls,
+    Loop,
+    LocalError,
+    Other,
+}
+
+impl ReplyClass {
+    pub const ALL: [ReplyClass; 17] = [
+        ReplyClass::UnknownRecipient,
+        ReplyClass::MailboxFull,
+        ReplyClass::MailboxDisabled,
+        ReplyClass::Spam,
+        ReplyClass::Blocklisted,
+        ReplyClass::RateLimited,
+        ReplyClass::Greylisted,
+        ReplyClass::AuthFailed,
+        ReplyClass::Policy,
+        ReplyClass::TooLarge,
+        ReplyClass::Content,
+        ReplyClass::Dns,
+        ReplyClass::Connection,
+        ReplyClass::Tls,
+        ReplyClass::Loop,
+        ReplyClass::LocalError,
+        ReplyClass::Other,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            ReplyClass::UnknownRecipient => "unknown_recipient",
+            ReplyClass::MailboxFull => "mailbox_full",
+            ReplyClass::MailboxDisabled => "mailbox_disabled",
+            ReplyClass::Spam => "spam",
+            ReplyClass::Blocklisted => "blocklisted",
+            ReplyClass::RateLimited => "rate_limited",
+            ReplyClass::Greylisted => "greylisted",
+            ReplyClass::AuthFailed => "auth_failed",
+            ReplyClass::Policy => "policy",
+            ReplyClass::TooLarge => "too_large",
+            ReplyClass::Content => "content",
+            ReplyClass::Dns => "dns",
+            ReplyClass::Connection => "connection",
+            ReplyClass::Tls => "tls",
+            ReplyClass::Loop => "loop",
+            ReplyClass::LocalError => "local_error",
+            ReplyClass::Other => "other",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<ReplyClass> {
+        ReplyClass::ALL.iter().copied().find(|class| class.name() == name)
+    }
+}
+
+/// One conclusion. Facts borrow from the event and from the tracker's state; a sink keeps what it needs.
+#[derive(Debug, Clone, Copy)]
+pub enum Fact<'a> {
+    /// A message was accepted into the queue (`messages` + 1).
+    Message { at: Time, owner: Owner, origin: Origin, basis: Basis },
+    /// `n` recipients were booked: `recipients` and `queued` grow.
+    Recipients { at: Time, owner: Owner, n: u32 },
+    /// `n` booked recipients ended: `queued` shrinks, the outcome grows.
+    Settled { at: Time, owner: Owner, outcome: Outcome, n: u32 },
+    /// `n` queued recipients came under hold (positive) or left it (negative).
+    Hold { at: Time, owner: Owner, n: i32 },
+    /// An attempt was put off (`deferred` + 1).
+    Deferral { at: Time, owner: Owner },
+    /// One delivery attempt, for figures of the host. `class` is set for deferred and bounced ones;
+    /// `code` is the SMTP reply code found in the reply, 0 when there is none.
+    Attempt {
+        at: Time,
+        status: super::Status,
+        local: bool,
+        dsn: Dsn,
+        code: u16,
+        class: Option<ReplyClass>,
+        delay_ms: u64,
+    },
+    /// A recipient ended in error (also late, after `sent`): the material of error reports.
+    Error(ErrorFact<'a>),
+    /// A queue id left the tracker: its whole story, for the message index.
+    Leg(LegFact<'a>),
+    /// A login attempt failed.
+    LoginFailed { at: Time },
+}
+
+/// A recipient in error. Text fields are raw log bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct ErrorFact<'a> {
+    pub at: Time,
+    pub owner: Owner,
+    pub outcome: Outcome,
+    /// The failure was reported after the recipient had been counted as sent.
+    pub late: bool,
+    pub id: QueueId,
+    pub sender: &'a [u8],
+    pub recipient: &'a [u8],
+    pub relay: &'a [u8],
+    pub dsn: Dsn,
+    pub class: ReplyClass,
+    pub reply: &'a [u8],
+}
+
+/// The story of one queue id. Text fields are raw log bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct LegFact<'a> {
+    pub host: &'a [u8],
+    pub instance: &'a [u8],
+    pub id: QueueId,
+    pub owner: Owner,
+    pub origin: Origin,
+    pub basis: Basis,
+    pub first: Time,
+    pub last: Time,
+    pub message_id: &'a [u8],
+    pub sender: &'a [u8],
+    pub login: &'a [u8],
+    /// -1 when not submitted by a local user.
+    pub uid: i64,
+    pub client_address: &'a [u8],
+    pub size: u64,
+    /// The queue id this one continues (hop, requeue, forward), when known.
+    pub parent: Option<QueueId>,
+    pub recipients: &'a [RecipientTrace],
+    /// More recipients existed than are kept in `recipients`.
+    pub recipients_cut: bool,
+    /// How the queue id ended, in one word: removed, deleted, requeued, rejected, discarded, cancelled, lost, open.
+    pub end: &'static str,
+}
+
+/// What became of one recipient under one queue id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecipientTrace {
+    pub address: Box<[u8]>,
+    pub relay: Box<[u8]>,
+    pub reply: Box<[u8]>,
+    pub dsn: Dsn,
+    pub state: RecipientState,
+    pub attempts: u32,
+    pub last: Time,
+    /// The queue id this recipient went on as.
+    pub next: Option<QueueId>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RecipientState {
+    Deferred,
+    Ended(Outcome),
+    /// Went on under another queue id.
+    Handed,
+}

@@ -1,0 +1,22 @@
+//! The words of the house: what mail, accounts and events are. Pure data; no room knows less.
+//!
+//! Everything here is used by every other room, so it depends on none of them.
+//! It never reads a clock, a file or a socket.
+
+pub mod account;
+pub mod address;
+pub mod counts;
+pub mod dsn;
+pub mod event;
+pub mod fact;
+pub mod queue;
+pub mod text;
+pub mod time;
+
+pub use account::{Basis, Evidence, Origin, Owner, Unattributed};
+pub use counts::Counts;
+pub use dsn::Dsn;
+pub use event::{Attempt, End, Event, Head, Holder, Kind, Next, Notice, Status, Sweep};
+pub use fact::{ErrorFact, Fact, LegFact, Outcome, RecipientState, RecipientTrace, ReplyClass};
+pub use queue::QueueId;
+pub use time::Time;

@@ -1,0 +1,43 @@
+//! The dialects of mail servers, both ways: log bytes become events, orders become steps. Pure.
+//!
+//! A dialect never keeps a message: what spans lines is the tracker's business (`engine`).
+//! It only keeps what a *line* needs from earlier lines (the year of a stamp), and can save and restore that.
+
+pub mod postfix;
+pub mod syslog;
+
+use crate::mail::Event;
+
+/// What one line was.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Read<'a> {
+    /// The line says something about a message.
+    Event(Event<'a>),
+    /// Understood, and of no interest.
+    Noise,
+    /// Of another program that shares the file.
+    Foreign,
+    /// A line of this server that does not have a known shape.
+    Unknown(Unknown<'a>),
+}
+
+/// A line that was not understood: by which daemon, and what was wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unknown<'a> {
+    /// Last component of the tag, raw bytes.
+    pub daemon: &'a [u8],
+    /// A closed set of reasons: it is a metric label.
+    pub why: &'static str,
+}
+
+/// A mail server's log, read line by line.
+pub trait Mta {
+    /// Reads one line (without its newline). Never fails: what it cannot read is `Unknown`.
+    fn read<'a>(&mut self, line: &'a [u8]) -> Read<'a>;
+
+    /// What is pending between lines, to be stored beside the source's position.
+    fn save(&self) -> Vec<u8>;
+
+    /// Takes up what `save` gave; anything else is ignored.
+    fn restore(&mut self, saved: &[u8]);
+}
