@@ -1,0 +1,1 @@
+//! The household: wiring, the one loop (pump), commands.

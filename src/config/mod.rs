@@ -1,0 +1,1 @@
+//! YAML becomes each room's own settings. Only this room knows YAML.

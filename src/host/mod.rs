@@ -1,0 +1,1 @@
+//! Eyes, hands and clock: files, processes, names. The only rooms that touch the machine.

@@ -1,0 +1,1 @@
+//! Facts become Prometheus figures; the only place that knows metric names.

@@ -1,0 +1,1 @@
+//! The window: HTTP on loopback and on a unix socket. Reads views, never acts.
