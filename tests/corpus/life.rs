@@ -322,7 +322,7 @@ impl<'m> Server<'m> {
                 self.forward(at, &stay);
                 return;
             }
-            let lost = attempt == 0 && self.odd(15);
+            let lost = attempt == 0 && open == 1 && self.odd(15);
             let mut bounced = 0;
             let mut left = Vec::new();
             for &n in &numbers {
