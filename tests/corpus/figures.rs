@@ -106,7 +106,7 @@ impl Books {
         })
     }
 
-    /// Reads the answer of `replay --format json`, where `unattributed` may be one COUNTS or one per reason.
+    /// Reads the answer of `replay --format json`, or an expectation: `unattributed` has COUNTS per reason.
     pub fn from_json(json: &Value) -> Books {
         let part = |name: &str| -> BTreeMap<String, Figures> {
             let rows = json.get(name).and_then(Value::as_object);

@@ -127,12 +127,12 @@ impl<'m> Server<'m> {
 
     fn id(&mut self) -> Id {
         // A freed id comes back soon: the inode is the same, and so may be the microseconds.
-        if let Some(Reverse((end, id))) = self.free.peek().copied() {
-            if end < self.now {
-                self.free.pop();
-                if self.rng.u32(0..50) == 0 {
-                    return id;
-                }
+        if let Some(Reverse((end, id))) = self.free.peek().copied()
+            && end < self.now
+        {
+            self.free.pop();
+            if self.rng.u32(0..50) == 0 {
+                return id;
             }
         }
         self.inode += 1;
@@ -150,12 +150,14 @@ impl<'m> Server<'m> {
     fn pick_account(&mut self, uid: bool) -> u32 {
         let n = self.mix.accounts.max(2);
         self.serial += 1;
-        let pick = match self.mix.round_robin {
-            true => (self.serial % u64::from(n)) as u32,
-            // Squared: few accounts send most.
-            false => (self.rng.f64() * self.rng.f64() * f64::from(n)) as u32,
+        let pairs = n / 2;
+        let pair = match self.mix.round_robin {
+            true => (self.serial % u64::from(pairs)) as u32,
+            // A product of two: few accounts send most.
+            false => (self.rng.f64() * self.rng.f64() * f64::from(pairs)) as u32,
         };
-        (pick & !1 | u32::from(!uid)).min(if uid { (n - 1) & !1 } else { ((n - 1) & !1) - u32::from(n % 2 == 1) | 1 })
+        // Even accounts have a uid, odd ones a login.
+        pair * 2 + u32::from(!uid)
     }
 
     /// One message comes in.
@@ -182,12 +184,12 @@ impl<'m> Server<'m> {
                 let n = self.pick_account(false);
                 let name = account_name(n);
                 // The login is logged as typed; the account is its lower case.
-                let typed = if n % 7 == 0 { name.to_uppercase() } else { name.clone() };
+                let typed = if n.is_multiple_of(7) { name.to_uppercase() } else { name.clone() };
                 let login = format!(", sasl_method=PLAIN, sasl_username={typed}");
                 let client = format!("unknown[203.0.113.{}]", host % 250);
                 ("postfix/submission/smtpd", client, login, FIRST_ACCOUNT + n as usize, name)
             } else if roll < auth + self.mix.local_smtp {
-                let client = if host % 3 == 0 { "localhost[::1]" } else { "localhost[127.0.0.1]" };
+                let client = if host.is_multiple_of(3) { "localhost[::1]" } else { "localhost[127.0.0.1]" };
                 ("postfix/smtpd", client.to_owned(), String::new(), NO_EVIDENCE, format!("app{host}@hosting.test"))
             } else {
                 let client = format!("mail{host}.example.net[198.51.100.{}]", host % 250);

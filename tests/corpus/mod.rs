@@ -78,7 +78,7 @@ impl Mix {
 
     /// The log of the reading bench: one day of a large server.
     pub fn bench() -> Mix {
-        Mix { accounts: 5_000, ..Mix::new(1, 2_600_000) }
+        Mix { accounts: 5_000, script: 560, smtp_auth: 220, filtered: 50, ..Mix::new(1, 2_600_000) }
     }
 
     /// One line that says what the log is made of.
