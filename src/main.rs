@@ -1,1 +1,2 @@
+//! The command: reads arguments, calls the library, turns its answer into an exit status.
 fn main() {}
