@@ -74,6 +74,25 @@ fn the_oracle_balances_from_every_line() {
             let from = oracle.books(k).totals();
             assert!(from.balance(), "{} from line {k}: {from:?}", situation.name);
             assert!(from.messages <= whole.messages);
+            assert!(from.messages <= from.recipients, "{} from line {k}: {from:?}", situation.name);
         }
+    }
+}
+
+/// The same on a busy log, where messages of every kind are open at any line.
+#[test]
+fn the_oracle_balances_from_any_line_of_a_busy_log() {
+    let mut mix = Mix::new(11, 5_000);
+    mix.oddities = 10_000;
+    let mut log = Vec::new();
+    let truth = corpus::write(&mix, &mut log).unwrap();
+    let oracle = oracle::Oracle::new(&String::from_utf8(log).unwrap(), &truth.passwd);
+    let mut rng = fastrand::Rng::with_seed(11);
+    for k in (0..60).map(|_| rng.usize(1..oracle.lines())) {
+        let books = oracle.books(k);
+        let (from, whole) = (books.totals(), truth.books.totals());
+        assert!(from.balance(), "from line {k}: {from:?}");
+        assert!(from.messages <= whole.messages && from.sent <= whole.sent, "from line {k}: {from:?}");
+        assert_eq!(books.unattributed.get("opened_before_log").map_or(0, |f| f.messages), 0);
     }
 }

@@ -97,7 +97,7 @@ fn a_generated_log_read_from_two_hundred_lines() {
 
 fn generated(seed: u64, lines: u64) -> (String, corpus::Truth, tempfile::NamedTempFile) {
     let mut mix = Mix::new(seed, lines);
-    mix.stamps = if seed % 2 == 0 { Stamps::Traditional } else { Stamps::Rfc3339 };
+    mix.stamps = if seed.is_multiple_of(2) { Stamps::Traditional } else { Stamps::Rfc3339 };
     let mut log = Vec::new();
     let truth = corpus::write(&mix, &mut log).unwrap();
     let mut passwd = tempfile::NamedTempFile::new().unwrap();

@@ -294,18 +294,20 @@ impl Oracle {
             let given = handed.remove(&leg).unwrap_or(0);
             self.leg(leg, k, old, given, &mut handed, &mut sum);
         }
-        sum.messages = u64::from(!old && self.is_message(root));
+        sum.messages = u64::from(!old && self.is_message(root, k));
         sum
     }
 
-    fn is_message(&self, leg: usize) -> bool {
-        let whats = || self.legs[leg].lines.iter().filter_map(|&at| self.entries[at].as_ref()).map(|e| &e.what);
+    /// By what is said from line `k` on.
+    fn is_message(&self, leg: usize, k: usize) -> bool {
+        let late = || self.legs[leg].lines.iter().filter(|&&at| at >= k);
+        let whats = || late().filter_map(|&at| self.entries[at].as_ref()).map(|e| &e.what);
         !whats().any(|w| matches!(w, What::Probe | What::Refused))
             && whats().any(|w| matches!(w, What::Active { .. } | What::Hold | What::HoldNext | What::Attempt { .. }))
     }
 
     fn leg(&self, leg: usize, k: usize, old: bool, given: u64, handed: &mut HashMap<usize, u64>, sum: &mut Figures) {
-        if !self.is_message(leg) && given == 0 {
+        if !self.is_message(leg, k) && given == 0 {
             return;
         }
         let mut first = None;

@@ -157,7 +157,8 @@ impl Postfix {
             path
         };
         let (etc, data, spool, mail) = (dir("etc"), dir("data"), dir("spool"), dir("mail"));
-        (dir("log"), dir("etc/sasl"));
+        dir("log");
+        dir("etc/sasl");
         fs::set_permissions(&mail, fs::Permissions::from_mode(0o1777)).expect("root may chmod");
         let uid = succeed(command("id").args(["-u", "postfix"]), None).trim().parse().expect("a uid");
         chown(&data, Some(uid), None).expect("root may chown");
