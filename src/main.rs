@@ -1,2 +1,7 @@
-//! The command: reads arguments, calls the library, turns its answer into an exit status.
-fn main() {}
+//! The command `sendwarden`. Everything it does is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(sendwarden::app::cli::main().code())
+}

@@ -1,1 +1,4 @@
 //! Eyes, hands and clock: files, processes, names. The only rooms that touch the machine.
+
+pub mod clock;
+pub mod input;

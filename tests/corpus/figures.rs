@@ -106,7 +106,7 @@ impl Books {
         })
     }
 
-    /// Reads the answer of `replay --format json`, or an expectation: `unattributed` has COUNTS per reason.
+    /// Reads the answer of `replay --format json` (COUNTS per reason in `unattributed_by_reason`), or an expectation (in `unattributed`).
     pub fn from_json(json: &Value) -> Books {
         let part = |name: &str| -> BTreeMap<String, Figures> {
             let rows = json.get(name).and_then(Value::as_object);
@@ -115,7 +115,7 @@ impl Books {
         };
         Books {
             accounts: part("accounts"),
-            unattributed: part("unattributed"),
+            unattributed: if json["unattributed_by_reason"].is_object() { part("unattributed_by_reason") } else { part("unattributed") },
             said: json.get("totals").map(Figures::from_json),
         }
     }
