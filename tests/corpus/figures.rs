@@ -115,7 +115,11 @@ impl Books {
         };
         Books {
             accounts: part("accounts"),
-            unattributed: if json["unattributed_by_reason"].is_object() { part("unattributed_by_reason") } else { part("unattributed") },
+            unattributed: if json["unattributed_by_reason"].is_object() {
+                part("unattributed_by_reason")
+            } else {
+                part("unattributed")
+            },
             said: json.get("totals").map(Figures::from_json),
         }
     }

@@ -339,4 +339,3 @@ fn row(name: &str, c: &Counts) -> String {
         c.messages, c.recipients, c.sent, c.bounced, c.expired, c.deleted, c.deferred, c.queued
     )
 }
-

@@ -158,7 +158,9 @@ impl Tracker {
             _ => false,
         };
         let parent = leg.parent.filter(|_| local).and_then(|id| self.find_parent(slot, id));
-        let maybe_hop = local && self.table.same_message(slot).next().is_some();
+        // At the beginning of a log the message it continues may not have shown itself yet.
+        let early = at.secs_since(self.began) <= GRACE_SECS;
+        let maybe_hop = local && (early || self.table.same_message(slot).next().is_some());
         let Some(leg) = self.table.edit(slot) else { return };
         let attributed = match &leg.came {
             Came::Login(login) => cx.attribution.attribute(Arrival::Login(login), sender, cx.at),
@@ -168,7 +170,6 @@ impl Tracker {
                 leg.notification = true;
                 Attributed::nobody(Unattributed::Bounce, Origin::Internal)
             }
-            Came::Unseen if leg.notification => Attributed::nobody(Unattributed::Bounce, Origin::Internal),
             Came::Internal | Came::Unseen | Came::Requeue => Attributed {
                 owner: Owner::nobody(Unattributed::OpenedBeforeLog),
                 origin: Origin::Internal,
@@ -225,6 +226,7 @@ impl Tracker {
         if leg.class == Class::Own && leg.booked == 0 && !leg.is_mid_stream() {
             books::book(leg, 1, cx);
         }
+        leg.expected = leg.expected.max(1);
         leg.hold_pending = false;
         books::hold(leg, true, cx);
     }

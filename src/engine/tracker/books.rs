@@ -74,6 +74,13 @@ pub fn take<S: Sink>(leg: &mut Leg, n: u32, cx: &mut Cx<'_, S>) {
     }
 }
 
+/// Deferred attempts that waited for their owner are counted.
+pub fn use_deferrals<S: Sink>(leg: &mut Leg, cx: &mut Cx<'_, S>) {
+    for _ in 0..std::mem::take(&mut leg.spare_deferrals) {
+        cx.emit(Fact::Deferral { at: cx.at, owner: leg.owner });
+    }
+}
+
 /// Puts the leg on hold or takes it off.
 pub fn hold<S: Sink>(leg: &mut Leg, held: bool, cx: &mut Cx<'_, S>) {
     if leg.held == held {

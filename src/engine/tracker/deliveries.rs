@@ -63,7 +63,11 @@ impl Tracker {
                         books::book(leg, 1, cx);
                     }
                 }
-                cx.emit(Fact::Deferral { at: head.at, owner: leg.owner });
+                if leg.class == Class::Own || (leg.class == Class::Child && leg.booked > 0) {
+                    cx.emit(Fact::Deferral { at: head.at, owner: leg.owner });
+                } else {
+                    leg.spare_deferrals += 1;
+                }
                 self.trace(slot, attempt, head.at, RecipientState::Deferred);
             }
             Status::Probe => {}
@@ -173,7 +177,9 @@ impl Tracker {
         let wait = match leg.class {
             Class::Waiting => true,
             Class::Child => !leg.is_complete(),
-            Class::Own | Class::Unborn => false,
+            // At the beginning of a log, the line that hands it this message's recipients may still come.
+            Class::Own => leg.is_blind() && self.high.secs_since(self.began) <= super::GRACE_SECS,
+            Class::Unborn => false,
         };
         if wait {
             self.linger(slot, ended, super::GRACE_SECS, cx);

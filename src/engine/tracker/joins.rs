@@ -28,11 +28,21 @@ impl Tracker {
         let (Next::QueuedAs(child_id) | Next::ForwardedAs(child_id)) = next;
         let most = self.settings.max_recipients;
         let Some(leg) = self.table.edit(slot) else { return false };
-        if matches!(leg.seen.get(recipient), Some(Seen::Ended(_) | Seen::Handed)) {
+        let before = leg.seen.get(recipient);
+        if matches!(before, Some(Seen::Ended(_) | Seen::Handed)) {
             // A mailing list forwards to the same id more than once; the recipient moves once.
             return true;
         }
         leg.seen.set(recipient, Seen::Handed, most);
+        let both_open = self.table.get(child).is_some_and(|child| child.class == Class::Own);
+        let Some(leg) = self.table.edit(slot) else { return false };
+        if both_open {
+            // Both were open before the log began: the recipient is counted where it is seen, under the child's id.
+            if before == Some(Seen::Deferred) {
+                books::close_out(leg, Outcome::Sent, 1, cx);
+            }
+            return true;
+        }
         if leg.open() == 0 {
             if leg.class != Class::Own {
                 leg.spare_hands.push(child_id);
@@ -63,7 +73,8 @@ impl Tracker {
                 found.into_iter().flatten().filter(|&child| child != slot).find(fits)
             }
             Next::QueuedAs(id) => {
-                if parent.message == 0
+                let blind = parent.is_blind();
+                if (parent.message == 0 && !blind)
                     || !read_address(attempt.relay_address).is_some_and(|a| cx.attribution.is_local(a))
                 {
                     return None;
@@ -71,7 +82,9 @@ impl Tracker {
                 let fits = |&child: &Slot| {
                     self.table.get(child).is_some_and(|leg| {
                         let hop = matches!(leg.came, Came::Smtp(Some(address)) if cx.attribution.is_local(address));
-                        hop && is_free(leg, parent.serial) && leg.message == parent.message
+                        let joins = hop && is_free(leg, parent.serial);
+                        // Without the parent's header line, the filter's word and an unclaimed arrival must do.
+                        joins && leg.message == parent.message || blind && (joins || leg.is_blind())
                     })
                 };
                 let keys = self.places.all().map(|instance| Key { host: parent.host, instance, id });
@@ -106,6 +119,7 @@ impl Tracker {
         for link in 1..=MAX_CHAIN {
             let Some(leg) = self.table.edit(slot) else { return };
             books::take(leg, 1, cx);
+            books::use_deferrals(leg, cx);
             let next = books::use_spare(leg, cx);
             let (owner, origin, basis) = (leg.owner, leg.origin, leg.basis);
             let after = next.filter(|_| link < MAX_CHAIN).and_then(|next| self.next_in_chain(slot, next));
@@ -275,6 +289,7 @@ impl Tracker {
         leg.class = Class::Own;
         if leg.probe {
             if let Some(ended) = leg.ended {
+                books::end(leg, ended, cx);
                 self.close(slot, ended, cx);
             }
             return;
@@ -296,6 +311,7 @@ impl Tracker {
             let n = leg.expected.max(known).saturating_sub(leg.booked);
             books::book(leg, n, cx);
         }
+        books::use_deferrals(leg, cx);
         while let Some(leg) = self.table.edit(slot) {
             if leg.spare_total() == 0 || leg.open() == 0 {
                 break;
@@ -308,22 +324,32 @@ impl Tracker {
                 }
             }
         }
-        if let Some(leg) = self.table.edit(slot)
-            && let Some(ended) = leg.ended
-        {
-            books::end(leg, ended, cx);
-            self.close(slot, ended, cx);
+        let Some(leg) = self.table.edit(slot) else { return };
+        match leg.ended {
+            Some(Ended::Requeued) => {
+                let deadline = self.high.plus_secs(super::REQUEUE_SECS);
+                self.table.set_deadline(slot, deadline);
+            }
+            Some(ended) => {
+                books::end(leg, ended, cx);
+                self.close(slot, ended, cx);
+            }
+            None => {}
         }
     }
 
     pub(super) fn linger<S: Sink>(&mut self, slot: Slot, ended: Ended, secs: i64, cx: &mut Cx<'_, S>) {
         let Some(leg) = self.table.get(slot) else { return };
         // Only one incarnation of an id lingers: an older one is decided now.
-        let key = Key { host: leg.host, instance: leg.instance, id: leg.id };
+        let (key, running) = (Key { host: leg.host, instance: leg.instance, id: leg.id }, leg.deadline);
         if let Some(older) = self.table.find_lingering(key) {
             self.resolve(older, cx);
         }
-        let deadline = self.high.plus_secs(secs);
+        // A deadline that runs already stands: a parent is always decided before the legs it claimed.
+        let deadline = match running {
+            Time::ZERO => self.high.plus_secs(secs),
+            running => running,
+        };
         self.table.let_linger(slot, ended);
         self.table.set_deadline(slot, deadline);
     }
@@ -332,6 +358,7 @@ impl Tracker {
 /// The leg can continue `parent`: it is nobody's yet, or that message's already.
 fn is_free(leg: &Leg, parent: u64) -> bool {
     match leg.class {
+        _ if leg.probe => false,
         Class::Unborn | Class::Waiting => leg.booked == 0,
         Class::Child => leg.claimed_by == parent,
         Class::Own => false,

@@ -80,6 +80,8 @@ pub struct Leg {
     pub expected: u32,
     /// Outcomes seen that no booked recipient answers for yet, in the order of `Outcome::ALL`.
     pub spare: [u32; Outcome::ALL.len()],
+    /// Deferred attempts seen while it is not known whose they are.
+    pub spare_deferrals: u32,
     /// Legs to which recipients went on before they were handed to this one.
     pub spare_hands: Vec<QueueId>,
     pub seen: SeenSet,
@@ -212,6 +214,7 @@ impl Leg {
             done: 0,
             expected: 0,
             spare: [0; Outcome::ALL.len()],
+            spare_deferrals: 0,
             spare_hands: Vec::new(),
             seen: SeenSet::default(),
             message: 0,
@@ -240,7 +243,12 @@ impl Leg {
 
     /// Seen only after its arrival: its recipients are counted as they are seen.
     pub fn is_mid_stream(&self) -> bool {
-        self.came == Came::Unseen && !self.notification
+        self.came == Came::Unseen
+    }
+
+    /// Mid-stream, and without its header line: it cannot be compared with other legs.
+    pub fn is_blind(&self) -> bool {
+        self.is_mid_stream() && self.message == 0
     }
 
     /// Every recipient has ended and nothing is owed.

@@ -69,6 +69,8 @@ pub struct Tracker {
     table: Table,
     places: Places,
     sweeps: Sweeps,
+    /// Log time of the first event ever.
+    began: Time,
     /// Highest log time seen.
     high: Time,
     /// Where the search for silent legs goes on.
@@ -85,6 +87,7 @@ impl Tracker {
             settings,
             places: Places::default(),
             sweeps: Sweeps::default(),
+            began: Time::ZERO,
             high: Time::ZERO,
             hand: 0,
             evictions: Evictions::default(),
@@ -108,6 +111,9 @@ impl Tracker {
 
     pub fn observe<S: Sink>(&mut self, event: &Event<'_>, cx: &mut Cx<'_, S>) {
         let head = &event.head;
+        if self.began == Time::ZERO {
+            self.began = head.at;
+        }
         if head.at > self.high {
             self.high = head.at;
             self.resolve_due(self.high, cx);

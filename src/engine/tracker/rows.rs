@@ -59,7 +59,7 @@ impl Tracker {
             }
         }
         let mut out = Writer::default();
-        out.u64(VERSION).time(self.high);
+        out.u64(VERSION).time(self.high).time(self.began);
         self.places.save(&mut out);
         self.sweeps.save(&mut out);
         each(Row { kind: RowKind::State, key: Vec::new(), value: Some(out.bytes) });
@@ -90,11 +90,11 @@ impl Tracker {
     }
 
     fn restore_state(&mut self, saved: &mut Reader<'_>) -> Option<()> {
-        let high = saved.time()?;
+        let (high, began) = (saved.time()?, saved.time()?);
         self.places.restore(saved)?;
         let mut sweeps = Sweeps::default();
         sweeps.restore(saved)?;
-        (self.high, self.sweeps) = (high, sweeps);
+        (self.high, self.began, self.sweeps) = (high, began, sweeps);
         Some(())
     }
 }
@@ -124,6 +124,7 @@ fn write_leg(leg: &Leg, out: &mut Writer) {
     for spare in leg.spare {
         out.u32(spare);
     }
+    out.u32(leg.spare_deferrals);
     out.u64(leg.spare_hands.len() as u64);
     for id in &leg.spare_hands {
         out.id(*id);
@@ -190,6 +191,7 @@ fn read_leg(serial: u64, saved: &mut Reader<'_>) -> Option<Leg> {
     for spare in &mut leg.spare {
         *spare = saved.u32()?;
     }
+    leg.spare_deferrals = saved.u32()?;
     for _ in 0..saved.u64()? {
         leg.spare_hands.push(saved.id()?);
     }
