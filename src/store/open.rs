@@ -5,12 +5,13 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, InterruptHandle, OpenFlags};
 
 use super::{
@@ -82,13 +83,11 @@ impl Store {
             Err(error) if error.kind() == ErrorKind::NotFound => create(dir, &path)?,
             Err(source) => return Err(OpenError::Io { what: "read the store", path, source }),
         }
-        let size = fs::metadata(&path).map_or(0, |meta| meta.len());
+        let size = inspect(&path)?;
         let fail = |source| OpenError::sqlite(&path, source);
         let mut conn = connect(&path, &settings).map_err(fail)?;
-        if size == 0 || !schema::is_ours(&conn).map_err(fail)? {
-            let why = if size == 0 { "the file is empty" } else { "the file is not a sendwarden store" };
-            return Err(OpenError::Corrupt { path, why: why.to_owned() });
-        }
+        // Until it is known to be sound, closing must not fold the log into the file: a refused store stays as it is.
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(fail)?;
         let found = schema::version(&conn).map_err(fail)?;
         if found > schema::VERSION {
             return Err(OpenError::Newer { path, found, known: schema::VERSION });
@@ -101,6 +100,7 @@ impl Store {
         } else {
             CheckState::Running
         };
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(fail)?;
         schema::migrate(&mut conn).map_err(fail)?;
         let index = IndexState::read(&conn).map_err(fail)?;
         let check = Check::start(&path, state).map_err(fail)?;
@@ -186,6 +186,34 @@ fn connect(path: &Path, settings: &Settings) -> rusqlite::Result<Connection> {
          PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF;",
     )?;
     Ok(conn)
+}
+
+/// Looks at the head of the file before SQLite does, which would turn an empty file into a store.
+/// Returns the file's size. Offsets: <https://www.sqlite.org/fileformat2.html#the_database_header>.
+fn inspect(path: &Path) -> Result<u64, OpenError> {
+    let mut head = Vec::new();
+    let size = File::open(path)
+        .and_then(|file| {
+            let size = file.metadata()?.len();
+            file.take(100).read_to_end(&mut head)?;
+            Ok(size)
+        })
+        .map_err(|source| OpenError::Io { what: "read the store", path: path.to_path_buf(), source })?;
+    let number = |at: usize| {
+        let bytes: [u8; 4] = head.get(at..at + 4)?.try_into().ok()?;
+        Some(i64::from(u32::from_be_bytes(bytes)))
+    };
+    let why = match (number(60), number(68)) {
+        _ if head.is_empty() => "the file is empty",
+        _ if !head.starts_with(b"SQLite format 3\0") => "the file is not a sendwarden store",
+        (Some(found), Some(schema::APPLICATION_ID)) if found > schema::VERSION => {
+            return Err(OpenError::Newer { path: path.to_path_buf(), found, known: schema::VERSION });
+        }
+        (Some(1..), Some(schema::APPLICATION_ID)) => return Ok(size),
+        (_, Some(_)) => "the file is not a sendwarden store",
+        _ => "the file is cut off",
+    };
+    Err(OpenError::Corrupt { path: path.to_path_buf(), why: why.to_owned() })
 }
 
 /// Makes a whole, empty store under another name and renames it.

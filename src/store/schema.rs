@@ -54,11 +54,6 @@ pub(super) fn version(conn: &Connection) -> rusqlite::Result<i64> {
     conn.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
-/// Whether the file says it is ours.
-pub(super) fn is_ours(conn: &Connection) -> rusqlite::Result<bool> {
-    conn.pragma_query_value(None, "application_id", |row| row.get(0)).map(|id: i64| id == APPLICATION_ID)
-}
-
 /// Brings a store from the version it has to `VERSION`, one transaction per step.
 pub(super) fn migrate(conn: &mut Connection) -> rusqlite::Result<()> {
     run(conn, MIGRATIONS)
@@ -92,6 +87,7 @@ mod tests {
         assert_eq!(version(&conn).unwrap(), 3);
         assert!(conn.prepare("SELECT * FROM c").is_ok());
         assert!(conn.prepare("SELECT * FROM d").is_err());
-        assert!(is_ours(&conn).unwrap());
+        let id: i64 = conn.pragma_query_value(None, "application_id", |row| row.get(0)).unwrap();
+        assert_eq!(id, APPLICATION_ID);
     }
 }
