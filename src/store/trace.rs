@@ -16,6 +16,8 @@ use crate::mail::{QueueId, Time};
 const HOPS: usize = 6;
 /// Most records of one answer, whatever the limit asked for: an answer is held in memory.
 const MOST: usize = 10_000;
+/// Most queue ids followed at a time: each is compared with every record that is unpacked.
+const MOST_LINKS: usize = 500;
 /// How far apart in time two legs of one message may lie.
 const NEAR_SECS: i64 = 6 * 3_600;
 
@@ -120,7 +122,8 @@ struct Search<'c> {
 pub(super) fn search(conn: &Connection, query: &TraceQuery, since: Time, limit: usize) -> rusqlite::Result<Trace> {
     let mut search = Search { conn, limit: limit.min(MOST), seen: BTreeSet::new(), found: Trace::default() };
     let mut targets = Target::of(query);
-    let mut asked: BTreeSet<(String, String)> = BTreeSet::new();
+    // With the time: a queue id that is used again is asked for again.
+    let mut asked: BTreeSet<(String, String, i64)> = BTreeSet::new();
     let (mut from, mut to) = (since.0, i64::MAX);
     for _ in 0..=HOPS {
         let known = search.found.legs.len();
@@ -132,7 +135,7 @@ pub(super) fn search(conn: &Connection, query: &TraceQuery, since: Time, limit: 
             let (low, high) = (leg.first.0.saturating_sub(near), leg.last.0.saturating_add(near));
             let nexts = leg.recipients.iter().filter_map(|r| r.next.as_ref());
             for id in std::iter::once(&leg.id).chain(&leg.parent).chain(nexts) {
-                if asked.insert((leg.host.clone(), id.clone())) {
+                if targets.len() < MOST_LINKS && asked.insert((leg.host.clone(), id.clone(), low)) {
                     (from, to) = (from.min(low), to.max(high));
                     targets.push(Target::Linked { id: id.clone(), host: leg.host.clone(), from: low, to: high });
                 }
