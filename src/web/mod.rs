@@ -66,7 +66,10 @@ pub const MAX_BODY: usize = 64 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
     Tcp(SocketAddr),
-    Unix { uid: u32, gid: u32 },
+    Unix {
+        uid: u32,
+        gid: u32,
+    },
     /// The kernel did not say who it is.
     Unknown,
 }
@@ -75,9 +78,7 @@ impl Peer {
     /// On the unix socket: root, the agent's own user, or a listed group.
     fn is_operator(self, settings: &Settings) -> bool {
         match self {
-            Peer::Unix { uid, gid } => {
-                uid == 0 || uid == settings.own_uid || settings.operator_groups.contains(&gid)
-            }
+            Peer::Unix { uid, gid } => uid == 0 || uid == settings.own_uid || settings.operator_groups.contains(&gid),
             Peer::Tcp(_) | Peer::Unknown => false,
         }
     }

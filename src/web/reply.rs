@@ -11,7 +11,8 @@ use super::api::BackendError;
 use crate::metrics::Format;
 
 /// Pages load nothing from anywhere; their one style element is inline.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Headers of every answer.
 pub(super) fn secure(headers: &mut HeaderMap) {
@@ -69,7 +70,10 @@ pub(super) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response<Body
         Err(error) => plain(
             StatusCode::INTERNAL_SERVER_ERROR,
             "application/json; charset=utf-8",
-            format!("{{\"error\":{{\"code\":\"internal\",\"message\":\"writing the answer as JSON: {}\"}}}}\n", error.to_string().replace(['"', '\\'], "'")),
+            format!(
+                "{{\"error\":{{\"code\":\"internal\",\"message\":\"writing the answer as JSON: {}\"}}}}\n",
+                error.to_string().replace(['"', '\\'], "'")
+            ),
         ),
     }
 }
@@ -170,8 +174,14 @@ mod tests {
     fn formats_are_negotiated() {
         for (value, openmetrics) in [
             // Prometheus 2.42, Prometheus 3, a browser, curl, and odd ones.
-            ("application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1", true),
-            ("application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2", true),
+            (
+                "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+                true,
+            ),
+            (
+                "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+                true,
+            ),
             ("text/html,application/xhtml+xml,*/*;q=0.8", false),
             ("*/*", false),
             ("application/openmetrics-text;q=0", false),
@@ -189,7 +199,8 @@ mod tests {
 
     #[test]
     fn gzip_is_negotiated() {
-        for (value, wanted) in [("gzip", true), ("gzip;q=0", false), ("*", true), ("gzip;q=0, *", false), ("br", false)] {
+        for (value, wanted) in [("gzip", true), ("gzip;q=0", false), ("*", true), ("gzip;q=0, *", false), ("br", false)]
+        {
             assert_eq!(takes_gzip(&accept(value)), wanted, "{value}");
         }
     }

@@ -35,7 +35,10 @@ impl Shared {
     }
 
     /// Runs `work` where it may block.
-    async fn call<T: Send + 'static>(&self, work: impl FnOnce(&dyn Backend) -> T + Send + 'static) -> Result<T, Failure> {
+    async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Backend) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
         let gone = |_| Failure::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "The agent is stopping.");
         let permit = Arc::clone(&self.calls).acquire_owned().await.map_err(gone)?;
         let backend = Arc::clone(&self.backend);
@@ -47,7 +50,11 @@ impl Shared {
         .await
         .map_err(|error| {
             tracing::error!(%error, "answering a request failed");
-            Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Answering the request failed; the agent's log says more.")
+            Failure::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "Answering the request failed; the agent's log says more.",
+            )
         })
     }
 
@@ -94,10 +101,19 @@ async fn unknown() -> Failure {
 }
 
 async fn wrong_method() -> Failure {
-    Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This path does not take this method; the Allow header says which.")
+    Failure::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "This path does not take this method; the Allow header says which.",
+    )
 }
 
-async fn operators_only(State(shared): State<Shared>, Extension(peer): Extension<Peer>, request: Request, next: Next) -> Response<Body> {
+async fn operators_only(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Response<Body> {
     let refused = match peer {
         _ if peer.is_operator(&shared.settings) => return next.run(request).await,
         Peer::Tcp(_) => "The API is served on the agent's unix socket only, for now.",
