@@ -94,7 +94,7 @@ impl Snapshot {
     fn delays(&self, out: &mut Out<'_>) -> fmt::Result {
         let lines = self.lines.get(&Family::Delay).map(Vec::as_slice).unwrap_or_default();
         for direction in lines.chunks(BUCKETS + 1) {
-            let bounds = BOUNDS_MS.iter().map(|ms| *ms as f64 / 1000.0).chain([f64::MAX]);
+            let bounds = BOUNDS_MS.iter().map(|ms| *ms as f64 / 1000.0).chain([f64::INFINITY]);
             let buckets: Vec<(f64, u64)> = bounds.zip(direction.iter().map(|line| line.shown)).collect();
             let count = buckets.iter().map(|(_, n)| n).sum();
             let sum = direction.last().map_or(0, |line| line.shown) as f64 / 1000.0;

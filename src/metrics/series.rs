@@ -137,8 +137,9 @@ impl Series {
             let family = Family::ALL.iter().copied().find(|family| family.about().base == base);
             // A counter of a family that this version does not know is dropped.
             let Some(family) = family else { continue };
-            let wanted = family.about().labels.len();
-            if wanted == labels.len() {
+            // Delays are read back only into lines that exist: a direction's buckets must lie side by side. Other labels
+            // mean that the server has another name now.
+            if family != Family::Delay && family.about().labels.len() == labels.len() {
                 let at = self.push(family, &labels, &mut 0);
                 if let Some(line) = self.lines.get_mut(at) {
                     line.staged = value;

@@ -311,6 +311,12 @@ proptest! {
         prop_assert_eq!(total, names.len() as f64);
     }
 
+}
+
+proptest! {
+    // Few, for each case renders some hundred expositions.
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
     /// Whatever is cut where: after restarts the same series go on, no counter ever falls, the sum is the truth.
     #[test]
     fn counters_only_grow_over_restarts_and_forgetting(
@@ -355,6 +361,7 @@ proptest! {
                 let saved = Saved { counters: stored.clone().into_iter().collect(), slots: stored_slots.clone() };
                 let all = (0..8).filter(|n| !gone[*n] && truth[*n] > 0).map(|n| figures(16 + n as u32, &names[n], truth[n]));
                 metrics.restore(saved, all);
+                metrics.source("s");
             }
             let seen = scrape(&metrics, "");
             for (key, value) in &before {
