@@ -79,7 +79,7 @@ fn sample(line: &str) -> (String, f64) {
             match chars.next().unwrap() {
                 (_, ',') => continue,
                 (at, '}') => {
-                    rest = &inner[at + 1..];
+                    rest = inner.split_at(at + 1).1;
                     break;
                 }
                 (_, c) => panic!("{c} after a label in {line}"),

@@ -304,7 +304,7 @@ fn hostile_bytes_leave_the_server_alive() {
         .prop_map(<[u8]>::to_vec),
     ];
     let request = prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat());
-    proptest!(ProptestConfig::with_cases(2_000), |(request in request)| {
+    proptest!(ProptestConfig::with_cases(10_000), |(request in request)| {
         runtime.block_on(async {
             let mut stream = TcpStream::connect(window.address).await.unwrap();
             let _ = stream.write_all(&request).await;
