@@ -1,1 +1,5 @@
 //! Eyes, hands and clock: files, processes, names. The only rooms that touch the machine.
+
+pub mod clock;
+pub mod exec;
+pub mod follow;

@@ -1,0 +1,29 @@
+//! The one place that reads the time. It never sleeps and never formats.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::mail::Time;
+
+/// The wall clock, as the rest of the house knows it.
+pub fn now() -> Time {
+    from_system(SystemTime::now())
+}
+
+/// A monotonic point, for limits and waits; never comes near a fact.
+pub fn monotonic() -> Instant {
+    Instant::now()
+}
+
+/// What is left of `limit` since `start`; zero when it has passed.
+pub fn left(start: Instant, limit: Duration) -> Duration {
+    limit.saturating_sub(start.elapsed())
+}
+
+/// A file's time in the words of the house. Times before 1970 are negative.
+pub fn from_system(time: SystemTime) -> Time {
+    let micros = match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => i64::try_from(after.as_micros()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |m| -m),
+    };
+    Time(micros)
+}
