@@ -97,7 +97,7 @@ impl Attribution {
 
     /// True when unauthenticated mail from this address is this host's or a trusted node's own.
     pub fn is_local(&self, address: IpAddr) -> bool {
-        self.directory.is_local(address) || self.directory.by_network(address).is_some()
+        self.directory.policy().is_local(address) || self.directory.by_network(address).is_some()
     }
 
     pub fn attribute(&mut self, arrival: Arrival<'_>, sender: &[u8], at: Time) -> Attributed {
@@ -130,14 +130,14 @@ impl Attribution {
         }
         let user = self.users.get(&uid).cloned().flatten();
         if let Some(user) = &user {
-            if let Some(id) = self.directory.by_unix_user(&user.login) {
+            if let Some(id) = self.directory.by_unix_user(user.login.as_bytes()) {
                 return self.accounts.intern(id, at);
             }
-            if self.directory.is_web_server(&user.login) {
-                return Owner::nobody(Unattributed::WebServerUid);
-            }
         }
-        if uid < self.directory.min_uid() {
+        if self.directory.policy().is_web_server(uid, user.as_ref().map(|user| user.login.as_bytes())) {
+            return Owner::nobody(Unattributed::WebServerUid);
+        }
+        if uid < self.directory.policy().min_uid {
             return Owner::nobody(Unattributed::SystemUid);
         }
         match user {
@@ -154,7 +154,7 @@ impl Attribution {
             let owner = self.accounts.intern(id, at);
             return Attributed { owner, origin: Origin::LocalSmtp, basis: Basis::Network };
         }
-        if !self.directory.is_local(address) {
+        if !self.directory.policy().is_local(address) {
             return Attributed::nobody(Unattributed::Incoming, Origin::Incoming);
         }
         match self.directory.by_domain(address::domain(sender)) {

@@ -21,11 +21,16 @@ use tracker::{Cx, Row, RowKind, Settings, Tracker};
 
 /// Takes facts as they are concluded.
 pub trait Sink {
+    /// Receivers' words are only classed for those who want to know.
+    const WANTS_CLASSES: bool = true;
+
     fn fact(&mut self, fact: &Fact<'_>);
 }
 
 /// Nobody listens: the ledger alone is wanted (`replay`).
 impl Sink for () {
+    const WANTS_CLASSES: bool = false;
+
     #[inline]
     fn fact(&mut self, _: &Fact<'_>) {}
 }
@@ -42,7 +47,7 @@ pub struct Engine {
 impl Engine {
     /// `seed` makes hashes of log text unpredictable; stored rows are only good with the seed they were made with.
     pub fn new(settings: Settings, directory: Directory, replies: Replies, seed: u64) -> Engine {
-        let accounts = Accounts::new(seed, directory.max_known_accounts());
+        let accounts = Accounts::new(seed, directory.policy().max_known_accounts);
         Engine {
             ledger: Ledger::new(settings.keep_rows),
             tracker: Tracker::new(settings, seed),

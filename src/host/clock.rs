@@ -1,20 +1,34 @@
-//! The clock, the zone and the dice of this host: the only place where they are read.
+//! The clock, the zone and the dice of this host: the only place where they are read. It never sleeps.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::mail::Time;
-use std::hash::{BuildHasher, RandomState};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// The host's time now.
+/// The wall clock, as the rest of the house knows it.
 #[allow(clippy::disallowed_methods, reason = "the one place that reads the clock")]
 pub fn now() -> Time {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Time(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    from_system(SystemTime::now())
 }
 
-/// A point to measure durations from; never jumps.
+/// A monotonic point, for limits and waits; never comes near a fact.
 #[allow(clippy::disallowed_methods, reason = "the one place that reads the clock")]
 pub fn monotonic() -> Instant {
     Instant::now()
+}
+
+/// What is left of `limit` since `start`; zero when it has passed.
+pub fn left(start: Instant, limit: Duration) -> Duration {
+    limit.saturating_sub(start.elapsed())
+}
+
+/// A file's time in the words of the house. Times before 1970 are negative.
+pub fn from_system(time: SystemTime) -> Time {
+    let micros = match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => i64::try_from(after.as_micros()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |m| -m),
+    };
+    Time(micros)
 }
 
 /// The host's time zone; UTC when it has none.

@@ -1,4 +1,8 @@
 //! Eyes, hands and clock: files, processes, names. The only rooms that touch the machine.
 
 pub mod clock;
+pub mod exec;
+pub mod files;
+pub mod follow;
 pub mod input;
+pub mod names;

@@ -38,7 +38,7 @@ pub fn run(args: &ReplayArgs, directory: Directory) -> Exit {
             return Exit::Usage;
         }
     };
-    let mut engine = Engine::new(Settings::default(), directory, Replies, clock::seed());
+    let mut engine = Engine::new(Settings::default(), directory, Replies::default(), clock::seed());
     let started = clock::monotonic();
     let files = match in_order(&args.files) {
         Ok(files) => files,

@@ -20,10 +20,11 @@ impl Tracker {
         if self.table.get(slot).is_some_and(|leg| leg.probe) {
             return;
         }
-        let code = if attempt.status == Status::Sent { 250 } else { smtp_code(attempt.reply) };
+        let failed = matches!(attempt.status, Status::Deferred | Status::Bounced) && S::WANTS_CLASSES;
+        let code = if failed { smtp_code(attempt.reply) } else { 250 };
         let class = match attempt.status {
-            Status::Deferred | Status::Bounced => Some(cx.replies.classify(attempt.dsn, code, attempt.reply)),
-            Status::Sent | Status::Probe => None,
+            Status::Deferred | Status::Bounced if failed => Some(cx.replies.classify(attempt.dsn, code, attempt.reply)),
+            _ => None,
         };
         cx.emit(Fact::Attempt {
             at: head.at,
@@ -91,7 +92,7 @@ impl Tracker {
             Settling::Again(Seen::Ended(Outcome::Sent)) if outcome == Outcome::Bounced => true,
             Settling::Again(_) => return,
         };
-        if outcome == Outcome::Bounced {
+        if outcome == Outcome::Bounced && (S::WANTS_CLASSES || late) {
             let sender: Box<[u8]> = leg.details.as_deref().map_or(Box::default(), |details| details.sender.clone());
             let class = cx.replies.classify(attempt.dsn, smtp_code(attempt.reply), attempt.reply);
             let (owner, id) = (leg.owner, leg.id);

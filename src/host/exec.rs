@@ -1,0 +1,122 @@
+//! The one place that starts processes: an argv, a stdin, a time limit. Never a shell.
+//!
+//! Output beyond [`MAX_OUTPUT`] is read and dropped, so that a chatty child neither blocks nor fills memory.
+
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::clock;
+
+/// Bytes kept of each of stdout and stderr.
+pub const MAX_OUTPUT: usize = 4 * 1024 * 1024;
+
+#[derive(Debug)]
+pub struct Output {
+    pub status: ExitStatus,
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    /// More was written than was kept.
+    pub cut: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    #[error("no command was given")]
+    Empty,
+    #[error("starting {program}: {why}; is it installed and executable?")]
+    Start { program: String, why: std::io::Error },
+    #[error("{program} did not end within {limit:?} and was killed")]
+    Limit { program: String, limit: Duration },
+    #[error("waiting for {program}: {why}")]
+    Wait { program: String, why: std::io::Error },
+}
+
+/// Runs `argv` to its end. At the limit the child's whole process group is killed.
+///
+/// # Errors
+/// See [`ExecError`]; a non-zero exit is not an error here.
+pub fn run(argv: &[String], stdin: &[u8], limit: Duration) -> Result<Output, ExecError> {
+    let (program, args) = argv.split_first().ok_or(ExecError::Empty)?;
+    let name = || program.clone();
+    let start = clock::monotonic();
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .map_err(|why| ExecError::Start { program: name(), why })?;
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    if let Some(mut pipe) = child.stdin.take() {
+        let bytes = stdin.to_vec();
+        // A child that does not read its stdin must not block us; the write ends when the child does.
+        thread::spawn(move || pipe.write_all(&bytes));
+    }
+    let out = child.stdout.take().map(drain);
+    let err = child.stderr.take().map(drain);
+    let (mut stdout, mut stderr) = (None, None);
+    // A child's child may hold the pipes open: both ends, pipes and exit, fall under the limit.
+    for (pipe, slot) in [(&out, &mut stdout), (&err, &mut stderr)] {
+        *slot = pipe.as_ref().and_then(|rx| rx.recv_timeout(clock::left(start, limit)).ok());
+    }
+    let mut status = None;
+    if stdout.is_some() && stderr.is_some() {
+        loop {
+            status = child.try_wait().map_err(|why| ExecError::Wait { program: name(), why })?;
+            if status.is_some() || clock::left(start, limit).is_zero() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    match (status, stdout, stderr) {
+        (Some(status), Some((stdout, a)), Some((stderr, b))) => Ok(Output { status, stdout, stderr, cut: a || b }),
+        _ => {
+            if let Some(group) = group {
+                let _ = kill_process_group(group, Signal::KILL);
+            }
+            let _ = child.wait();
+            Err(ExecError::Limit { program: name(), limit })
+        }
+    }
+}
+
+fn drain(mut pipe: impl Read + Send + 'static) -> Receiver<(Vec<u8>, bool)> {
+    let (tx, rx) = channel();
+    thread::spawn(move || {
+        let mut kept = Vec::new();
+        let _ = pipe.by_ref().take(MAX_OUTPUT as u64).read_to_end(&mut kept);
+        let dropped = std::io::copy(&mut pipe, &mut std::io::sink()).unwrap_or(0);
+        let _ = tx.send((kept, dropped > 0));
+    });
+    rx
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn argv(words: &[&str]) -> Vec<String> {
+        words.iter().map(|w| (*w).to_owned()).collect()
+    }
+
+    #[test]
+    fn passes_stdin_and_output() {
+        let out = run(&argv(&["cat"]), b"a\0b", Duration::from_secs(10)).unwrap();
+        assert!(out.status.success() && out.stdout == b"a\0b" && !out.cut);
+    }
+
+    #[test]
+    fn kills_at_the_limit_and_names_what_is_missing() {
+        let err = run(&argv(&["sleep", "60"]), b"", Duration::from_millis(30));
+        assert!(matches!(err, Err(ExecError::Limit { .. })));
+        assert!(matches!(run(&argv(&["/nonexistent/x"]), b"", Duration::ZERO), Err(ExecError::Start { .. })));
+    }
+}
