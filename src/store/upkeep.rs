@@ -31,6 +31,10 @@ impl Store {
         let index = self.index;
         let (expired, index) = self.write(Durability::Normal, |conn| expire(conn, &settings, index, now))?;
         self.index = index;
+        if !expired.more {
+            // Gives the cache of a busy hour back.
+            self.conn.release_memory().map_err(|source| CommitError::sqlite(&self.path, source))?;
+        }
         Ok(expired)
     }
 
