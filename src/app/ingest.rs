@@ -28,6 +28,11 @@ const MAX_DAEMONS: usize = 64;
 const MAX_SAMPLES: usize = 10;
 
 impl UnknownLines {
+    /// Hands the numbers out and starts from zero; samples stay.
+    pub fn take(&mut self) -> BTreeMap<(String, &'static str), u64> {
+        std::mem::take(&mut self.by)
+    }
+
     fn add(&mut self, daemon: &[u8], why: &'static str, line: &[u8]) {
         let daemon = crate::mail::text::clean(daemon, 32);
         let known = self.by.contains_key(&(daemon.clone(), why)) || self.by.len() < MAX_DAEMONS;

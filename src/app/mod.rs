@@ -3,6 +3,11 @@
 pub mod cli;
 mod commands;
 mod ingest;
+mod logs;
+mod pump;
+mod queues;
+mod setup;
+mod shared;
 
 /// Exit status of every command: 0 done, 1 failed, 2 wrong usage or configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -66,6 +66,10 @@ impl Ledger {
         total
     }
 
+    pub fn has_changes(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
     /// Hands out the changes since the last call into `into` (cleared first).
     pub fn take_changes(&mut self, into: &mut Vec<Change>) {
         into.clear();

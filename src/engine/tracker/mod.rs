@@ -310,6 +310,15 @@ impl Tracker {
         }
     }
 
+    /// An account is forgotten: its open messages are dropped, and what the log still says of them is counted
+    /// like that of messages from before the log.
+    pub fn disown(&mut self, owner: crate::mail::Owner) {
+        let its: Vec<Slot> = self.table.iter().filter(|(_, leg)| leg.owner == owner).map(|(slot, _)| slot).collect();
+        for slot in its {
+            self.table.remove(slot);
+        }
+    }
+
     /// Recipients that are open per the legs themselves: the other side of the books, for tests and `check`.
     pub fn open_recipients(&self) -> u64 {
         let booked = |leg: &Leg| u64::from(leg.open());

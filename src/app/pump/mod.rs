@@ -1,0 +1,242 @@
+//! The one loop: follow, read, observe, commit. A plain thread that owns the engine and the only write connection.
+//!
+//! A batch is one transaction: facts, open messages and the positions of every source. Nothing of a batch is
+//! published before it is in the store; a commit that fails is tried again with the same write-set, and nothing more
+//! is read meanwhile: the log files are the buffer.
+
+mod people;
+mod projection;
+mod rows;
+mod source;
+
+pub use rows::{Kept, restore};
+pub use source::Source;
+
+use super::setup::Setup;
+use super::shared::{PumpState, Shared};
+use crate::engine::Engine;
+use crate::host::follow::wake::Waker;
+use crate::host::names::Names;
+use crate::host::{clock, files};
+use crate::metrics::{Gauges, Metrics, Tally};
+use crate::store::{Batch, Durability, Store};
+use projection::{Days, Projection};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Live batches end after this, so that a line is visible soon.
+const LIVE: Duration = Duration::from_millis(50);
+/// While catching up, larger batches cost less per line.
+const CATCH_UP: Duration = Duration::from_millis(250);
+const BATCH_LINES: u64 = 64 * 1024;
+/// One read of one source.
+const BUDGET: usize = 512 * 1024;
+/// The polling step; a change notice ends it earlier, but a busy log is read at most once per step.
+const STEP: Duration = Duration::from_millis(200);
+const RETRY: Duration = Duration::from_secs(1);
+/// The name service is asked again after this: users come and go, names are recycled.
+const ASK_AGAIN: Duration = Duration::from_secs(600);
+/// Old records are removed in small steps.
+const TIDY: Duration = Duration::from_secs(60);
+
+pub struct Pump {
+    engine: Engine,
+    store: Store,
+    names: Names,
+    sources: Vec<Source>,
+    waker: Waker,
+    metrics: Arc<Metrics>,
+    shared: Arc<Shared>,
+    queues: super::queues::Scanned,
+    batch: Batch,
+    tally: Tally,
+    days: Days,
+    setup: Setup,
+    asked: Instant,
+    tidied: Instant,
+    looked: Instant,
+    reported: rows::Reported,
+}
+
+impl Pump {
+    #[allow(clippy::too_many_arguments, reason = "the parts of the household, wired once")]
+    pub fn new(
+        setup: Setup,
+        engine: Engine,
+        store: Store,
+        kept: Kept,
+        waker: Waker,
+        metrics: Arc<Metrics>,
+        shared: Arc<Shared>,
+        queues: super::queues::Scanned,
+    ) -> Pump {
+        let now = clock::monotonic();
+        let mut pump = Pump {
+            engine,
+            store,
+            names: Names::of_host(),
+            sources: Vec::new(),
+            waker,
+            metrics,
+            shared,
+            queues,
+            batch: Batch::default(),
+            tally: Tally::new(),
+            days: Days::new(kept.days, clock::zone()),
+            setup,
+            asked: now,
+            tidied: now,
+            looked: now,
+            reported: rows::Reported::default(),
+        };
+        pump.batch.rows.extend(kept.first_rows);
+        pump.open_sources(&kept.positions, &kept.dialects);
+        pump
+    }
+
+    /// Runs until it is told to stop; what was read is committed.
+    pub fn run(mut self) {
+        let mut catching_up = true;
+        while !self.shared.stopping() {
+            self.answer_requests();
+            let (lines, more) = self.read_batch(if catching_up { CATCH_UP } else { LIVE });
+            catching_up = more;
+            let now = clock::now();
+            if !more {
+                self.pass_time(now);
+            }
+            let idle = lines == 0 && !more;
+            if (!idle || self.something_changed()) && !self.commit(more) {
+                break;
+            }
+            if idle {
+                self.look_around();
+                self.waker.wait(STEP);
+            } else if !more {
+                // Busy but caught up: collect for a moment instead of committing line by line.
+                self.waker.pause(LIVE);
+            }
+        }
+        self.shared.update(|state| state.stopped = true);
+    }
+
+    /// Reads all sources in turns until the batch is full or they are at their ends.
+    fn read_batch(&mut self, limit: Duration) -> (u64, bool) {
+        let began = clock::monotonic();
+        let (mut lines, mut more) = (0, true);
+        while more && lines < BATCH_LINES && began.elapsed() < limit {
+            more = false;
+            for source in &mut self.sources {
+                let mut sink = Projection { batch: &mut self.batch, tally: &mut self.tally };
+                let read = source.read(BUDGET, &mut self.engine, &mut self.names, &mut sink);
+                lines += read.lines;
+                more |= read.more;
+            }
+        }
+        (lines, more)
+    }
+
+    fn pass_time(&mut self, now: crate::mail::Time) {
+        let mut sink = Projection { batch: &mut self.batch, tally: &mut self.tally };
+        self.engine.tick(now, &mut sink);
+        if self.asked.elapsed() > ASK_AGAIN {
+            self.asked = clock::monotonic();
+            self.engine.attribution.forget_users();
+        }
+        if self.tidied.elapsed() > TIDY {
+            self.tidied = clock::monotonic();
+            if let Err(why) = self.store.expire(now) {
+                tracing::warn!("{why}");
+            }
+        }
+    }
+
+    fn something_changed(&self) -> bool {
+        !self.batch.is_empty() || self.engine.ledger.has_changes() || self.sources.iter().any(Source::moved)
+    }
+
+    /// Writes the batch, again and again until it is in. False when the agent is to stop without it: then nothing of
+    /// it is in the store, and the next start reads it again.
+    fn commit(&mut self, more: bool) -> bool {
+        self.collect();
+        while let Err(why) = self.store.commit(&self.batch, Durability::Normal) {
+            self.metrics.commit_failed();
+            let said = why.to_string();
+            if self.shared.state().store_trouble.as_ref() != Some(&said) {
+                tracing::error!("{said}");
+            }
+            self.shared.update(|state| state.store_trouble = Some(said));
+            if self.shared.stopping() {
+                return false;
+            }
+            self.waker.pause(RETRY);
+        }
+        self.batch.clear();
+        for source in &mut self.sources {
+            source.committed();
+        }
+        self.publish(more);
+        true
+    }
+
+    fn publish(&mut self, more: bool) {
+        let scanned = self.queues.latest();
+        self.metrics.publish(Gauges {
+            sources: self.sources.iter().map(Source::gauge).collect(),
+            queues: scanned.as_ref().map(|scan| scan.queues.clone()),
+            queue_scan: scanned.map(|scan| scan.at),
+            tracked_messages: self.engine.tracker.open() as u64,
+            store_size_bytes: std::fs::metadata(self.store.path()).map_or(0, |meta| meta.len()),
+        });
+        let state = PumpState {
+            sources: self.sources.iter().map(Source::state).collect(),
+            store_trouble: None,
+            accounts: self.engine.attribution.accounts.len() as u64,
+            open_messages: self.engine.tracker.open() as u64,
+            caught_up: !more,
+            stopped: false,
+        };
+        self.shared.update(|shared| {
+            let caught_up = shared.caught_up || state.caught_up;
+            *shared = PumpState { caught_up, ..state };
+        });
+    }
+
+    /// Idle: looks for logs that have appeared, and keeps gauges fresh.
+    fn look_around(&mut self) {
+        if self.looked.elapsed() < RETRY {
+            return;
+        }
+        self.looked = clock::monotonic();
+        if self.setup.logs.is_empty() {
+            let known: Vec<PathBuf> = self.sources.iter().map(|source| source.path().to_owned()).collect();
+            if files::existing_logs().iter().any(|path| !known.contains(path)) {
+                self.open_sources(&[], &[]);
+            }
+        }
+        self.publish(false);
+    }
+
+    /// Opens the configured logs, or those of the known ones that exist.
+    fn open_sources(&mut self, positions: &[(String, Vec<u8>)], dialects: &[(String, Vec<u8>)]) {
+        let logs = super::logs::choose(&self.setup.logs);
+        for log in logs {
+            if self.sources.iter().any(|source| source.path() == log.path) {
+                continue;
+            }
+            let name = log.path.display().to_string();
+            let saved = |kept: &[(String, Vec<u8>)]| {
+                kept.iter().find(|(source, _)| *source == name).map(|(_, bytes)| bytes.clone())
+            };
+            let id = self.metrics.source(&name);
+            tracing::info!("following {name}");
+            self.sources.push(Source::new(log, id, self.setup.max_line, saved(positions), saved(dialects)));
+        }
+        let paths: Vec<PathBuf> = match self.sources.is_empty() {
+            true => files::KNOWN_LOGS.iter().map(PathBuf::from).collect(),
+            false => self.sources.iter().map(|source| source.path().to_owned()).collect(),
+        };
+        self.waker.watch(&paths);
+    }
+}

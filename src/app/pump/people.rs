@@ -1,0 +1,69 @@
+//! What people ask of the pump: other names for accounts, closed accounts, forgotten accounts, a new directory.
+
+use super::{Pump, rows};
+use crate::app::shared::Request;
+use crate::host::clock;
+use crate::mail::Owner;
+
+impl Pump {
+    pub(super) fn answer_requests(&mut self) {
+        for request in self.shared.take_requests() {
+            match request {
+                Request::Directory(directory) => {
+                    self.engine.attribution.accounts.set_most(directory.policy().max_known_accounts);
+                    self.engine.attribution.set_directory(*directory);
+                    tracing::info!("accounts file and attribution settings are in force");
+                }
+                Request::Rename { owner, to, answer } => {
+                    let done = self.engine.attribution.accounts.rename(owner, &to);
+                    if done {
+                        self.metrics.rename(owner, &to);
+                    }
+                    let result = self.settle(done, "the name is taken, or the account is gone");
+                    reply(&answer, result);
+                }
+                Request::Close { owner, answer } => {
+                    let done = self.engine.attribution.accounts.close(owner, clock::now());
+                    let result = self.settle(done, "the account is gone");
+                    reply(&answer, result);
+                }
+                Request::Forget { owner, answer } => {
+                    let result = self.forget(owner);
+                    reply(&answer, result);
+                }
+            }
+        }
+    }
+
+    /// Commits a change that was made, so that the answer is true for good.
+    fn settle(&mut self, done: bool, why_not: &str) -> Result<(), String> {
+        if !done {
+            return Err(why_not.to_owned());
+        }
+        if self.commit(true) { Ok(()) } else { Err("the agent is stopping; ask again when it is back".to_owned()) }
+    }
+
+    fn forget(&mut self, owner: Owner) -> Result<(), String> {
+        // What was read before must be in the store first, or it would come back with the next batch.
+        if !self.commit(true) {
+            return Err("the agent is stopping; ask again when it is back".to_owned());
+        }
+        self.store.forget(owner.0).map_err(|why| why.to_string())?;
+        self.engine.tracker.disown(owner);
+        self.engine.ledger.forget(owner);
+        self.engine.attribution.accounts.forget(owner);
+        self.engine.attribution.forget_users();
+        self.metrics.forget(owner);
+        self.batch.rows.push(rows::slot_row(owner, None));
+        self.batch.rows.push(rows::figures_gone(owner));
+        self.save_metrics();
+        self.settle(true, "")
+    }
+}
+
+fn reply(answer: &crate::app::shared::Answer, result: Result<(), String>) {
+    if answer.try_send(result).is_err() {
+        // Whoever asked has gone away; the change stands.
+        tracing::debug!("an answer was not waited for");
+    }
+}

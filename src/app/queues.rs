@@ -1,0 +1,82 @@
+//! The real queue: files in the mail server's queue directories, counted on a thread of its own.
+
+use crate::host::{clock, files};
+use crate::mail::Time;
+use crate::metrics::QueueGauge;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Queue directories of Postfix below its `queue_directory`.
+const QUEUES: [&str; 5] = ["maildrop", "incoming", "active", "deferred", "hold"];
+/// Where the queue is by default.
+pub const DEFAULT_DIR: &str = "/var/spool/postfix";
+
+/// The last complete listing.
+#[derive(Debug, Clone)]
+pub struct Scan {
+    pub queues: Vec<QueueGauge>,
+    pub at: Time,
+}
+
+/// Filled by the counting thread, read by the pump.
+#[derive(Debug, Clone, Default)]
+pub struct Scanned(Arc<Mutex<Option<Scan>>>);
+
+impl Scanned {
+    pub fn latest(&self) -> Option<Scan> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, scan: Scan) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(scan);
+    }
+}
+
+/// Counts all queues once. Errors say which directory may not be read and what to do.
+pub fn scan(dir: &Path) -> Result<Scan, String> {
+    let mut queues = Vec::new();
+    for queue in QUEUES {
+        let path = dir.join(queue);
+        let count = files::count_files(&path).map_err(|why| {
+            format!(
+                "cannot count the queue {}: {why}; run as root, or let this user read the queue directories, \
+                 to have queue figures",
+                path.display()
+            )
+        })?;
+        queues.push(QueueGauge { queue: queue.to_owned(), messages: count.files, oldest: count.oldest });
+    }
+    Ok(Scan { queues, at: clock::now() })
+}
+
+/// Starts the counting thread; it ends with the process. Nothing is started where there is no queue.
+pub fn start(dir: Option<PathBuf>, interval: Duration) -> Scanned {
+    let scanned = Scanned::default();
+    let dir = dir.unwrap_or_else(|| PathBuf::from(DEFAULT_DIR));
+    if !dir.is_dir() {
+        return scanned;
+    }
+    let out = scanned.clone();
+    let counting = move || {
+        let (_hold, never) = std::sync::mpsc::channel::<()>();
+        let mut told = String::new();
+        loop {
+            match scan(&dir) {
+                Ok(scan) => out.set(scan),
+                Err(why) if why != told => {
+                    tracing::warn!("{why}");
+                    told = why;
+                }
+                Err(_) => {}
+            }
+            if never.recv_timeout(interval).is_ok() {
+                return;
+            }
+        }
+    };
+    if let Err(why) = std::thread::Builder::new().name("queues".into()).spawn(counting) {
+        tracing::warn!("cannot start the thread that counts the queue: {why}");
+    }
+    scanned
+}

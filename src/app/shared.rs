@@ -1,0 +1,93 @@
+//! What the pump tells the rest of the house, and what it is asked. Locks are held for a copy, never over I/O.
+
+use crate::engine::directory::Directory;
+use crate::host::follow::wake;
+use crate::mail::{Owner, Time};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The state of the pump as others may see it.
+#[derive(Debug, Clone, Default)]
+pub struct PumpState {
+    pub sources: Vec<SourceState>,
+    /// Why nothing can be written; `None` when the store is up.
+    pub store_trouble: Option<String>,
+    pub accounts: u64,
+    pub open_messages: u64,
+    /// Every source was read to its end at least once.
+    pub caught_up: bool,
+    pub stopped: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct SourceState {
+    pub name: String,
+    pub lines: u64,
+    pub backlog_bytes: u64,
+    pub last_event: Option<Time>,
+    pub trouble: Option<String>,
+}
+
+/// A request to the pump; it answers when the change is committed.
+pub enum Request {
+    Directory(Box<Directory>),
+    Rename { owner: Owner, to: String, answer: Answer },
+    Close { owner: Owner, answer: Answer },
+    Forget { owner: Owner, answer: Answer },
+}
+
+pub type Answer = SyncSender<Result<(), String>>;
+
+/// Shared between the pump and the other threads.
+pub struct Shared {
+    state: Mutex<PumpState>,
+    inbox: Mutex<Vec<Request>>,
+    stop: std::sync::atomic::AtomicBool,
+    waker: wake::Handle,
+}
+
+/// Requests that may wait for the pump at a time.
+const INBOX: usize = 64;
+
+impl Shared {
+    pub fn new(waker: wake::Handle) -> Shared {
+        Shared { state: Mutex::default(), inbox: Mutex::default(), stop: Default::default(), waker }
+    }
+
+    pub fn state(&self) -> PumpState {
+        self.lock().clone()
+    }
+
+    pub fn update(&self, change: impl FnOnce(&mut PumpState)) {
+        change(&mut self.lock());
+    }
+
+    /// Hands a request to the pump. False when too many wait.
+    pub fn ask(&self, request: Request) -> bool {
+        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        if inbox.len() >= INBOX {
+            return false;
+        }
+        inbox.push(request);
+        drop(inbox);
+        self.waker.wake();
+        true
+    }
+
+    pub fn take_requests(&self) -> Vec<Request> {
+        std::mem::take(&mut *self.inbox.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn stop(&self) {
+        self.stop.store(true, std::sync::atomic::Ordering::SeqCst);
+        self.waker.wake();
+    }
+
+    pub fn stopping(&self) -> bool {
+        self.stop.load(std::sync::atomic::Ordering::SeqCst)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, PumpState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
