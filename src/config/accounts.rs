@@ -6,16 +6,14 @@
 use std::path::Path;
 
 use super::node::{self, Node};
-use super::problem::{Found, Problem, lines, place};
+use super::problem::{Found, MAX_FOUND, Problem, lines, place};
 use super::read::{self, Bad, network, open, suggest, text_of, zone};
 use super::{read_file, utf8};
-use crate::engine::directory::{AccountSpec, Directory, Policy};
+use crate::engine::directory::{AccountSpec, Directory, DirectoryError, Policy};
 
 const MAX_ACCOUNTS_BYTES: u64 = 256 << 20;
 const MAX_ACCOUNTS_NODES: usize = 20_000_000;
 const COLUMNS: &[&str] = &["id", "uids", "unix_users", "logins", "domains", "networks", "zone"];
-/// Mistakes noted at most: beyond these the generator is to be mended, not the lines.
-const MAX_FOUND: usize = 1_000;
 
 /// Reads an accounts file, CSV if it is named `*.csv`, else YAML. Errors: every mistake in it.
 pub fn load_accounts(path: &Path) -> Result<Vec<AccountSpec>, Vec<Problem>> {
@@ -53,11 +51,11 @@ pub fn parse_accounts_yaml(file: &str, text: &[u8]) -> Result<Vec<AccountSpec>, 
             return Err(place(file, text, found));
         }
     }
-    if found.is_empty() {
-        let path = |i: usize| format!("accounts[{i}]");
-        found = conflicts(&accounts, path, |pairs| lines(text, pairs));
+    if !found.is_empty() {
+        return Err(place(file, text, found));
     }
-    if found.is_empty() { Ok(accounts) } else { Err(place(file, text, found)) }
+    let path = |i: usize| format!("accounts[{i}]");
+    without_conflicts(accounts, path, |paths| lines(text, paths)).map_err(|found| place(file, text, found))
 }
 
 fn account(item: &Node, i: usize, found: &mut Vec<Found>) -> AccountSpec {
@@ -84,9 +82,8 @@ pub fn parse_accounts_csv(file: &str, text: &[u8]) -> Result<Vec<AccountSpec>, V
         csv::ReaderBuilder::new().has_headers(false).trim(csv::Trim::All).flexible(true).from_reader(text.as_bytes());
     let mut record = csv::StringRecord::new();
     let mut next = |record: &mut csv::StringRecord| -> Result<Option<usize>, Found> {
-        let line = |p: Option<&csv::Position>| p.map_or(0, |p| usize::try_from(p.line()).unwrap_or(usize::MAX));
+        let line = |p: Option<&csv::Position>| p.map_or(0, |p| record_line(text, p));
         match reader.read_record(record) {
-            // A quoted line break before the record is counted to it; the line of the record itself is exact.
             Ok(more) => Ok(more.then(|| line(record.position()))),
             Err(e) => {
                 let at = Some((line(e.position()), 1));
@@ -120,15 +117,23 @@ pub fn parse_accounts_csv(file: &str, text: &[u8]) -> Result<Vec<AccountSpec>, V
             }
         }
     }
-    if found.is_empty() {
-        let line = |i: usize| at_line.get(i).copied().unwrap_or(0);
-        let pairs =
-            conflicts(&accounts, |i| line(i).to_string(), |p| p.iter().map(|l| l.parse().unwrap_or(0)).collect());
-        let placed =
-            pairs.into_iter().map(|f| Found { at: Some((f.path.parse().unwrap_or(0), 1)), path: String::new(), ..f });
-        found.extend(placed);
+    if !found.is_empty() {
+        return Err(place(file, "", found));
     }
-    if found.is_empty() { Ok(accounts) } else { Err(place(file, "", found)) }
+    // A table has no key paths: its line numbers stand in for them until the conflicts are known.
+    let line = |i: usize| at_line.get(i).map(usize::to_string).unwrap_or_default();
+    let number = |line: &String| line.parse().unwrap_or(0);
+    without_conflicts(accounts, line, |paths| paths.iter().map(number).collect()).map_err(|found| {
+        let placed = found.into_iter().map(|f| Found { at: Some((number(&f.path), 1)), path: String::new(), ..f });
+        place(file, "", placed.collect())
+    })
+}
+
+/// The reader places a record before the blank lines it skips on the way to it.
+fn record_line(text: &str, position: &csv::Position) -> usize {
+    let start = usize::try_from(position.byte()).ok().and_then(|at| text.as_bytes().get(at..)).unwrap_or_default();
+    let blank = start.iter().take_while(|b| matches!(b, b'\n' | b'\r')).filter(|&&b| b == b'\n').count();
+    usize::try_from(position.line()).unwrap_or(usize::MAX).saturating_add(blank)
 }
 
 fn header(names: &csv::StringRecord, line: usize, found: &mut Vec<Found>) {
@@ -161,7 +166,6 @@ fn row(header: &csv::StringRecord, record: &csv::StringRecord, line: usize, foun
     }
     for (i, (name, cell)) in header.iter().zip(record.iter()).enumerate() {
         let values = cell.split([' ', ';']).filter(|v| !v.is_empty());
-        let one = values.clone();
         let result = match name {
             "id" => id(cell).map(|v| spec.id = v),
             "uids" => collect(values, &mut spec.uids, |v| {
@@ -172,7 +176,7 @@ fn row(header: &csv::StringRecord, record: &csv::StringRecord, line: usize, foun
             "logins" => collect(values, &mut spec.logins, identity),
             "domains" => collect(values, &mut spec.domains, domain),
             "networks" => collect(values, &mut spec.networks, network),
-            "zone" if one.count() > 0 => zone(cell).map(|v| spec.zone = Some(v)),
+            "zone" if !cell.is_empty() => zone(cell).map(|v| spec.zone = Some(v)),
             _ => Ok(()),
         };
         if let Err((message, hint)) = result {
@@ -191,20 +195,23 @@ fn collect<'v, T>(
     Ok(())
 }
 
-/// Identities with two owners, at the later one's place and with the line of the earlier one.
-fn conflicts(
-    accounts: &[AccountSpec],
+/// Gives the accounts back if no identity has two owners. Else the later place of each, with the line of the earlier.
+fn without_conflicts(
+    accounts: Vec<AccountSpec>,
     path: impl Fn(usize) -> String,
     lines: impl Fn(&[String]) -> Vec<usize>,
-) -> Vec<Found> {
-    let Err(mut errors) = Directory::build(accounts.to_vec(), Policy::default()) else { return Vec::new() };
+) -> Result<Vec<AccountSpec>, Vec<Found>> {
+    let mut errors = match Directory::build(accounts, Policy::default()) {
+        Ok(directory) => return Ok(directory.into_accounts()),
+        Err(errors) => errors,
+    };
     errors.truncate(MAX_FOUND);
     let firsts: Vec<String> = errors.iter().map(|e| path(e.first_index)).collect();
-    let found = |(e, line): (crate::engine::directory::DirectoryError, usize)| {
+    let found = |(e, line): (&DirectoryError, usize)| {
         let hint = format!("the other one is on line {line}: remove it from one of them");
         Found::new(path(e.second_index), e.to_string()).hint(hint)
     };
-    errors.into_iter().zip(lines(&firsts)).map(found).collect()
+    Err(errors.iter().zip(lines(&firsts)).map(found).collect())
 }
 
 fn id(text: &str) -> Result<String, Bad> {

@@ -46,7 +46,8 @@ impl Node {
 pub(super) fn parse(text: &str, max_nodes: usize) -> Result<Node, Found> {
     let budget = Cell::new(max_nodes);
     Seed(&budget).deserialize(serde_yaml::Deserializer::from_str(text)).map_err(|e| {
-        let at = e.location().map(|l| (l.line(), l.column()));
+        // A file that ends too early is reported on the line after its last.
+        let at = e.location().map(|l| (l.line().min(text.lines().count().max(1)), l.column()));
         let whole = e.to_string();
         // The library appends the place to its message; it is printed in front of it already.
         let message = whole.split(" at line ").next().unwrap_or(&whole).to_owned();

@@ -5,6 +5,8 @@ use std::fmt::Write;
 
 /// Complaints shown at most; a broken generator makes one per account.
 const MAX_SHOWN: usize = 100;
+/// Mistakes noted at most: beyond these the generator is to be mended, not the lines.
+pub(super) const MAX_FOUND: usize = 1_000;
 
 /// One mistake in a file, with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use jiff::tz::TimeZone;
 
 use super::node::Node;
-use super::problem::{Found, join};
+use super::problem::{Found, MAX_FOUND, join};
 
 /// One section being read.
 pub(super) struct Section<'n, 'f> {
@@ -33,6 +33,9 @@ pub(super) fn open<'n, 'f>(
         Node::Map(entries) => {
             let mut seen = HashSet::new();
             for (key, _) in entries {
+                if found.len() >= MAX_FOUND {
+                    break;
+                }
                 if !known.contains(&key.as_str()) {
                     let hint = suggest(key, known).unwrap_or_else(|| format!("known keys: {}", known.join(", ")));
                     found.push(Found::new(join(path, key), "this key does not exist").hint(hint));
@@ -157,6 +160,9 @@ impl<'n> Section<'n, '_> {
             Some(Node::List(items)) => {
                 let mut values = Vec::with_capacity(items.len());
                 for (i, item) in items.iter().enumerate() {
+                    if self.found.len() >= MAX_FOUND {
+                        break;
+                    }
                     match check(item) {
                         Ok(value) => values.push(value),
                         Err((message, hint)) => self.wrong(&format!("{key}[{i}]"), message, hint),
