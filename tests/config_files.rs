@@ -1,5 +1,6 @@
 //! Each file in `tests/config/` holds the mistake of its name; the `.err` beside it is what a person reads about it.
 //! `SENDWARDEN_BLESS=1 cargo test --test config_files` writes the `.err` files anew: read the difference before keeping it.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
