@@ -1,1 +1,189 @@
 //! YAML becomes each room's own settings. Only this room knows YAML.
+//!
+//! [`load`] reads the configuration and [`load_accounts`] the accounts file; both report every mistake at once, each
+//! with key path, line and hint ([`explain`] prints them). Nothing here opens a log, resolves a user or applies a setting.
+
+mod accounts;
+mod node;
+mod problem;
+mod read;
+mod schema;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use accounts::{load_accounts, parse_accounts_csv, parse_accounts_yaml};
+pub use problem::{Problem, explain};
+pub use schema::key_paths;
+
+use crate::engine::directory::Policy;
+
+/// A configuration file is small: more is a mistake or an attack.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+const MAX_CONFIG_NODES: usize = 200_000;
+
+/// Everything an operator can set. [`Config::default`] is a working agent without any file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Logs to follow; empty: found by looking where the system keeps its mail log.
+    pub logs: Vec<LogSource>,
+    /// Where the store lives; `None`: the service manager's state directory, else the built-in one.
+    pub state_dir: Option<PathBuf>,
+    pub listen: SocketAddr,
+    /// File holding the token for `POST /-/reload` over TCP; `None`: reload only over the unix socket.
+    pub operator_token_file: Option<PathBuf>,
+    pub accounts_file: Option<PathBuf>,
+    pub log_level: LogLevel,
+    pub metrics: Metrics,
+    pub attribution: Attribution,
+    pub tracking: Tracking,
+    pub history: History,
+    pub retention: Retention,
+    pub queue: Queue,
+}
+
+/// One log to follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSource {
+    pub path: PathBuf,
+    pub mta: Mta,
+    /// Zone of time stamps that name none; `None`: the host's.
+    pub zone: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mta {
+    #[default]
+    Auto,
+    Postfix,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metrics {
+    /// Accounts with series of their own; the rest share `account="other"`.
+    pub max_accounts: u32,
+    pub account_label: AccountLabel,
+    /// Whether `/metrics` answers without authentication on an address other than loopback.
+    pub public: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AccountLabel {
+    #[default]
+    Name,
+    Hash,
+    None,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attribution {
+    pub policy: Policy,
+    /// Patience with the host's name service before a uid is shown as `uid<N>`.
+    pub name_service_timeout: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tracking {
+    /// Messages followed at once.
+    pub max_open_messages: u32,
+    /// Longer log lines are cut, in bytes.
+    pub max_line_bytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct History {
+    /// Days for which hourly figures are kept.
+    pub hours_days: u32,
+    /// Days for which daily figures are kept.
+    pub days_days: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    pub errors_days: u32,
+    /// The message index, with client addresses.
+    pub index_days: u32,
+    pub index_max_bytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queue {
+    /// Queue directories; empty: asked from the mail server.
+    pub directories: Vec<PathBuf>,
+    pub interval: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            logs: Vec::new(),
+            state_dir: None,
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 10925)),
+            operator_token_file: None,
+            accounts_file: None,
+            log_level: LogLevel::Info,
+            metrics: Metrics { max_accounts: 500, account_label: AccountLabel::Name, public: false },
+            attribution: Attribution { policy: Policy::default(), name_service_timeout: Duration::from_secs(2) },
+            tracking: Tracking { max_open_messages: 1_000_000, max_line_bytes: 64 << 10 },
+            history: History { hours_days: 35, days_days: 400 },
+            retention: Retention { errors_days: 90, index_days: 30, index_max_bytes: 1 << 30 },
+            queue: Queue { directories: Vec::new(), interval: Duration::from_secs(30) },
+        }
+    }
+}
+
+/// Reads and checks a configuration file. Errors: every mistake in it, in the order of its lines.
+pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
+    let text = read_file(path, MAX_CONFIG_BYTES)?;
+    parse(&path.display().to_string(), &text)
+}
+
+/// Checks a configuration given as text; `file` only names it in problems.
+pub fn parse(file: &str, text: &[u8]) -> Result<Config, Vec<Problem>> {
+    let text = utf8(file, text)?;
+    let mut found = Vec::new();
+    let node = node::parse(text, MAX_CONFIG_NODES).map_err(|f| problem::place(file, text, vec![f]))?;
+    let config = schema::read(&node, &mut found);
+    if found.is_empty() { Ok(config) } else { Err(problem::place(file, text, found)) }
+}
+
+/// Reads at most `limit` bytes: a file may grow, or be a device, whatever its metadata says.
+fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, Vec<Problem>> {
+    use std::io::Read;
+    let file = path.display().to_string();
+    let fail = |message: String, hint: &str| {
+        let found = problem::Found::new("", message).hint(hint);
+        problem::place(&file, "", vec![found])
+    };
+    let mut bytes = Vec::new();
+    std::fs::File::open(path).and_then(|f| f.take(limit.saturating_add(1)).read_to_end(&mut bytes)).map_err(|e| {
+        fail(format!("cannot read this file: {e}"), "check that it exists and that the agent may read it")
+    })?;
+    if bytes.len() as u64 > limit {
+        return Err(fail(format!("this file is larger than {} MiB", limit >> 20), "check that it is the right file"));
+    }
+    Ok(bytes)
+}
+
+fn utf8<'t>(file: &str, bytes: &'t [u8]) -> Result<&'t str, Vec<Problem>> {
+    let text = std::str::from_utf8(bytes).map_err(|e| {
+        let before = bytes.get(..e.valid_up_to()).unwrap_or_default();
+        let line = memchr::memchr_iter(b'\n', before).count().saturating_add(1);
+        let column = before.iter().rev().take_while(|&&b| b != b'\n').count().saturating_add(1);
+        let found = problem::Found::new("", "this byte is not UTF-8").hint("save the file as UTF-8");
+        problem::place(file, "", vec![problem::Found { at: Some((line, column)), ..found }])
+    })?;
+    // Editors of some systems put a byte order mark first.
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}

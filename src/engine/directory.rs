@@ -97,7 +97,7 @@ impl fmt::Display for Identity {
 
 /// One identity claimed by two accounts: mail of it would belong to whichever came first.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the {kind} `{value}` belongs to account `{first}` and to account `{second}`; an identity has one owner")]
+#[error("{}", self.text())]
 pub struct DirectoryError {
     pub kind: Identity,
     pub value: String,
@@ -106,6 +106,18 @@ pub struct DirectoryError {
     /// Positions of the two accounts in the list given to [`Directory::build`].
     pub first_index: usize,
     pub second_index: usize,
+}
+
+impl DirectoryError {
+    fn text(&self) -> String {
+        let DirectoryError { kind, value, first, second, .. } = self;
+        match kind {
+            Identity::Id => format!("the id `{value}` is given to two accounts; an id has one owner"),
+            _ => format!(
+                "the {kind} `{value}` belongs to account `{first}` and to account `{second}`; an identity has one owner"
+            ),
+        }
+    }
 }
 
 impl Directory {
@@ -169,6 +181,11 @@ impl Directory {
 
     pub fn accounts(&self) -> &[AccountSpec] {
         &self.accounts
+    }
+
+    /// The accounts as they were given.
+    pub fn into_accounts(self) -> Vec<AccountSpec> {
+        self.accounts.into_vec()
     }
 
     pub fn policy(&self) -> &Policy {

@@ -1,0 +1,214 @@
+//! Each file in `tests/config/` holds the mistake of its name; the `.err` beside it is what a person reads about it.
+//! `SENDWARDEN_BLESS=1 cargo test --test config_files` writes the `.err` files anew: read the difference before keeping it.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, in its helpers too")]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use sendwarden::config::{self, Config, Problem, explain};
+use sendwarden::engine::directory::{AccountSpec, Directory, Policy};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn problems(name: &str, text: &[u8]) -> Vec<Problem> {
+    let file = format!("{name}.yaml");
+    if name.starts_with("accounts_") {
+        config::parse_accounts_yaml(&file, text).expect_err(name)
+    } else {
+        config::parse(&file, text).expect_err(name)
+    }
+}
+
+#[test]
+fn every_mistake_is_told_with_its_place() {
+    let mut seen = 0;
+    for entry in std::fs::read_dir(root().join("tests/config")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|e| e != "yaml") {
+            continue;
+        }
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let text = explain(&problems(name, &std::fs::read(&path).unwrap()));
+        let expected = path.with_extension("err");
+        if std::env::var_os("SENDWARDEN_BLESS").is_some() {
+            std::fs::write(&expected, &text).unwrap();
+        }
+        assert_eq!(text, std::fs::read_to_string(&expected).unwrap_or_default(), "{name}");
+        seen += 1;
+    }
+    assert!(seen > 30, "only {seen} files of mistakes found");
+}
+
+#[test]
+fn five_mistakes_are_five_problems() {
+    let text = std::fs::read(root().join("tests/config/five_mistakes.yaml")).unwrap();
+    let found = config::parse("f", &text).unwrap_err();
+    let places: Vec<(&str, usize)> = found.iter().map(|p| (p.path.as_str(), p.line)).collect();
+    let expected =
+        [("listn", 1), ("logs[0].path", 3), ("metrics.max_accounts", 5), ("metrics.public", 6), ("queue.interval", 9)];
+    assert_eq!(places, expected);
+}
+
+fn example() -> String {
+    std::fs::read_to_string(root().join("config.example.yaml")).unwrap()
+}
+
+/// The example with its `#key:` lines in force; the default `logs: auto` gives way to the list shown below it.
+fn uncommented() -> String {
+    let shown = |line: &str| match line.strip_prefix('#') {
+        Some(rest) if !rest.starts_with(' ') || rest.starts_with("  ") => rest.to_owned(),
+        _ => line.to_owned(),
+    };
+    example().lines().filter(|l| *l != "logs: auto").map(|l| shown(l) + "\n").collect()
+}
+
+#[test]
+fn the_example_is_the_default() {
+    assert_eq!(config::load(&root().join("config.example.yaml")).unwrap(), Config::default());
+    assert_eq!(config::parse("empty", b"").unwrap(), Config::default());
+    assert_eq!(config::parse("empty", b"# nothing\nmetrics:\n").unwrap(), Config::default());
+}
+
+#[test]
+fn the_example_shows_every_key_and_no_other() {
+    let tree: serde_yaml::Value = serde_yaml::from_str(&uncommented()).unwrap();
+    let mut shown = BTreeSet::new();
+    for (key, value) in tree.as_mapping().unwrap() {
+        let key = key.as_str().unwrap();
+        shown.insert(key.to_owned());
+        let entry = value.as_sequence().and_then(|s| s.first()).and_then(|e| e.as_mapping()).map(|m| ("[]", m));
+        if let Some((infix, inner)) = value.as_mapping().map(|m| ("", m)).or(entry) {
+            shown.extend(inner.keys().map(|k| format!("{key}{infix}.{}", k.as_str().unwrap())));
+        }
+    }
+    assert_eq!(shown, config::key_paths().into_iter().collect());
+    let full = config::parse("example", uncommented().as_bytes()).map_err(|p| explain(&p)).unwrap();
+    assert_eq!(full.logs.len(), 1);
+    assert!(full.state_dir.is_some() && full.operator_token_file.is_some() && full.accounts_file.is_some());
+}
+
+#[test]
+fn every_key_takes_effect() {
+    let text = "logs: [{path: /a, mta: postfix, zone: UTC}]\nstate_dir: /s\nlisten: '[::1]:1'\n\
+        operator_token_file: /t\naccounts_file: /f\nlog_level: warn\n\
+        metrics: {max_accounts: 1, account_label: hash, public: true}\n\
+        attribution: {min_uid: 1, web_server_users: [w], web_server_uids: [1], local_networks: [10.0.0.1], \
+        max_known_accounts: 1, claimed_domains: false, name_service_timeout: 500ms}\n\
+        tracking: {max_open_messages: 1000, max_line_bytes: 4096}\nhistory: {hours_days: 1, days_days: 2}\n\
+        retention: {errors_days: 1, index_days: 2, index_max_bytes: 2MiB}\nqueue: {directories: [/q], interval: 72s}\n";
+    let c = config::parse("f", text.as_bytes()).map_err(|p| explain(&p)).unwrap();
+    assert_eq!((c.logs.len(), c.logs[0].mta, c.logs[0].zone.as_deref()), (1, config::Mta::Postfix, Some("UTC")));
+    assert_eq!((c.listen.to_string().as_str(), c.log_level), ("[::1]:1", config::LogLevel::Warn));
+    assert_eq!(c.state_dir.as_deref(), Some(Path::new("/s")));
+    assert_eq!(c.operator_token_file.as_deref(), Some(Path::new("/t")));
+    assert_eq!(c.accounts_file.as_deref(), Some(Path::new("/f")));
+    let label = config::AccountLabel::Hash;
+    assert_eq!(c.metrics, config::Metrics { max_accounts: 1, account_label: label, public: true });
+    let policy = Policy {
+        min_uid: 1,
+        web_server_users: vec!["w".into()],
+        web_server_uids: vec![1],
+        local_networks: vec!["10.0.0.1/32".parse().unwrap()],
+        max_known_accounts: 1,
+        claimed_domains: false,
+    };
+    assert_eq!(c.attribution, config::Attribution { policy, name_service_timeout: Duration::from_millis(500) });
+    assert_eq!(c.tracking, config::Tracking { max_open_messages: 1000, max_line_bytes: 4096 });
+    assert_eq!(c.history, config::History { hours_days: 1, days_days: 2 });
+    assert_eq!(c.retention, config::Retention { errors_days: 1, index_days: 2, index_max_bytes: 2 << 20 });
+    assert_eq!(c.queue, config::Queue { directories: vec!["/q".into()], interval: Duration::from_secs(72) });
+}
+
+#[test]
+fn merged_keys_count_and_own_keys_win() {
+    let text = b"history: &h\n  hours_days: 7\n  days_days: 8\n";
+    let merged = [text.as_slice(), b"metrics:\n  max_accounts: 9\n"].concat();
+    assert_eq!(config::parse("f", &merged).unwrap().history.hours_days, 7);
+    let yaml = b"accounts:\n- &a {id: one, zone: UTC}\n- {<<: *a, id: two}\n";
+    let accounts = config::parse_accounts_yaml("f", yaml).map_err(|p| explain(&p)).unwrap();
+    assert_eq!((accounts[1].id.as_str(), accounts[1].zone.as_deref()), ("two", Some("UTC")));
+}
+
+#[test]
+fn large_bad_or_absent_files_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("c.yaml");
+    assert!(explain(&config::load(&file).unwrap_err()).contains("cannot read"));
+    std::fs::write(&file, vec![b'#'; (1 << 20) + 1]).unwrap();
+    assert!(explain(&config::load(&file).unwrap_err()).contains("larger than 1 MiB"));
+    std::fs::write(&file, b"listen: x\nlog_level: \xff\n").unwrap();
+    assert!(explain(&config::load(&file).unwrap_err()).contains("c.yaml:2:12: this byte is not UTF-8"));
+    // A hundred thousand uses of as many values stay under the library's alias limit; ours must stop them.
+    let values = "x,".repeat(100_000);
+    let uses = "*a,".repeat(100_000);
+    let bomb = format!("a: &a [{values}]\nb: [{uses}]\n");
+    assert!(explain(&config::parse("f", bomb.as_bytes()).unwrap_err()).contains("too many values"));
+}
+
+#[test]
+fn yaml_and_csv_say_the_same() {
+    let yaml =
+        b"accounts:\n  - id: one\n    uids: [1001, 1002]\n    unix_users: [web1]\n    logins: [a@s.test, b]\n    \
+        domains: [s.test]\n    networks: [10.0.0.1, 2001:db8::/32]\n    zone: UTC\n  - id: two\n";
+    let csv = b"id,uids,unix_users,logins,domains,networks,zone\n\
+        one,1001 1002,web1,a@s.test;b,s.test,10.0.0.1; 2001:db8::/32,UTC\ntwo,,,,,,\n";
+    let from_yaml = config::parse_accounts_yaml("f", yaml).map_err(|p| explain(&p)).unwrap();
+    let from_csv = config::parse_accounts_csv("f", csv).map_err(|p| explain(&p)).unwrap();
+    assert_eq!(from_yaml, from_csv);
+    assert_eq!(from_csv[1], AccountSpec { id: "two".into(), ..AccountSpec::default() });
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.CSV");
+    std::fs::write(&file, csv).unwrap();
+    assert_eq!(config::load_accounts(&file).unwrap(), from_csv);
+}
+
+#[test]
+fn csv_mistakes_are_told_with_their_lines() {
+    let told = |text: &str| explain(&config::parse_accounts_csv("a.csv", text.as_bytes()).unwrap_err());
+    let bad = told("id,login,uids\none,,x\n\ntwo,,1,2\nother,,\n,,\n");
+    let expected = "a.csv:1:2: login: this column does not exist; did you mean `logins`?\n\
+        a.csv:2:3: uids: `x` is not a uid; give whole numbers\n\
+        a.csv:4:1: this line has 4 cells, the header has 3; separate several values of one cell by spaces or `;`, not commas\n\
+        a.csv:5:1: id: the id `other` is reserved; choose another id\n\
+        a.csv:6:1: id: `` is not an account id; 1 to 64 of A-Z a-z 0-9 . _ @ + -, beginning with a letter or digit\n";
+    assert_eq!(bad, expected);
+    let both = told("id,logins\none,a\n# not a comment,\n");
+    assert!(both.starts_with("a.csv:3:1: id: `# not a comment`"), "{both}");
+    let twice = told("id,logins\none,a\ntwo,b\nthree,A\n");
+    assert!(twice.starts_with("a.csv:4:1: the login `a` belongs to account `one` and to account `three`"), "{twice}");
+    assert!(twice.contains("the other one is on line 2"), "{twice}");
+    assert!(told("").contains("begin with `id,uids"));
+    assert!(told("uids\n1\n").contains("id: this column is missing"));
+    assert!(told("id,id\na,b\n").contains("given twice"));
+}
+
+#[test]
+fn a_hundred_thousand_accounts_load_in_two_seconds() {
+    let mut csv = String::from("id,uids,unix_users,logins,domains\n");
+    let mut yaml = String::from("accounts:\n");
+    for i in 0..100_000 {
+        csv += &format!("acct{i},{},web{i},box@site{i}.test info@site{i}.test,site{i}.test\n", i + 1000);
+        let logins = format!("[box@site{i}.test, info@site{i}.test]");
+        yaml += &format!("- id: acct{i}\n  uids: [{}]\n  unix_users: [web{i}]\n  logins: {logins}\n", i + 1000);
+        yaml += &format!("  domains: [site{i}.test]\n");
+    }
+    // The best of three: other tests share the machine.
+    let best = |load: &dyn Fn() -> Vec<AccountSpec>| {
+        let once = || {
+            let begin = Instant::now();
+            assert_eq!(load().len(), 100_000);
+            begin.elapsed()
+        };
+        (0..3).map(|_| once()).min().unwrap()
+    };
+    let from_csv = best(&|| config::parse_accounts_csv("f", csv.as_bytes()).unwrap());
+    let from_yaml = best(&|| config::parse_accounts_yaml("f", yaml.as_bytes()).unwrap());
+    println!("csv {from_csv:?}, yaml {from_yaml:?}");
+    assert!(from_csv < Duration::from_secs(2) && from_yaml < Duration::from_secs(2), "{from_csv:?} {from_yaml:?}");
+    let accounts = config::parse_accounts_csv("f", csv.as_bytes()).unwrap();
+    let directory = Directory::build(accounts, Policy::default()).unwrap();
+    assert_eq!(directory.by_login(b"info@site99999.test"), Some("acct99999"));
+}
