@@ -1,16 +1,17 @@
 //! The real queue: files in the mail server's queue directories, counted on a thread of its own.
 
+use crate::host::files::FileCount;
 use crate::host::{clock, files};
 use crate::mail::Time;
 use crate::metrics::QueueGauge;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Queue directories of Postfix below its `queue_directory`.
 const QUEUES: [&str; 5] = ["maildrop", "incoming", "active", "deferred", "hold"];
 /// Where the queue is by default.
-pub const DEFAULT_DIR: &str = "/var/spool/postfix";
+const DEFAULT_DIR: &str = "/var/spool/postfix";
 
 /// The last complete listing.
 #[derive(Debug, Clone)]
@@ -33,28 +34,40 @@ impl Scanned {
     }
 }
 
-/// Counts all queues once. Errors say which directory may not be read and what to do.
-pub fn scan(dir: &Path) -> Result<Scan, String> {
+/// Counts all queues once, over all instances. Errors say which directory may not be read and what to do.
+pub fn scan(dirs: &[PathBuf]) -> Result<Scan, String> {
     let mut queues = Vec::new();
     for queue in QUEUES {
-        let path = dir.join(queue);
-        let count = files::count_files(&path).map_err(|why| {
+        let mut sum = FileCount::default();
+        for path in dirs.iter().map(|dir| dir.join(queue)) {
+            let count = files::count_files(&path).map_err(|why| {
             format!(
                 "cannot count the queue {}: {why}; run as root, or let this user read the queue directories, \
                  to have queue figures",
                 path.display()
             )
-        })?;
-        queues.push(QueueGauge { queue: queue.to_owned(), messages: count.files, oldest: count.oldest });
+            })?;
+            sum.files += count.files;
+            sum.oldest = [sum.oldest, count.oldest].into_iter().flatten().min();
+        }
+        queues.push(QueueGauge { queue: queue.to_owned(), messages: sum.files, oldest: sum.oldest });
     }
     Ok(Scan { queues, at: clock::now() })
 }
 
+/// The configured queue directories, or the usual one where it exists.
+pub fn directories(configured: &[PathBuf]) -> Vec<PathBuf> {
+    if !configured.is_empty() {
+        return configured.to_vec();
+    }
+    Some(PathBuf::from(DEFAULT_DIR)).filter(|dir| dir.is_dir()).into_iter().collect()
+}
+
 /// Starts the counting thread; it ends with the process. Nothing is started where there is no queue.
-pub fn start(dir: Option<PathBuf>, interval: Duration) -> Scanned {
+pub fn start(configured: &[PathBuf], interval: Duration) -> Scanned {
     let scanned = Scanned::default();
-    let dir = dir.unwrap_or_else(|| PathBuf::from(DEFAULT_DIR));
-    if !dir.is_dir() {
+    let dirs = directories(configured);
+    if dirs.is_empty() {
         return scanned;
     }
     let out = scanned.clone();
@@ -62,7 +75,7 @@ pub fn start(dir: Option<PathBuf>, interval: Duration) -> Scanned {
         let (_hold, never) = std::sync::mpsc::channel::<()>();
         let mut told = String::new();
         loop {
-            match scan(&dir) {
+            match scan(&dirs) {
                 Ok(scan) => out.set(scan),
                 Err(why) if why != told => {
                     tracing::warn!("{why}");

@@ -1,12 +1,17 @@
 //! Everything the agent is started or reloaded with: the settings of all rooms, already checked.
 
+use crate::config::{self, Config, Problem};
 use crate::engine::directory::Directory;
 use crate::{metrics, store, web};
 use jiff::tz::TimeZone;
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A checked configuration. Plain data; `config` fills it.
+/// Where the configuration is looked for when none is named.
+pub const DEFAULT_CONFIG: &str = "/etc/sendwarden/config.yaml";
+
+/// A checked configuration. Plain data.
 #[derive(Debug, Clone)]
 pub struct Setup {
     /// Logs to follow; empty: the known places are looked at until one exists.
@@ -15,14 +20,15 @@ pub struct Setup {
     pub directory: Directory,
     /// The accounts file, to be read again when it changes.
     pub accounts_file: Option<PathBuf>,
+    pub name_timeout: Duration,
     pub max_open: usize,
     pub max_line: usize,
     pub store: store::Settings,
     pub metrics: metrics::Settings,
     pub web: web::Settings,
-    /// Queue directories to count, by queue name; empty: those of the server found on this host.
-    pub queue_dir: Option<PathBuf>,
+    pub queue_dirs: Vec<PathBuf>,
     pub queue_interval: Duration,
+    pub log_level: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,4 +36,136 @@ pub struct LogSource {
     pub path: PathBuf,
     /// Zone of stamps without one; `None`: the host's.
     pub zone: Option<TimeZone>,
+}
+
+/// Reads the configuration (`named`, or the default file if there is one, or built-in defaults) and the accounts
+/// file it names. The error is the whole text for the operator: every mistake, with key and line.
+pub fn load(named: Option<&Path>) -> Result<Setup, String> {
+    let default = Path::new(DEFAULT_CONFIG);
+    let path = named.or_else(|| Some(default).filter(|path| path.exists()));
+    let config = match path {
+        Some(path) => config::load(path).map_err(|problems| config::explain(&problems))?,
+        None => Config::default(),
+    };
+    build(config)
+}
+
+fn build(config: Config) -> Result<Setup, String> {
+    let directory = directory(&config)?;
+    let env = |name: &str| -> Option<OsString> { std::env::var_os(name) };
+    let root = rustix::process::geteuid().is_root();
+    // systemd names the directory it made; several are separated by colons.
+    let given = env("STATE_DIRECTORY").and_then(|dirs| std::env::split_paths(&dirs).next());
+    let state_dir = config.state_dir.clone().or(given).or_else(|| crate::host::files::state_dir(root, &env));
+    let state_dir = state_dir.ok_or(
+        "cannot choose a state directory: neither XDG_STATE_HOME nor HOME is set; set state_dir in the configuration",
+    )?;
+    if !config.listen.ip().is_loopback() && !config.metrics.public {
+        return Err(format!(
+            "listen: {} is not a loopback address, and /metrics would answer anybody; set metrics.public: true if \
+             that is meant, or listen on 127.0.0.1 and put a proxy with authentication in front",
+            config.listen
+        ));
+    }
+    let mut logs = Vec::new();
+    for log in &config.logs {
+        let zone = match &log.zone {
+            Some(name) => Some(TimeZone::get(name).map_err(|why| format!("logs: zone {name}: {why}"))?),
+            None => None,
+        };
+        logs.push(LogSource { path: log.path.clone(), zone });
+    }
+    Ok(Setup {
+        logs,
+        directory,
+        accounts_file: config.accounts_file.clone(),
+        name_timeout: config.attribution.name_service_timeout,
+        max_open: config.tracking.max_open_messages as usize,
+        max_line: usize::try_from(config.tracking.max_line_bytes).unwrap_or(usize::MAX),
+        store: store::Settings {
+            index_days: config.retention.index_days,
+            index_bytes: config.retention.index_max_bytes,
+            error_days: config.retention.errors_days,
+            hourly_days: config.history.hours_days,
+            daily_days: config.history.days_days,
+            ..store::Settings::default()
+        },
+        metrics: metrics::Settings {
+            mta: "postfix".to_owned(),
+            max_accounts: config.metrics.max_accounts as usize,
+            account_label: match config.metrics.account_label {
+                config::AccountLabel::Name => metrics::AccountLabel::Name,
+                config::AccountLabel::Hash => metrics::AccountLabel::Hash,
+                config::AccountLabel::None => metrics::AccountLabel::None,
+            },
+            ..metrics::Settings::default()
+        },
+        web: web::Settings {
+            listen: vec![config.listen],
+            socket: Some(socket(&state_dir)),
+            operator_token: token(config.operator_token_file.as_deref())?,
+            own_uid: rustix::process::geteuid().as_raw(),
+            ..web::Settings::default()
+        },
+        state_dir,
+        queue_dirs: config.queue.directories.clone(),
+        queue_interval: config.queue.interval,
+        log_level: match config.log_level {
+            config::LogLevel::Error => "error",
+            config::LogLevel::Warn => "warn",
+            config::LogLevel::Info => "info",
+            config::LogLevel::Debug => "debug",
+            config::LogLevel::Trace => "trace",
+        },
+    })
+}
+
+/// The unix socket of the agent that uses this state directory.
+pub fn socket(state_dir: &Path) -> PathBuf {
+    state_dir.join("sendwarden.sock")
+}
+
+fn directory(config: &Config) -> Result<Directory, String> {
+    let accounts = match &config.accounts_file {
+        Some(path) => config::load_accounts(path).map_err(|problems: Vec<Problem>| config::explain(&problems))?,
+        None => Vec::new(),
+    };
+    Directory::build(accounts, config.attribution.policy.clone()).map_err(|errors| {
+        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        lines.join("\n")
+    })
+}
+
+fn token(path: Option<&Path>) -> Result<Option<String>, String> {
+    let Some(path) = path else { return Ok(None) };
+    let text = std::fs::read_to_string(path).map_err(|why| {
+        format!("operator_token_file: cannot read {}: {why}; check that the agent may read it", path.display())
+    })?;
+    let token = text.trim().to_owned();
+    if token.len() < 16 {
+        return Err(format!(
+            "operator_token_file: the token in {} is shorter than 16 characters; make one with: openssl rand -hex 32",
+            path.display()
+        ));
+    }
+    Ok(Some(token))
+}
+
+impl Setup {
+    /// Keys whose change only a restart can bring into force.
+    pub fn needs_restart(&self, new: &Setup) -> Vec<&'static str> {
+        let differs = [
+            ("logs", self.logs != new.logs),
+            ("state_dir", self.state_dir != new.state_dir),
+            ("listen", self.web.listen != new.web.listen),
+            ("operator_token_file", self.web.operator_token != new.web.operator_token),
+            ("log_level", self.log_level != new.log_level),
+            ("metrics.account_label", self.metrics.account_label != new.metrics.account_label),
+            ("attribution.name_service_timeout", self.name_timeout != new.name_timeout),
+            ("tracking", (self.max_open, self.max_line) != (new.max_open, new.max_line)),
+            ("history and retention", self.store != new.store),
+            ("queue", (&self.queue_dirs, self.queue_interval) != (&new.queue_dirs, new.queue_interval)),
+        ];
+        differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
 }

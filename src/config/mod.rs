@@ -119,7 +119,7 @@ pub struct Retention {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queue {
-    /// Queue directories; empty: asked from the mail server.
+    /// Queue directories, one per instance; empty: the usual one where it exists.
     pub directories: Vec<PathBuf>,
     pub interval: Duration,
 }

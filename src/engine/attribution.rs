@@ -157,7 +157,8 @@ impl Attribution {
         if !self.directory.policy().is_local(address) {
             return Attributed::nobody(Unattributed::Incoming, Origin::Incoming);
         }
-        match self.directory.by_domain(address::domain(sender)) {
+        let claimed = Some(address::domain(sender)).filter(|_| self.directory.policy().claimed_domains);
+        match claimed.and_then(|domain| self.directory.by_domain(domain)) {
             Some(id) => {
                 let owner = self.accounts.intern(id, at);
                 Attributed { owner, origin: Origin::LocalSmtp, basis: Basis::SenderDomain }

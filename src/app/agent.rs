@@ -1,0 +1,223 @@
+//! The agent, wired: store, engine, pump, web and signals. One function starts it, and returns when it has stopped.
+
+use super::backend::AgentBackend;
+use super::pump::{self, Pump};
+use super::setup::Setup;
+use super::shared::{Request, Shared};
+use super::{Exit, logs, queues};
+use crate::engine::Engine;
+use crate::engine::replies::Replies;
+use crate::engine::tracker::Settings as TrackerSettings;
+use crate::host::follow::wake::Waker;
+use crate::host::{clock, files};
+use crate::metrics::Metrics;
+use crate::store::Store;
+use crate::web;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// How the agent was asked to start.
+#[derive(Debug, Clone, Default)]
+pub struct Start {
+    pub config: Option<PathBuf>,
+    /// Move a store that cannot be used aside and begin with an empty one.
+    pub new_store: bool,
+}
+
+/// How often the accounts file is looked at for changes.
+const WATCH_ACCOUNTS: Duration = Duration::from_secs(2);
+
+/// Runs until SIGTERM or SIGINT. `Err` is the whole text for the operator.
+pub fn run(setup: Setup, start: &Start) -> Result<Exit, String> {
+    make_state_dir(&setup.state_dir)?;
+    let _lock = files::lock_state(&setup.state_dir).map_err(|why| format!("cannot start: {why}"))?;
+    if start.new_store {
+        let aside = Store::move_aside(&setup.state_dir, clock::now()).map_err(|why| why.to_string())?;
+        tracing::warn!("--new-store: what was there is now {}", aside.display());
+    }
+    let store = Store::open(&setup.state_dir, setup.store.clone()).map_err(|why| why.to_string())?;
+    let saved = store.load().map_err(|why| why.to_string())?;
+    let (seed, seed_row) = pump::seed(&saved);
+    let settings = TrackerSettings {
+        max_open: setup.max_open,
+        details: true,
+        keep_rows: true,
+        ..TrackerSettings::default()
+    };
+    let mut engine = Engine::new(settings, setup.directory.clone(), Replies::default(), seed);
+    let metrics = Arc::new(Metrics::new(setup.metrics.clone()));
+    metrics.config_loaded(true, clock::now());
+    let mut kept = pump::restore(saved, &mut engine, &metrics);
+    kept.first_rows.extend(seed_row);
+    if kept.damaged > 0 {
+        tracing::warn!("{} state rows could not be read and were left out", kept.damaged);
+    }
+    let waker = Waker::new(&[]);
+    let shared = Arc::new(Shared::new(waker.handle()));
+    let scanned = queues::start(&setup.queue_dirs, setup.queue_interval);
+    say_what_is_followed(&setup);
+
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|why| format!("cannot start the web runtime: {why}"))?;
+    let listeners = runtime.block_on(bind(&setup.web))?;
+    let pump = Pump::new(setup.clone(), engine, store, kept, waker, metrics.clone(), shared.clone(), scanned);
+    let thread = std::thread::Builder::new()
+        .name("pump".into())
+        .spawn(move || pump.run())
+        .map_err(|why| format!("cannot start the thread that reads the logs: {why}"))?;
+    let backend = Arc::new(AgentBackend::new(&setup, start.config.clone(), metrics, shared.clone()));
+    let alive = runtime.block_on(serve(listeners, backend, &setup, &shared, || thread.is_finished()));
+    shared.stop();
+    let joined = thread.join();
+    if let Some(socket) = &setup.web.socket
+        && let Err(why) = std::fs::remove_file(socket)
+    {
+        tracing::debug!("removing {}: {why}", socket.display());
+    }
+    match (alive, joined) {
+        (true, Ok(())) => {
+            tracing::info!("stopped; everything that was read is in the store");
+            Ok(Exit::Done)
+        }
+        _ => Err("the thread that reads the logs has ended by a fault; what was read up to the last commit is safe, \
+                  and a restart goes on from there"
+            .to_owned()),
+    }
+}
+
+fn make_state_dir(dir: &Path) -> Result<(), String> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o750).create(dir).map_err(|why| {
+        format!(
+            "cannot create the state directory {}: {why}; run as a user who may, or set state_dir in the configuration",
+            dir.display()
+        )
+    })
+}
+
+fn say_what_is_followed(setup: &Setup) {
+    for log in &setup.logs {
+        if let Some(why) = files::explain_denied(&log.path) {
+            tracing::warn!("{why}");
+        }
+    }
+    if setup.logs.is_empty() {
+        let found = logs::choose(&[]);
+        if found.is_empty() {
+            tracing::warn!("{}", logs::advice());
+        }
+        for log in found {
+            if let Some(why) = files::explain_denied(&log.path) {
+                tracing::warn!("{why}");
+            }
+        }
+    }
+}
+
+async fn bind(settings: &web::Settings) -> Result<web::Listeners, String> {
+    let mut tcp = Vec::new();
+    for address in &settings.listen {
+        let listener = TcpListener::bind(address).await.map_err(|why| {
+            format!("cannot listen on {address}: {why}; another program may use the port: set `listen` to a free one")
+        })?;
+        let address = listener.local_addr().map_or(*address, |address| address);
+        tracing::info!("figures: http://{address}/metrics");
+        tcp.push(listener);
+    }
+    let unix = match &settings.socket {
+        Some(path) => {
+            // The state directory is locked, so a socket that is there was left behind.
+            if let Err(why) = std::fs::remove_file(path)
+                && why.kind() != std::io::ErrorKind::NotFound
+            {
+                return Err(format!("cannot remove the old socket {}: {why}", path.display()));
+            }
+            let listener = UnixListener::bind(path).map_err(|why| {
+                format!("cannot listen on {}: {why}; is the path longer than 107 bytes?", path.display())
+            })?;
+            // Who may do what is decided by the peer's credentials.
+            let open = std::fs::Permissions::from_mode(0o666);
+            std::fs::set_permissions(path, open).map_err(|why| format!("cannot open {}: {why}", path.display()))?;
+            Some(listener)
+        }
+        None => None,
+    };
+    Ok(web::Listeners { tcp, unix })
+}
+
+/// Serves until a signal says stop (true) or the pump has ended (false).
+async fn serve(
+    listeners: web::Listeners,
+    backend: Arc<AgentBackend>,
+    setup: &Setup,
+    shared: &Arc<Shared>,
+    pump_ended: impl Fn() -> bool,
+) -> bool {
+    let (stop, stopped) = watch::channel(false);
+    let server = tokio::spawn(web::serve(listeners, backend.clone(), setup.web.clone(), stopped));
+    let (Ok(mut term), Ok(mut int), Ok(mut hup)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
+    else {
+        tracing::error!("cannot listen for signals");
+        return false;
+    };
+    let mut look = tokio::time::interval(WATCH_ACCOUNTS);
+    let mut seen = modified(setup.accounts_file.as_deref());
+    let alive = loop {
+        tokio::select! {
+            _ = term.recv() => break true,
+            _ = int.recv() => break true,
+            _ = hup.recv() => {
+                reload(&backend).await;
+            }
+            _ = look.tick() => {
+                if pump_ended() {
+                    break false;
+                }
+                let now = modified(setup.accounts_file.as_deref());
+                if now != seen {
+                    seen = now;
+                    tracing::info!("the accounts file has changed");
+                    reload(&backend).await;
+                }
+            }
+        }
+    };
+    tracing::info!("stopping");
+    shared.stop();
+    if stop.send(true).is_err() || server.await.is_err() {
+        tracing::debug!("the web server had ended already");
+    }
+    alive
+}
+
+async fn reload(backend: &Arc<AgentBackend>) {
+    use web::Backend;
+    let backend = backend.clone();
+    let done = tokio::task::spawn_blocking(move || backend.reload()).await;
+    if let Ok(Err(problems)) = done {
+        for problem in problems {
+            tracing::error!("reload refused, the old configuration stays: {problem}");
+        }
+    }
+}
+
+fn modified(path: Option<&Path>) -> Option<(std::time::SystemTime, u64)> {
+    let meta = std::fs::metadata(path?).ok()?;
+    Some((meta.modified().ok()?, meta.len()))
+}
+
+/// Hands a new directory to the pump.
+pub fn hand_over(shared: &Shared, setup: &Setup) -> Result<(), Vec<String>> {
+    if shared.ask(Request::Directory(Box::new(setup.directory.clone()))) {
+        Ok(())
+    } else {
+        Err(vec!["the agent is too busy to take the new configuration; try again".to_owned()])
+    }
+}

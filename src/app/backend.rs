@@ -1,0 +1,198 @@
+//! The agent as the web sees it: figures from memory, everything else from the store's committed state.
+
+use super::agent::hand_over;
+use super::setup::{self, Setup};
+use super::shared::{Request, Shared};
+use super::views;
+use crate::host::{clock, process};
+use crate::mail::Owner;
+use crate::metrics::{Metrics, Scrape};
+use crate::store::Views;
+use crate::web::api::{
+    AccountAction, AccountActionView, AccountView, AccountsQuery, AccountsView, Answer, Backend, BackendError,
+    ErrorsView, HistoryView, LandingView, MetricsQuery, SourceView, StatusView, TraceQuery, TraceView,
+};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+
+pub struct AgentBackend {
+    state_dir: PathBuf,
+    config: Option<PathBuf>,
+    /// Settings that only a restart can change, as they are in force.
+    started_with: Setup,
+    metrics: Arc<Metrics>,
+    shared: Arc<Shared>,
+    started: crate::mail::Time,
+}
+
+/// How long a person's change may wait for the pump.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+impl AgentBackend {
+    pub fn new(setup: &Setup, config: Option<PathBuf>, metrics: Arc<Metrics>, shared: Arc<Shared>) -> AgentBackend {
+        AgentBackend {
+            state_dir: setup.state_dir.clone(),
+            config,
+            started_with: setup.clone(),
+            metrics,
+            shared,
+            started: clock::now(),
+        }
+    }
+
+    fn views(&self) -> Answer<Views> {
+        Views::open(&self.state_dir).map_err(|why| BackendError::Unavailable(why.to_string()))
+    }
+
+    fn change(&self, request: impl FnOnce(super::shared::Answer) -> Request) -> Answer<()> {
+        let (answer, answered) = sync_channel(1);
+        if !self.shared.ask(request(answer)) {
+            return Err(BackendError::Unavailable("too many changes are waiting; try again".to_owned()));
+        }
+        match answered.recv_timeout(PATIENCE) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(why)) => Err(BackendError::Conflict(why)),
+            Err(_) => Err(BackendError::Unavailable(
+                "the agent did not answer in time; the change may still happen: look before you try again".to_owned(),
+            )),
+        }
+    }
+}
+
+impl Backend for AgentBackend {
+    fn metrics(&self, query: &MetricsQuery) -> String {
+        let process = process::figures();
+        let scrape = Scrape { format: query.format, scraper: &query.scraper, now: clock::now(), process };
+        self.metrics.render(&scrape)
+    }
+
+    fn healthy(&self) -> bool {
+        !self.shared.state().stopped
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        let state = self.shared.state();
+        if state.stopped {
+            return Err("the agent is stopping".to_owned());
+        }
+        if let Some(why) = state.store_trouble {
+            return Err(why);
+        }
+        if state.sources.is_empty() {
+            return Err(super::logs::advice());
+        }
+        if let Some(why) = state.sources.iter().find_map(|source| source.trouble.clone()) {
+            return Err(why);
+        }
+        if !state.caught_up {
+            return Err("still reading what was written before the start".to_owned());
+        }
+        Ok(())
+    }
+
+    fn reload(&self) -> Result<(), Vec<String>> {
+        let loaded = setup::load(self.config.as_deref());
+        self.metrics.config_loaded(loaded.is_ok(), clock::now());
+        let new = loaded.map_err(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())?;
+        for key in self.started_with.needs_restart(&new) {
+            tracing::warn!("{key} has changed: that takes effect when the agent is started again");
+        }
+        self.metrics.set_max_accounts(new.metrics.max_accounts);
+        hand_over(&self.shared, &new)
+    }
+
+    fn glance(&self) -> LandingView {
+        let glance = self.metrics.glance();
+        let figure = |name: &str, value: u64| (name.to_owned(), value.to_string());
+        LandingView {
+            figures: vec![
+                figure("Log lines read", glance.lines),
+                figure("Messages accepted", glance.messages),
+                figure("Accounts known", glance.accounts_known),
+                figure("Accounts with series of their own", glance.accounts_tracked),
+            ],
+        }
+    }
+
+    fn status(&self) -> Answer<StatusView> {
+        let views = self.views()?;
+        let state = self.shared.state();
+        let mut status = views::status(&views).map_err(BackendError::Unavailable)?;
+        status.started = views::when(self.started);
+        status.ready = self.ready().is_ok();
+        status.store_up = state.store_trouble.is_none();
+        status.open_messages = state.open_messages;
+        status.sources = state
+            .sources
+            .into_iter()
+            .map(|source| SourceView {
+                name: source.name,
+                lines: source.lines,
+                backlog_bytes: source.backlog_bytes,
+                last_event: source.last_event.map(views::when),
+                trouble: source.trouble,
+            })
+            .collect();
+        Ok(status)
+    }
+
+    fn accounts(&self, query: &AccountsQuery) -> Answer<AccountsView> {
+        views::accounts(&self.views()?, query).map_err(BackendError::Unavailable)
+    }
+
+    fn account(&self, name: &str) -> Answer<AccountView> {
+        views::account(&self.views()?, name)
+    }
+
+    fn history(&self, name: &str, days: u32) -> Answer<HistoryView> {
+        views::history(&self.views()?, name, days)
+    }
+
+    fn errors(&self, name: &str, limit: u32) -> Answer<ErrorsView> {
+        views::errors(&self.views()?, name, limit)
+    }
+
+    fn trace(&self, query: &TraceQuery) -> Answer<TraceView> {
+        views::trace(&self.views()?, query)
+    }
+
+    fn account_action(&self, name: &str, action: &AccountAction) -> Answer<AccountActionView> {
+        let owner = views::owner(&self.views()?, name)?;
+        if !owner.is_account() {
+            return Err(BackendError::BadRequest(format!("{name} is not an account")));
+        }
+        let done = match action {
+            AccountAction::Rename { to } => {
+                let to = to.clone();
+                if to.is_empty() || to == "other" || to != crate::mail::text::clean(to.as_bytes(), 128) {
+                    return Err(BackendError::BadRequest(
+                        "the new name must have 1 to 128 bytes of plain text and not be `other`".to_owned(),
+                    ));
+                }
+                let said = format!("{name} is now called {to}");
+                self.change(|answer| Request::Rename { owner, to, answer })?;
+                said
+            }
+            AccountAction::Close {} => {
+                self.change(|answer| Request::Close { owner, answer })?;
+                format!("{name} is closed; its figures stay")
+            }
+            AccountAction::Forget {} => {
+                self.change(|answer| Request::Forget { owner, answer })?;
+                format!("{name} is forgotten: figures, history, errors and index entries are erased")
+            }
+        };
+        let account = match action {
+            AccountAction::Rename { to } => to.clone(),
+            _ => name.to_owned(),
+        };
+        Ok(AccountActionView { account, done })
+    }
+}
+
+/// Owners below the accounts have fixed names.
+pub fn nobody(name: &str) -> Option<Owner> {
+    crate::mail::Unattributed::ALL.into_iter().find(|why| why.name() == name).map(Owner::nobody)
+}
