@@ -122,6 +122,13 @@ pub(super) fn address<'a, T>(text: &'a [u8], mut follows: impl FnMut(&'a [u8]) -
     })
 }
 
+/// Reads `ADDR>`, ended as quoting says or else by the first `>`, and gives what follows.
+#[inline]
+pub(super) fn plain_address(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let quoted = if is_special(text) { quoted_end(text) } else { None };
+    split(text, quoted.or_else(|| memchr::memchr(b'>', text))?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
