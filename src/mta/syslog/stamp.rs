@@ -118,7 +118,7 @@ impl Clock {
             Some(offset) => moment.naive - offset,
             None => {
                 let minute = self.local(&moment)?;
-                self.last = Some(minute + second);
+                self.set_last(time(minute + second, 0));
                 minute
             }
         };
