@@ -5,6 +5,8 @@
 //! See [`Replies::classify`].
 
 mod table;
+#[cfg(test)]
+mod table_tests;
 
 use crate::mail::{Dsn, ReplyClass};
 use regex::bytes::{RegexSet, RegexSetBuilder};
@@ -42,7 +44,7 @@ impl Replies {
     /// The built-in table behind the operator's own patterns (regular expressions, any case, anywhere in the reply).
     pub fn new(own: &[(String, ReplyClass)]) -> Result<Replies, RepliesError> {
         for (pattern, class) in own {
-            compile(&[pattern.as_str()]).map_err(|e| RepliesError::Pattern {
+            compile(&[pattern.as_str()], true).map_err(|e| RepliesError::Pattern {
                 pattern: pattern.clone(),
                 class: *class,
                 why: e.to_string(),
@@ -52,9 +54,9 @@ impl Replies {
         let too_large = |e: regex::Error| RepliesError::TooLarge { why: e.to_string() };
         let known: Vec<&str> = table::TABLE.iter().map(|(pattern, _)| *pattern).collect();
         Ok(Replies {
-            own: compile(&patterns).map_err(too_large)?,
+            own: compile(&patterns, true).map_err(too_large)?,
             own_classes: own.iter().map(|(_, class)| *class).collect(),
-            known: compile(&known).map_err(too_large)?,
+            known: compile(&known, false).map_err(too_large)?,
         })
     }
 
@@ -71,8 +73,9 @@ impl Replies {
     }
 }
 
-fn compile(patterns: &[&str]) -> Result<RegexSet, regex::Error> {
-    RegexSetBuilder::new(patterns).case_insensitive(true).unicode(false).size_limit(16 << 20).build()
+/// Operators may write any script; the built-in patterns are plain and faster without.
+fn compile(patterns: &[&str], unicode: bool) -> Result<RegexSet, regex::Error> {
+    RegexSetBuilder::new(patterns).case_insensitive(true).unicode(unicode).size_limit(16 << 20).build()
 }
 
 /// RFC 3463, where the words said nothing.

@@ -60,8 +60,8 @@ fn is_action(word: &[u8]) -> bool {
 fn sender(by_cleanup: bool, text: &[u8]) -> &[u8] {
     const FROM: &[u8] = b"; from=<";
     let sender_at = |at: usize, to_the_end: bool| {
-        let (sender, ()) = scan::address(text.get(at + FROM.len()..)?, |rest| items(rest, to_the_end))?;
-        Some(sender)
+        let (sender, rest) = scan::plain_address(text.get(at + FROM.len()..)?)?;
+        items(rest, to_the_end).map(|()| sender)
     };
     let found = if by_cleanup {
         memchr::memmem::rfind(text, FROM).and_then(|at| sender_at(at, false))
@@ -75,15 +75,9 @@ fn sender(by_cleanup: bool, text: &[u8]) -> &[u8] {
 /// `[ to=<R>][ proto=P][ helo=<H>…]`, and nothing else when `to_the_end`.
 fn items(rest: &[u8], to_the_end: bool) -> Option<()> {
     let rest = match rest.strip_prefix(b" to=<") {
-        Some(recipient) => {
-            return scan::address(recipient, |rest| behind_recipient(rest, to_the_end)).map(|_| ());
-        }
+        Some(recipient) => scan::plain_address(recipient)?.1,
         None => rest,
     };
-    behind_recipient(rest, to_the_end)
-}
-
-fn behind_recipient(rest: &[u8], to_the_end: bool) -> Option<()> {
     let known = rest.is_empty() || rest.starts_with(b" proto=") || rest.starts_with(b" helo=<");
     (known || (!to_the_end && rest.starts_with(b": "))).then_some(())
 }

@@ -15,7 +15,10 @@ use crate::mail::{Attempt, Dsn, Next, QueueId, Status};
 
 /// Reads what follows `to=<`; `None` when the fields are not all there.
 pub(super) fn read<'a>(daemon: Daemon, id: QueueId, text: &'a [u8]) -> Option<Attempt<'a>> {
-    let (recipient, (original, fields)) = scan::address(text, |rest| behind_recipient(daemon, rest))?;
+    // A search behind `orig_to=<` sees every later end of an address, so a second one is enough (one for the quoted
+    // form, one for the unquoted): more of them would only make a hostile line expensive.
+    let mut originals = 2;
+    let (recipient, (original, fields)) = scan::address(text, |rest| behind_recipient(daemon, rest, &mut originals))?;
     let Fields { relay, delay_ms, dsn, status, reply } = fields;
     let address = relay_address(relay);
     let on_a_socket = address.is_some_and(|address| memchr::memchr(b'/', address).is_some());
@@ -46,9 +49,10 @@ struct Fields<'a> {
 }
 
 #[inline]
-fn behind_recipient(daemon: Daemon, rest: &[u8]) -> Option<(&[u8], Fields<'_>)> {
+fn behind_recipient<'a>(daemon: Daemon, rest: &'a [u8], originals: &mut u32) -> Option<(&'a [u8], Fields<'a>)> {
     let rest = rest.strip_prefix(b", ")?;
     if let Some(original) = rest.strip_prefix(b"orig_to=<") {
+        *originals = originals.checked_sub(1)?;
         return scan::address(original, |rest| fields(daemon, rest.strip_prefix(b", ")?));
     }
     Some((&[], fields(daemon, rest)?))

@@ -55,8 +55,7 @@ fn about(daemon: Daemon, id: QueueId, text: &[u8]) -> Result<Option<Kind<'_>>, &
         Daemon::Smtpd => {
             return match text.strip_prefix(b"client=") {
                 Some(client) => arrival::client(id, client).map(Some).ok_or(WHY_SHAPE),
-                None if is_noise(text) => Ok(None),
-                None => action::read(daemon, Some(id), text),
+                None => action::read(daemon, Some(id), text).or_else(|_| noise_or_shape(text)),
             };
         }
         Daemon::Bounce => {
@@ -75,8 +74,7 @@ fn about(daemon: Daemon, id: QueueId, text: &[u8]) -> Result<Option<Kind<'_>>, &
             // Since 3.10; its release notes leave out `removed`.
             b"removed (canceled)" | b"canceled" => Ok(Some(Kind::Ended { id, end: End::Cancelled })),
             b"removed (discarded)" | b"discarded" => Ok(Some(Kind::Ended { id, end: End::Discarded })),
-            _ if is_noise(text) => Ok(None),
-            _ => action::read(daemon, Some(id), text),
+            _ => action::read(daemon, Some(id), text).or_else(|_| noise_or_shape(text)),
         };
     }
     noise_or_shape(text)
@@ -84,10 +82,10 @@ fn about(daemon: Daemon, id: QueueId, text: &[u8]) -> Result<Option<Kind<'_>>, &
 
 fn about_no_queue(text: &[u8]) -> Result<Option<Kind<'_>>, &'static str> {
     // With smtpd_proxy_filter the message goes on without a queue file here.
-    if text.starts_with(b"client=") || is_noise(text) {
+    if text.starts_with(b"client=") {
         return Ok(None);
     }
-    action::read(Daemon::Smtpd, None, text)
+    action::read(Daemon::Smtpd, None, text).or_else(|_| noise_or_shape(text))
 }
 
 /// bounce_notify_service.c and its siblings.
@@ -163,7 +161,8 @@ fn noise_or_shape<'a>(text: &[u8]) -> Result<Option<Kind<'a>>, &'static str> {
 
 /// Beginnings of texts that are understood and say nothing about the fate of a message.
 fn is_noise(text: &[u8]) -> bool {
-    NOISE.iter().any(|words| text.starts_with(words))
+    // One byte rules out most of them without a call.
+    NOISE.iter().any(|words| words.first() == text.first() && text.starts_with(words))
 }
 
 /// The frequent ones first.

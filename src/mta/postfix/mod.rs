@@ -11,6 +11,13 @@ mod log;
 mod scan;
 mod tag;
 
+#[cfg(test)]
+mod forgery_tests;
+#[cfg(test)]
+mod shape_tests;
+#[cfg(test)]
+mod written_tests;
+
 use super::syslog::{self, Heads, Stamps};
 use super::{Mta, Read, Unknown};
 use crate::mail::{Event, Head, Time};

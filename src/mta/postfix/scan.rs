@@ -30,17 +30,17 @@ static ALPHABETS: [u8; 256] = {
 #[inline]
 pub(super) fn queue_id(text: &[u8]) -> Option<QueueId> {
     let mut kinds = HEX | BASE52;
-    for &byte in text {
+    let mut last_z = 0;
+    for (at, &byte) in text.iter().enumerate() {
         kinds &= ALPHABETS.get(usize::from(byte)).copied().unwrap_or(0);
+        if byte == b'z' {
+            last_z = at;
+        }
     }
     let short = kinds & HEX != 0 && (6..=21).contains(&text.len());
-    if short || (kinds & BASE52 != 0 && is_long(text)) { QueueId::new(text) } else { None }
-}
-
-/// Seconds (6 or more), microseconds (4), `z`, and an inode number that has no `z`.
-#[inline]
-fn is_long(text: &[u8]) -> bool {
-    text.iter().rposition(|&b| b == b'z').is_some_and(|z| z >= 10 && z + 1 < text.len())
+    // Seconds (6 or more), microseconds (4), `z`, and an inode number that has no `z`.
+    let long = kinds & BASE52 != 0 && last_z >= 10 && last_z + 1 < text.len();
+    if short || long { QueueId::new(text) } else { None }
 }
 
 /// A decimal number and what follows; `None` without a digit or beyond 64 bits.
@@ -120,6 +120,13 @@ pub(super) fn address<'a, T>(text: &'a [u8], mut follows: impl FnMut(&'a [u8]) -
         let (address, rest) = split(text, end)?;
         follows(rest).map(|found| (address, found))
     })
+}
+
+/// Reads `ADDR>`, ended as quoting says or else by the first `>`, and gives what follows.
+#[inline]
+pub(super) fn plain_address(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let quoted = if is_special(text) { quoted_end(text) } else { None };
+    split(text, quoted.or_else(|| memchr::memchr(b'>', text))?)
 }
 
 #[cfg(test)]

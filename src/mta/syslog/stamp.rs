@@ -118,7 +118,7 @@ impl Clock {
             Some(offset) => moment.naive - offset,
             None => {
                 let minute = self.local(&moment)?;
-                self.last = Some(minute + second);
+                self.set_last(time(minute + second, 0));
                 minute
             }
         };
@@ -404,6 +404,7 @@ mod tests {
                 ("Oct 25 02:59:58", "2026-10-25T00:59:58Z"),
                 ("Oct 25 02:59:57", "2026-10-25T00:59:57Z"),
                 ("Oct 25 02:00:00", "2026-10-25T01:00:00Z"),
+                ("Oct 25 02:30:00", "2026-10-25T01:30:00Z"),
                 ("Oct 25 02:59:59", "2026-10-25T01:59:59Z"),
                 ("Oct 25 03:00:00", "2026-10-25T02:00:00Z"),
             ],
