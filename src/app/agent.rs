@@ -43,12 +43,8 @@ pub fn run(setup: Setup, start: &Start) -> Result<Exit, String> {
     let store = Store::open(&setup.state_dir, setup.store.clone()).map_err(|why| why.to_string())?;
     let saved = store.load().map_err(|why| why.to_string())?;
     let (seed, seed_row) = pump::seed(&saved);
-    let settings = TrackerSettings {
-        max_open: setup.max_open,
-        details: true,
-        keep_rows: true,
-        ..TrackerSettings::default()
-    };
+    let settings =
+        TrackerSettings { max_open: setup.max_open, details: true, keep_rows: true, ..TrackerSettings::default() };
     let mut engine = Engine::new(settings, setup.directory.clone(), Replies::default(), seed);
     let metrics = Arc::new(Metrics::new(setup.metrics.clone()));
     metrics.config_loaded(true, clock::now());

@@ -5,12 +5,20 @@ use super::commands;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
+const AFTER: &str = "\
+Start with:
+  sendwarden demo     everything on recorded traffic; no mail server needed
+  sendwarden check    what this host has, what can be read, what is missing
+  sendwarden run      follow this host's mail log, figures on http://127.0.0.1:10925/metrics
+
+Exit status: 0 done, 1 failed, 2 wrong usage or configuration.";
+
 #[derive(Debug, Parser)]
 #[command(
     name = "sendwarden",
     version,
     about = "Exact mail figures per hosting account, from the mail server's own log",
-    after_help = "Exit status: 0 done, 1 failed, 2 wrong usage or configuration.\n\nStart with: sendwarden demo   (no mail server needed)\n            sendwarden run    (follows the mail log of this host)"
+    after_help = AFTER
 )]
 struct Cli {
     #[command(subcommand)]
@@ -19,8 +27,25 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run rules and figures over old logs; touches no state, opens no socket
+    /// The agent, in the foreground
+    Run(RunArgs),
+    /// Configuration, host, permissions, and how much of the log is understood and attributed
+    Check(CheckArgs),
+    /// The whole thing on recorded traffic, for somebody without a mail server
+    Demo(DemoArgs),
+    /// The engine over old logs; touches no state, opens no socket
     Replay(ReplayArgs),
+    /// Figures of the host, or of one account
+    Status(StatusArgs),
+    /// An account's days, as a chart
+    History(HistoryArgs),
+    /// An account's recipients in error, newest first
+    Errors(ErrorsArgs),
+    /// What happened to a message, step by step
+    Trace(TraceArgs),
+    /// List, rename, close, forget or export accounts
+    #[command(subcommand)]
+    Account(AccountCommand),
 }
 
 /// How an answer is printed.
@@ -38,9 +63,48 @@ pub enum MtaChoice {
 }
 
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  sendwarden replay /var/log/mail.log.1 /var/log/mail.log\n  sendwarden replay --format json /var/log/mail.log*.gz | jq .totals\n  zcat old.gz | sendwarden replay -"
-)]
+#[command(after_help = "Examples:\n  sendwarden run\n  sendwarden run --config /etc/sendwarden/config.yaml\n\n\
+Signals: SIGTERM and SIGINT stop cleanly; SIGHUP reads the configuration again (a bad one is refused and the old \
+one stays).\nWithout --config: /etc/sendwarden/config.yaml if it exists, else built-in defaults. State: \
+/var/lib/sendwarden as root, else the XDG state directory.")]
+pub struct RunArgs {
+    /// Configuration file
+    #[arg(long, value_name = "F")]
+    pub config: Option<PathBuf>,
+    /// Move a damaged store aside and begin with an empty one
+    #[arg(long)]
+    pub new_store: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sendwarden check --config /etc/sendwarden/config.yaml\n\n\
+Exit status 0: all is well; 1: something keeps the agent from its work; 2: the configuration is wrong.")]
+pub struct CheckArgs {
+    /// Configuration file
+    #[arg(long, value_name = "F")]
+    pub config: Option<PathBuf>,
+    /// Lines at the end of each log that are looked at
+    #[arg(long, default_value_t = 100_000, value_name = "N")]
+    pub lines: usize,
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  sendwarden demo\n  sendwarden demo --listen 127.0.0.1:0 --speed 600\n\n\
+Stop it with Ctrl-C; it leaves nothing behind.")]
+pub struct DemoArgs {
+    /// Address of the figures
+    #[arg(long, default_value = "127.0.0.1:10925", value_name = "ADDR")]
+    pub listen: std::net::SocketAddr,
+    /// Seconds of recorded traffic per second
+    #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub speed: u32,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  sendwarden replay /var/log/mail.log.1 /var/log/mail.log\n  \
+sendwarden replay --format json /var/log/mail.log*.gz | jq .totals\n  zcat old.gz | sendwarden replay -")]
 pub struct ReplayArgs {
     /// Log files, plain or gzipped, in any order; - is standard input
     #[arg(required = true, value_name = "FILE")]
@@ -57,15 +121,133 @@ pub struct ReplayArgs {
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
     /// Threads: with more than 1, reading and decompressing have one of their own
-    #[arg(long, default_value = "2", value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, default_value = "2", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub jobs: u16,
+}
+
+/// Where to ask; shared by all commands that ask an agent.
+#[derive(Debug, Args)]
+pub struct AskArgs {
+    /// Configuration of the agent that is asked (for its state directory)
+    #[arg(long, value_name = "F", global = true)]
+    pub config: Option<PathBuf>,
+    /// State directory of the agent that is asked
+    #[arg(long, value_name = "DIR", global = true)]
+    pub state_dir: Option<PathBuf>,
+    #[arg(long, value_enum, default_value = "text", global = true)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  sendwarden status\n  sendwarden status web1\n  sendwarden status --format json | jq .totals"
+)]
+pub struct StatusArgs {
+    /// Account; without one, the host
+    pub account: Option<String>,
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sendwarden history web1 --days 90")]
+pub struct HistoryArgs {
+    pub account: String,
+    /// Days, today included
+    #[arg(long, default_value = "30", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3660))]
+    pub days: u32,
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sendwarden errors web1 --limit 100")]
+pub struct ErrorsArgs {
+    pub account: String,
+    #[arg(long, default_value = "20", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  sendwarden trace 4jY2SQ3blzz5bcl\n  sendwarden trace '<20261123@site.test>'\n  \
+sendwarden trace someone@example.org --since 2d")]
+pub struct TraceArgs {
+    /// Queue id, Message-ID or recipient
+    #[arg(value_name = "QUEUE_ID|MESSAGE_ID|RECIPIENT")]
+    pub what: String,
+    /// Only messages with activity after this time (2026-11-23T10:00:00Z) or within this span (2h, 3d)
+    #[arg(long, value_name = "T")]
+    pub since: Option<String>,
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AccountCommand {
+    /// All known accounts with their figures
+    List(AccountListArgs),
+    /// Give an account another name; figures and history stay with it
+    Rename(AccountRenameArgs),
+    /// Mark an account as closed; its figures stay
+    Close(AccountNameArgs),
+    /// Erase an account everywhere: figures, history, errors and index entries
+    Forget(AccountForgetArgs),
+    /// Everything that is kept about an account, as JSON
+    Export(AccountNameArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sendwarden account list --sort errors")]
+pub struct AccountListArgs {
+    /// Only names that contain this
+    pub contains: Option<String>,
+    /// account, messages, recipients, sent, sent_today, errors, deferred, queued or held
+    #[arg(long, value_name = "COLUMN")]
+    pub sort: Option<String>,
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct AccountRenameArgs {
+    pub account: String,
+    pub to: String,
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct AccountNameArgs {
+    pub account: String,
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct AccountForgetArgs {
+    pub account: String,
+    /// Do it without asking
+    #[arg(long)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub ask: AskArgs,
 }
 
 /// Reads the command line and does what it says.
 pub fn main() -> Exit {
     match Cli::try_parse() {
         Ok(cli) => match cli.command {
-            Command::Replay(args) => commands::replay::run(&args, Default::default()),
+            Command::Run(args) => commands::run::run(&args),
+            Command::Check(args) => commands::check::run(&args),
+            Command::Demo(args) => commands::demo::run(&args),
+            Command::Replay(args) => commands::replay::run(&args),
+            Command::Status(args) => commands::status::run(&args),
+            Command::History(args) => commands::history::run(&args),
+            Command::Errors(args) => commands::errors::run(&args),
+            Command::Trace(args) => commands::trace::run(&args),
+            Command::Account(command) => commands::account::run(&command),
         },
         Err(error) => {
             // Asked for help or version: that is an answer, not a mistake.

@@ -1,5 +1,7 @@
 //! The household: wiring, the one loop (pump), commands.
 
+mod agent;
+mod backend;
 pub mod cli;
 mod commands;
 mod ingest;
@@ -8,6 +10,7 @@ mod pump;
 mod queues;
 mod setup;
 mod shared;
+mod views;
 
 /// Exit status of every command: 0 done, 1 failed, 2 wrong usage or configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,6 @@ pub struct PumpState {
     pub sources: Vec<SourceState>,
     /// Why nothing can be written; `None` when the store is up.
     pub store_trouble: Option<String>,
-    pub accounts: u64,
     pub open_messages: u64,
     /// Every source was read to its end at least once.
     pub caught_up: bool,

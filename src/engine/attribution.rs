@@ -129,10 +129,8 @@ impl Attribution {
             return self.accounts.intern(id, at);
         }
         let user = self.users.get(&uid).cloned().flatten();
-        if let Some(user) = &user {
-            if let Some(id) = self.directory.by_unix_user(user.login.as_bytes()) {
-                return self.accounts.intern(id, at);
-            }
+        if let Some(id) = user.as_ref().and_then(|user| self.directory.by_unix_user(user.login.as_bytes())) {
+            return self.accounts.intern(id, at);
         }
         if self.directory.policy().is_web_server(uid, user.as_ref().map(|user| user.login.as_bytes())) {
             return Owner::nobody(Unattributed::WebServerUid);

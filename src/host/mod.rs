@@ -6,3 +6,4 @@ pub mod files;
 pub mod follow;
 pub mod input;
 pub mod names;
+pub mod process;

@@ -1,19 +1,75 @@
 //! What the commands do; how they are called is in `cli`.
 
+pub mod account;
+mod ask;
+pub mod check;
+pub mod demo;
+pub mod errors;
+pub mod history;
 pub mod replay;
+pub mod run;
+pub mod status;
+pub mod trace;
 
-/// Prints a line of an answer. A reader that has gone away (`| head`) ends the command quietly.
-pub fn say(text: &str) -> bool {
+use super::Exit;
+use serde_json::Value;
+
+/// Prints an answer. A reader that has gone away (`| head`) ends the command quietly.
+pub fn say(text: &str) -> Exit {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).is_ok()
+    match out.write_all(text.trim_end().as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
+        Ok(()) => Exit::Done,
+        Err(_) => Exit::Failed,
+    }
 }
 
 /// Tells of a failure on standard error: what was attempted, on what, why, what to do.
 pub fn complain(text: &str) {
     use std::io::Write;
     let mut err = std::io::stderr().lock();
-    if writeln!(err, "sendwarden: {text}").is_err() {
+    if writeln!(err, "sendwarden: {}", text.trim_end()).is_err() {
         // Nobody can be told any more.
+    }
+}
+
+/// JSON for programs.
+pub fn pretty(value: &Value) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default()
+}
+
+/// A number of a view; 0 when it is not there.
+pub fn number(value: &Value, key: &str) -> u64 {
+    value.get(key).and_then(Value::as_u64).unwrap_or(0)
+}
+
+/// A text of a view; empty when it is not there.
+pub fn words<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or("")
+}
+
+/// The items of a list of a view.
+pub fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// 1234567 as `1 234 567`.
+pub fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            out.push(' ');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn numbers_are_grouped() {
+        assert_eq!(["0", "12", "999", "1 000", "1 234 567"], [0, 12, 999, 1_000, 1_234_567].map(super::grouped));
     }
 }

@@ -9,7 +9,7 @@ mod projection;
 mod rows;
 mod source;
 
-pub use rows::{Kept, restore};
+pub use rows::{FIGURES_KIND, Kept, figures_of, restore, seed};
 pub use source::Source;
 
 use super::setup::Setup;
@@ -192,7 +192,6 @@ impl Pump {
         let state = PumpState {
             sources: self.sources.iter().map(Source::state).collect(),
             store_trouble: None,
-            accounts: self.engine.attribution.accounts.len() as u64,
             open_messages: self.engine.tracker.open() as u64,
             caught_up: !more,
             stopped: false,

@@ -1,0 +1,131 @@
+//! `sendwarden status`: the host's figures, or one account's.
+
+use super::ask::{Question, Source};
+use super::{grouped, items, number, pretty, say, words};
+use crate::app::Exit;
+use crate::app::cli::{Format, StatusArgs};
+use crate::web::api::AccountsQuery;
+use serde_json::Value;
+
+pub fn run(args: &StatusArgs) -> Exit {
+    let answer = || -> Result<Exit, Exit> {
+        let source = Source::new(&args.ask)?;
+        let question = match &args.account {
+            Some(account) => Question::Account(account.clone()),
+            None => Question::Status,
+        };
+        let view = source.ask(&question)?;
+        if args.ask.format == Format::Json {
+            return Ok(say(&pretty(&view)));
+        }
+        if args.account.is_some() {
+            return Ok(say(&account(&view)));
+        }
+        let busiest = AccountsQuery { sort: Some("sent_today".into()), limit: Some(10), ..AccountsQuery::default() };
+        let accounts = source.ask(&Question::Accounts(busiest))?;
+        Ok(say(&host(&view, &accounts)))
+    };
+    answer().unwrap_or_else(|exit| exit)
+}
+
+/// One account, in lines.
+fn account(view: &Value) -> String {
+    let mut out = format!("{}: {}{}\n\n", words(view, "account"), words(view, "state"), closed(view));
+    for (label, key) in [
+        ("messages sent today", "sent_today"),
+        ("messages", "messages"),
+        ("recipients", "recipients"),
+        ("  sent", "sent"),
+        ("  in error", "errors"),
+        ("    bounced", "bounced"),
+        ("    expired", "expired"),
+        ("  deleted", "deleted"),
+        ("  unaccounted", "unaccounted"),
+        ("  in the queue", "queued"),
+        ("    held", "held"),
+        ("attempts put off", "deferred"),
+    ] {
+        out.push_str(&format!("{label:<22} {:>12}\n", grouped(number(view, key))));
+    }
+    if number(view, "late_errors") > 0 {
+        out.push_str(&format!("{:<22} {:>12}\n", "failed after `sent`", grouped(number(view, "late_errors"))));
+    }
+    if !words(view, "first_seen").is_empty() {
+        out.push_str(&format!("\nsince {}, last mail {}\n", words(view, "first_seen"), words(view, "last_seen")));
+    }
+    out
+}
+
+fn closed(view: &Value) -> &'static str {
+    if view.get("closed").and_then(Value::as_bool).unwrap_or(false) { " (closed)" } else { "" }
+}
+
+fn host(view: &Value, accounts: &Value) -> String {
+    let mut out = format!("sendwarden {} on {}\n", words(view, "version"), words(view, "host"));
+    let running = !words(view, "started").is_empty();
+    if running {
+        let ready = view.get("ready").and_then(Value::as_bool).unwrap_or(false);
+        let state = if ready { "ready" } else { "not ready" };
+        out.push_str(&format!("running since {}, {state}\n", words(view, "started")));
+    } else {
+        out.push_str("no agent is running here (or this user may not ask it): figures as of its last commit\n");
+    }
+    for source in items(view, "sources") {
+        let trouble = words(source, "trouble");
+        let state = match (trouble, number(source, "backlog_bytes")) {
+            ("", 0) => "read to its end".to_owned(),
+            ("", behind) => format!("{} bytes behind", grouped(behind)),
+            (trouble, _) => trouble.to_owned(),
+        };
+        let lines = grouped(number(source, "lines"));
+        out.push_str(&format!("  {}: {state}, {lines} lines since the start\n", words(source, "name")));
+    }
+    let totals = view.get("totals").cloned().unwrap_or_default();
+    out.push_str(&format!(
+        "\n{} accounts, {} messages, {} recipients: {} sent, {} bounced, {} expired, {} in the queue ({} held)\n",
+        grouped(number(view, "accounts")),
+        grouped(number(&totals, "messages")),
+        grouped(number(&totals, "recipients")),
+        grouped(number(&totals, "sent")),
+        grouped(number(&totals, "bounced")),
+        grouped(number(&totals, "expired")),
+        grouped(number(&totals, "queued")),
+        grouped(number(&totals, "held")),
+    ));
+    let unattributed = view.get("unattributed").and_then(Value::as_object);
+    for (why, counts) in unattributed.into_iter().flatten().filter(|(_, counts)| number(counts, "recipients") > 0) {
+        let (messages, recipients) = (grouped(number(counts, "messages")), grouped(number(counts, "recipients")));
+        out.push_str(&format!("  without an account ({why}): {messages} messages, {recipients} recipients\n"));
+    }
+    let rows = items(accounts, "accounts");
+    if !rows.is_empty() {
+        out.push_str(&format!("\n{}", table(rows)));
+        let more = number(accounts, "total").saturating_sub(rows.len() as u64);
+        if more > 0 {
+            out.push_str(&format!("… and {} more: sendwarden account list\n", grouped(more)));
+        }
+    }
+    out
+}
+
+/// Accounts as a table.
+pub fn table(rows: &[Value]) -> String {
+    let mut out = format!(
+        "{:<32} {:>9} {:>10} {:>10} {:>8} {:>8} {:>8}\n",
+        "account", "today", "messages", "sent", "errors", "queued", "held"
+    );
+    for row in rows {
+        let name: String = words(row, "account").chars().take(32).collect();
+        out.push_str(&format!(
+            "{name:<32} {:>9} {:>10} {:>10} {:>8} {:>8} {:>8}{}\n",
+            number(row, "sent_today"),
+            number(row, "messages"),
+            number(row, "sent"),
+            number(row, "errors"),
+            number(row, "queued"),
+            number(row, "held"),
+            closed(row)
+        ));
+    }
+    out
+}
