@@ -9,7 +9,7 @@ use super::accounts::{Accounts, name_from};
 use super::directory::Directory;
 use crate::mail::{Basis, Origin, Owner, Time, Unattributed, address};
 use hashbrown::HashMap;
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 /// What is known of where a message came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use super::{Cx, GRACE_SECS, Tracker, books, kept};
 use crate::engine::Sink;
 use crate::engine::attribution::{Arrival, Attributed};
 use crate::mail::{Basis, Head, Holder, Origin, Owner, QueueId, Unattributed};
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 impl Tracker {
     pub(super) fn submitted<S: Sink>(

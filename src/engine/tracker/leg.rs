@@ -5,7 +5,7 @@
 
 use crate::mail::{Basis, Origin, Outcome, Owner, QueueId, RecipientTrace, Time, Unattributed};
 use hashbrown::HashMap;
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 /// Whose recipients a leg carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
