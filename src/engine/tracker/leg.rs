@@ -4,8 +4,8 @@
 //! recipients; recipients that go on under another id are handed over, and never counted again.
 
 use crate::mail::{Basis, Origin, Outcome, Owner, QueueId, RecipientTrace, Time, Unattributed};
-use hashbrown::HashMap;
 use core::net::IpAddr;
+use hashbrown::HashMap;
 
 /// Whose recipients a leg carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
