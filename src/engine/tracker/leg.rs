@@ -32,6 +32,8 @@ pub enum Came {
     Smtp(Option<IpAddr>),
     /// Requeued by an administrator under a new id.
     Requeue,
+    /// Not seen at all: only the leg that handed recipients to it has named it.
+    Named,
 }
 
 /// What one recipient has come to, by the hash of its address.
@@ -142,6 +144,14 @@ impl SeenSet {
     pub fn iter(&self) -> impl Iterator<Item = (u64, Seen)> + '_ {
         let many = self.many.iter().flat_map(|many| many.iter().map(|(hash, seen)| (*hash, *seen)));
         self.few.iter().copied().chain(many)
+    }
+
+    /// Forgets the recipients that have ended.
+    pub fn keep_deferred(&mut self) {
+        self.few.retain(|(_, seen)| *seen == Seen::Deferred);
+        if let Some(many) = &mut self.many {
+            many.retain(|_, seen| *seen == Seen::Deferred);
+        }
     }
 
     pub fn count(&self) -> usize {

@@ -7,10 +7,12 @@
 
 mod arrivals;
 mod books;
+mod comebacks;
 mod deliveries;
 mod joins;
 mod leg;
 mod places;
+mod resolve;
 mod rows;
 mod sweep;
 mod table;
@@ -69,8 +71,9 @@ pub struct Tracker {
     table: Table,
     places: Places,
     sweeps: Sweeps,
-    /// Log time of the first event ever.
-    began: Time,
+    /// Until when a message whose header line was before the log may go on under a new id: at the beginning of the
+    /// log, and as often as such a message is taken up for delivery.
+    blind_until: Time,
     /// Highest log time seen.
     high: Time,
     /// Where the search for silent legs goes on.
@@ -87,7 +90,7 @@ impl Tracker {
             settings,
             places: Places::default(),
             sweeps: Sweeps::default(),
-            began: Time::ZERO,
+            blind_until: Time::ZERO,
             high: Time::ZERO,
             hand: 0,
             evictions: Evictions::default(),
@@ -111,8 +114,8 @@ impl Tracker {
 
     pub fn observe<S: Sink>(&mut self, event: &Event<'_>, cx: &mut Cx<'_, S>) {
         let head = &event.head;
-        if self.began == Time::ZERO {
-            self.began = head.at;
+        if self.high == Time::ZERO {
+            self.blind_until = head.at.plus_secs(GRACE_SECS);
         }
         if head.at > self.high {
             self.high = head.at;
@@ -154,13 +157,6 @@ impl Tracker {
         self.resolve_due(Time(i64::MAX), cx);
     }
 
-    fn resolve_due<S: Sink>(&mut self, now: Time, cx: &mut Cx<'_, S>) {
-        while let Some(slot) = self.table.due(now) {
-            self.table.set_deadline(slot, Time::ZERO);
-            self.resolve(slot, cx);
-        }
-    }
-
     /// The live leg of an id. Services that log under a name of their own (an instance without a queue)
     /// mean an id of one of the instances that have one.
     fn locate(&mut self, head: &Head<'_>, id: QueueId) -> Result<Slot, Key> {
@@ -170,29 +166,33 @@ impl Tracker {
         if let Some(slot) = self.table.find(key) {
             return Ok(slot);
         }
-        if !self.places.has_queue(instance) {
-            let mut owner = key;
-            for other in self.places.others(instance, true) {
-                owner = Key { instance: other, ..key };
-                if let Some(slot) = self.table.find(owner) {
-                    return Ok(slot);
+        let owned = self.places.has_queue(instance);
+        let fits = |leg: &Leg| self.places.has_queue(leg.instance) != owned;
+        let others = self.table.live(host, id);
+        let other = others.into_iter().find(|&slot| self.table.get(slot).is_some_and(fits));
+        match other {
+            Some(slot) => {
+                if owned {
+                    self.table.rekey(slot, instance);
                 }
+                Ok(slot)
             }
-            return Err(owner);
+            None if owned => Err(key),
+            None => Err(Key { instance: self.places.last_queue().unwrap_or(instance), ..key }),
         }
-        for other in self.places.others(instance, false) {
-            if let Some(slot) = self.table.find(Key { instance: other, ..key }) {
-                self.table.rekey(slot, instance);
-                return Ok(slot);
-            }
-        }
-        Err(key)
     }
 
     /// The live leg of an id, or one that is first seen now, in the middle of its life.
     fn locate_or_join<S: Sink>(&mut self, head: &Head<'_>, id: QueueId, cx: &mut Cx<'_, S>) -> Slot {
         match self.locate(head, id) {
-            Ok(slot) => slot,
+            Ok(slot) => {
+                if self.table.get(slot).is_some_and(|leg| leg.came == Came::Named)
+                    && let Some(leg) = self.table.edit(slot)
+                {
+                    leg.came = Came::Unseen;
+                }
+                slot
+            }
             Err(key) => {
                 let mut leg = self.leg(key, head.at);
                 leg.class = Class::Own;
