@@ -253,7 +253,13 @@ impl Oracle {
                             false => blind,
                         }
                     };
-                    if let Some(child) = latest(next, &same).0.filter(|&child| self.speaks(child, at, &view)) {
+                    // A leg continues one other only. Of several incarnations that fit, the filter's lines come in order.
+                    let free = |l: usize| view.parent[l].is_none_or(|parent| parent == leg);
+                    let begun = |l: usize| self.legs[l].lines.first().is_some_and(|&first| first <= at);
+                    let family = self.by_key.get(&(entry.host.clone(), next.clone())).into_iter().flatten().copied();
+                    let fits = |&l: &usize| l != leg && begun(l) && free(l) && same(l) && self.speaks(l, at, &view);
+                    let child = family.into_iter().find(fits);
+                    if let Some(child) = child {
                         view.parent[child] = Some(leg);
                         view.onward.insert(at, child);
                     }

@@ -17,19 +17,20 @@ impl Tracker {
         {
             self.linger_requeued(found, cx);
         }
+        // Its arrival was before the log: what was seen of it counts, and only what is open comes back.
+        let old_arrival = |leg: &Leg| leg.class == Class::Waiting && leg.came == Came::Internal;
+        if let Some(found) = found.filter(|&found| self.table.get(found).is_some_and(old_arrival)) {
+            self.resolve(found, cx);
+        }
         let taken = found.and_then(|found| {
             let old = self.table.edit(found)?;
             let n = books::give(old, old.open(), cx);
-            let mut seen = std::mem::take(&mut old.seen);
-            if old.class != Class::Waiting {
-                seen.keep_deferred();
-            }
             let spare = (old.spare, std::mem::take(&mut old.spare_hands), old.spare_deferrals);
-            Some((found, old.clone(), n, seen, spare))
+            Some((found, old.clone(), n, spare))
         });
         let Some(leg) = self.table.edit(slot) else { return };
         match taken {
-            Some((found, old, n, seen, spare)) => {
+            Some((found, old, n, spare)) => {
                 let waiting = old.class == Class::Waiting;
                 (leg.owner, leg.origin, leg.basis) = (old.owner, old.origin, old.basis);
                 leg.class = if waiting { Class::Waiting } else { Class::Own };
@@ -38,7 +39,6 @@ impl Tracker {
                     Came::Named => Came::Unseen,
                     _ => Came::Requeue,
                 };
-                leg.seen = seen;
                 (leg.spare, leg.spare_hands, leg.spare_deferrals) = spare;
                 leg.parent = if waiting { old.parent } else { Some(old.id) };
                 books::take(leg, n, cx);

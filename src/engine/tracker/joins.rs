@@ -55,13 +55,14 @@ impl Tracker {
     /// Both legs were open before the log began: the child's recipients are those its own lines name, or those
     /// handed to it, whichever are more.
     fn both_open<S: Sink>(&mut self, slot: Slot, booked: bool, child: Slot, cx: &mut Cx<'_, S>) {
-        if let Some(leg) = self.table.edit(slot) {
-            if booked {
-                return books::close_out(leg, Outcome::Sent, 1, cx);
-            }
-            books::pass_by(leg);
+        let Some(leg) = self.table.edit(slot) else { return };
+        if booked {
+            return books::close_out(leg, Outcome::Sent, 1, cx);
         }
+        books::pass_by(leg);
+        let serial = leg.serial;
         let Some(leg) = self.table.edit(child) else { return };
+        leg.claimed_by = serial;
         leg.expected = leg.expected.saturating_add(1);
         if leg.expected > leg.booked {
             books::book(leg, 1, cx);
@@ -245,5 +246,6 @@ fn is_free(leg: &Leg, parent: u64) -> bool {
 /// Began before the log like its parent, as far as can be seen: its arrival line is missing.
 fn is_dim(leg: &Leg, parent: u64) -> bool {
     let dim = matches!(leg.came, Came::Unseen | Came::Internal | Came::Named) && !leg.notification;
-    dim && (is_free(leg, parent) || leg.class == Class::Own && leg.is_mid_stream())
+    let own = leg.class == Class::Own && leg.is_mid_stream() && (leg.claimed_by == 0 || leg.claimed_by == parent);
+    dim && (own || is_free(leg, parent))
 }

@@ -146,14 +146,6 @@ impl SeenSet {
         self.few.iter().copied().chain(many)
     }
 
-    /// Forgets the recipients that have ended.
-    pub fn keep_deferred(&mut self) {
-        self.few.retain(|(_, seen)| *seen == Seen::Deferred);
-        if let Some(many) = &mut self.many {
-            many.retain(|_, seen| *seen == Seen::Deferred);
-        }
-    }
-
     pub fn count(&self) -> usize {
         self.many.as_ref().map_or(self.few.len(), |many| many.len())
     }
