@@ -255,7 +255,11 @@ impl Oracle {
                     };
                     // A leg continues one other only. Of several incarnations that fit, the filter's lines come in order.
                     let free = |l: usize| view.parent[l].is_none_or(|parent| parent == leg);
-                    let begun = |l: usize| self.legs[l].lines.first().is_some_and(|&first| first <= at);
+                    // One that has no arrival line at all began before the whole log, whenever its first line comes.
+                    let begun = |l: usize| {
+                        let first = self.legs[l].lines.first().is_some_and(|&first| first <= at);
+                        first || blind && self.legs[l].arrival == Some(Arrival::Lost)
+                    };
                     let family = self.by_key.get(&(entry.host.clone(), next.clone())).into_iter().flatten().copied();
                     let fits = |&l: &usize| l != leg && begun(l) && free(l) && same(l) && self.speaks(l, at, &view);
                     let child = family.into_iter().find(fits);
@@ -461,7 +465,11 @@ impl Oracle {
         let all_here = self.legs[leg].lines.first().is_some_and(|&first| first >= view.k);
         let late = self.legs[leg].lines.iter().filter(|&&line| line >= view.k);
         let mut said = late.filter_map(|&line| Some((line, self.entries[line].as_ref()?)));
-        let first = said.find(|(_, e)| matches!(e.what, What::Active { .. } | What::Attempt { .. } | What::Hold));
+        let speaks = |what: &What| {
+            let queued = matches!(what, What::Active { .. } | What::Attempt { .. } | What::Hold);
+            queued || matches!(what, What::Requeued | What::Deleted | What::Expired)
+        };
+        let first = said.find(|(_, e)| speaks(&e.what));
         first.is_some_and(|(line, e)| all_here || line < at || e.at - now <= view.silent)
     }
 

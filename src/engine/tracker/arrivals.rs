@@ -125,11 +125,12 @@ impl Tracker {
     ) {
         let slot = self.locate_or_join(head, id, cx);
         self.note_sender(slot, sender);
+        let high = self.high();
         let Some(leg) = self.table.edit(slot) else { return };
         leg.last = head.at;
         leg.size = size;
         if leg.is_blind() {
-            self.blind_until = self.high.plus_secs(GRACE_SECS);
+            self.blind_until = high.plus_secs(GRACE_SECS);
         }
         books::hold(leg, false, cx);
         if leg.class == Class::Unborn {
@@ -153,7 +154,7 @@ impl Tracker {
 
     /// The message is accepted: decide whose recipients these are.
     pub(super) fn be_born<S: Sink>(&mut self, slot: Slot, sender: &[u8], cx: &mut Cx<'_, S>) {
-        let at = self.high;
+        let at = self.high();
         let Some(leg) = self.table.get(slot) else { return };
         if leg.probe {
             return;

@@ -51,7 +51,7 @@ impl Tracker {
                     }
                 }
                 if waiting {
-                    let deadline = self.high.plus_secs(GRACE_SECS);
+                    let deadline = self.high().plus_secs(GRACE_SECS);
                     self.table.set_deadline(slot, deadline);
                 }
                 self.close(found, Ended::Requeued, cx);
@@ -86,7 +86,7 @@ impl Tracker {
                 let mut leg = self.leg(key, head.at);
                 leg.notification = true;
                 let slot = self.insert(leg, cx);
-                let deadline = self.high.plus_secs(GRACE_SECS);
+                let deadline = self.high().plus_secs(GRACE_SECS);
                 self.table.set_deadline(slot, deadline);
             }
         }

@@ -170,7 +170,7 @@ impl Tracker {
             self.close(slot, ended, cx);
             return;
         }
-        if leg.came == Came::Named {
+        if leg.came == Came::Named && ended != Ended::Deleted {
             return self.resolve(slot, cx);
         }
         books::end(leg, ended, cx);

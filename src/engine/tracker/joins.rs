@@ -43,7 +43,9 @@ impl Tracker {
         books::book_seen(leg, cx);
         if leg.open() == 0 {
             if leg.class != Class::Own {
-                leg.spare_hands.push(child_id);
+                if leg.spare_hands.len() < most {
+                    leg.spare_hands.push(child_id);
+                }
                 return true;
             }
             books::book(leg, 1, cx);
@@ -154,7 +156,7 @@ impl Tracker {
     fn claim(&mut self, parent: Slot, child: Slot) {
         let Some(from) = self.table.get(parent) else { return };
         let (id, serial, owner, origin, basis) = (from.id, from.serial, from.owner, from.origin, from.basis);
-        let high = self.high;
+        let high = self.high();
         let Some(leg) = self.table.edit(child) else { return };
         if leg.class != Class::Child {
             leg.class = Class::Child;

@@ -11,6 +11,7 @@ mod comebacks;
 mod deliveries;
 mod joins;
 mod leg;
+mod log_time;
 mod places;
 mod resolve;
 mod rows;
@@ -23,6 +24,7 @@ pub use rows::{Row, RowKind};
 use crate::engine::Sink;
 use crate::mail::{Event, Fact, Head, Kind, LegFact, Outcome, QueueId, RecipientState, Time};
 use leg::{Came, Class, Ended, Leg};
+use log_time::{LogTime, Step};
 use places::Places;
 use sweep::Sweeps;
 use table::{Key, Slot, Table};
@@ -56,6 +58,9 @@ const UNBORN_SECS: i64 = 6 * 3_600;
 /// A message without any line for so long has left the queue unseen (the longest usual lifetime is days).
 const SILENT_SECS: i64 = 30 * 86_400;
 
+/// Most legs evicted for one that comes.
+const EVICT_AT_ONCE: usize = 8;
+
 /// Why legs were taken out of the books by the tracker itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Evictions {
@@ -74,8 +79,7 @@ pub struct Tracker {
     /// Until when a message whose header line was before the log may go on under a new id: at the beginning of the
     /// log, and as often as such a message is taken up for delivery.
     blind_until: Time,
-    /// Highest log time seen.
-    high: Time,
+    time: LogTime,
     /// Where the search for silent legs goes on.
     hand: u32,
     pub evictions: Evictions,
@@ -91,7 +95,7 @@ impl Tracker {
             places: Places::default(),
             sweeps: Sweeps::default(),
             blind_until: Time::ZERO,
-            high: Time::ZERO,
+            time: LogTime::default(),
             hand: 0,
             evictions: Evictions::default(),
             ambiguous_sweeps: 0,
@@ -105,7 +109,7 @@ impl Tracker {
 
     /// Highest log time seen so far.
     pub fn high(&self) -> Time {
-        self.high
+        self.time.high()
     }
 
     pub fn next_deadline(&self) -> Option<Time> {
@@ -114,14 +118,18 @@ impl Tracker {
 
     pub fn observe<S: Sink>(&mut self, event: &Event<'_>, cx: &mut Cx<'_, S>) {
         let head = &event.head;
-        if self.high == Time::ZERO {
+        cx.at = head.at;
+        if self.high() == Time::ZERO {
             self.blind_until = head.at.plus_secs(GRACE_SECS);
         }
-        if head.at > self.high {
-            self.high = head.at;
-            self.resolve_due(self.high, cx);
+        match self.time.see(head.at) {
+            Step::Same => {}
+            Step::Forward => self.resolve_due(self.high(), cx),
+            Step::Back => {
+                self.resolve_due(Time(i64::MAX), cx);
+                self.blind_until = head.at.plus_secs(GRACE_SECS);
+            }
         }
-        cx.at = head.at;
         match event.kind {
             Kind::Submitted { id, uid, sender, requeued_from } => {
                 self.submitted(head, id, uid, sender, requeued_from, cx);
@@ -144,16 +152,18 @@ impl Tracker {
         }
     }
 
-    /// Time has passed without lines: what was waited for until `now` is decided.
+    /// Time has passed without lines: what was waited for until `now`, the host's clock, is decided. To be called
+    /// when the log has been read to its end, or what is waited for may still stand in the lines not read yet.
     pub fn tick<S: Sink>(&mut self, now: Time, cx: &mut Cx<'_, S>) {
-        cx.at = self.high;
+        self.time.tick(now);
+        cx.at = self.high();
         self.resolve_due(now, cx);
         self.drop_silent(cx);
     }
 
     /// The end of all input (`replay`): nothing is waited for any longer.
     pub fn finish<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
-        cx.at = self.high;
+        cx.at = self.high();
         self.resolve_due(Time(i64::MAX), cx);
     }
 
@@ -210,7 +220,11 @@ impl Tracker {
     }
 
     fn insert<S: Sink>(&mut self, leg: Leg, cx: &mut Cx<'_, S>) -> Slot {
-        if self.table.len() >= self.settings.max_open {
+        // More than one when more than is allowed now was restored.
+        for _ in 0..EVICT_AT_ONCE {
+            if self.table.len() < self.settings.max_open {
+                break;
+            }
             self.evict_one(cx);
         }
         self.table.insert(leg)
@@ -293,7 +307,7 @@ impl Tracker {
             let slot = Slot(self.hand);
             self.hand += 1;
             let Some(leg) = self.table.get(slot) else { continue };
-            let silent = self.high.secs_since(leg.last);
+            let silent = self.high().secs_since(leg.last);
             if leg.class == Class::Unborn && silent > UNBORN_SECS {
                 self.close(slot, Ended::Lost, cx);
             } else if silent > SILENT_SECS && !leg.held {

@@ -57,7 +57,7 @@ impl Tracker {
             Class::Waiting | Class::Child => {
                 self.stand_alone(slot, cx);
                 if self.table.get(slot).is_some_and(|leg| leg.ended == Some(Ended::Requeued)) {
-                    let deadline = self.high.plus_secs(REQUEUE_SECS);
+                    let deadline = self.high().plus_secs(REQUEUE_SECS);
                     return self.table.set_deadline(slot, deadline);
                 }
             }
@@ -112,7 +112,7 @@ impl Tracker {
         }
         // A deadline that runs already stands: a parent is always decided before the legs it claimed.
         let deadline = match running {
-            Time::ZERO => self.high.plus_secs(secs),
+            Time::ZERO => self.high().plus_secs(secs),
             running => running,
         };
         self.table.let_linger(slot, ended);

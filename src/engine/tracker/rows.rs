@@ -4,6 +4,7 @@
 //! Rows carry a version; a row that cannot be read is dropped and counted.
 
 use super::leg::{Came, Class, Details, Ended, Leg, Seen};
+use super::log_time::LogTime;
 use super::{Sweeps, Tracker};
 use crate::engine::codec::{Reader, Writer};
 use crate::mail::{Basis, Origin, Outcome, Owner, RecipientState, RecipientTrace, Time};
@@ -59,7 +60,8 @@ impl Tracker {
             }
         }
         let mut out = Writer::default();
-        out.u64(VERSION).time(self.high).time(self.blind_until);
+        out.u64(VERSION).time(self.blind_until);
+        self.time.save(&mut out);
         self.places.save(&mut out);
         self.sweeps.save(&mut out);
         each(Row { kind: RowKind::State, key: Vec::new(), value: Some(out.bytes) });
@@ -90,11 +92,11 @@ impl Tracker {
     }
 
     fn restore_state(&mut self, saved: &mut Reader<'_>) -> Option<()> {
-        let (high, blind_until) = (saved.time()?, saved.time()?);
+        let (blind_until, time) = (saved.time()?, LogTime::restore(saved)?);
         self.places.restore(saved)?;
         let mut sweeps = Sweeps::default();
         sweeps.restore(saved)?;
-        (self.high, self.blind_until, self.sweeps) = (high, blind_until, sweeps);
+        (self.time, self.blind_until, self.sweeps) = (time, blind_until, sweeps);
         Some(())
     }
 }
