@@ -2,6 +2,7 @@
 //! and, started at any line of a log, the oracle.
 
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
+#![allow(clippy::disallowed_methods, reason = "it runs the program")]
 
 #[path = "corpus/mod.rs"]
 mod corpus;

@@ -4,6 +4,19 @@
 //! message and recipient once, and keeps the books balanced after every single event (design section 1).
 //! It never counts by itself: it emits facts, and `ledger` adds them up. Its memory is bounded: beyond
 //! `max_open` legs the longest silent one is taken out of the books, and that is counted.
+//!
+//! The joining rules. A *leg* is the life of a message under one queue id; a leg continues one other at most.
+//! - What a relay says (`queued as ID`) is believed of a relay on this host only, and joins only an unclaimed arrival
+//!   over loopback without a login that carries the same Message-ID. What the server says itself (`forwarded as`, a
+//!   requeue's old id, a notification's id) joins a leg that the server made itself.
+//! - So a loopback arrival whose Message-ID is open already waits up to 30 s for the line that names it; so does a leg
+//!   of which only the header was seen. Nothing of it is booked until then. What waited too long is its own message.
+//! - A leg is decided after the leg that claimed it; recipients only move between legs of one owner.
+//! - *Blind* is a leg whose arrival and header lines were before the log began. Nothing can be compared with it, so its
+//!   hand-over lines are believed: of a loopback arrival, of a leg without arrival line, and of an id not heard of yet,
+//!   which is then *named*: if it says nothing for 30 s, it was sent. While blind legs are taken up, loopback arrivals
+//!   wait. Of messages older than the log only recipients count that a line names or a hand-over brings.
+//! - An id that comes again while its earlier life still waits has several lingering legs, 8 at most.
 
 mod arrivals;
 mod books;
@@ -233,7 +246,7 @@ impl Tracker {
     /// Ends a leg's story: out of the table, and told to the index.
     fn close<S: Sink>(&mut self, slot: Slot, ended: Ended, cx: &mut Cx<'_, S>) {
         let Some(leg) = self.table.remove(slot) else { return };
-        if leg.class != Class::Unborn && !leg.probe {
+        if leg.class != Class::Unborn && !leg.probe && leg.came != Came::Named {
             self.tell(&leg, ended.name(), cx);
         }
     }
