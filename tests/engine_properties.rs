@@ -1,6 +1,9 @@
 //! The tracker under random events: the books balance after every single one, and a cut, a save and a restore
 //! at any place change nothing of what comes after.
 
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
+#![allow(clippy::default_constructed_unit_structs, reason = "they get settings as the program grows")]
+
 use proptest::prelude::*;
 use sendwarden::engine::directory::Directory;
 use sendwarden::engine::ledger::Account;
