@@ -32,6 +32,8 @@ pub enum Came {
     Smtp(Option<IpAddr>),
     /// Requeued by an administrator under a new id.
     Requeue,
+    /// Not seen at all: only the leg that handed recipients to it has named it.
+    Named,
 }
 
 /// What one recipient has come to, by the hash of its address.
