@@ -2,4 +2,6 @@
 
 pub mod clock;
 pub mod exec;
+pub mod files;
 pub mod follow;
+pub mod names;

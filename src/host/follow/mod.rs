@@ -105,12 +105,23 @@ pub struct Follower {
     events: Vec<FollowEvent>,
     /// What keeps the path from being read, so that it is told once.
     trouble: Option<FollowEvent>,
+    /// Device and inode of a file just seen rewritten in place.
+    rewritten: Option<(u64, u64)>,
 }
 
 impl Follower {
     pub fn new(settings: Settings, saved: Option<Position>) -> Follower {
         let before = saved.map_or(Before::Unknown, |p| p.before);
-        Follower { settings, open: None, lines: Lines::default(), saved, before, events: Vec::new(), trouble: None }
+        Follower {
+            settings,
+            open: None,
+            lines: Lines::default(),
+            saved,
+            before,
+            events: Vec::new(),
+            trouble: None,
+            rewritten: None,
+        }
     }
 
     /// Reads about `budget` bytes and gives out each complete line without its newline.
@@ -229,7 +240,7 @@ impl Follower {
 
     fn leave(&mut self, event: FollowEvent) {
         self.saved = Some(self.position());
-        self.open = None;
+        self.rewritten = self.open.take().map(|o| (o.dev, o.ino));
         self.events.push(event);
     }
 
@@ -239,7 +250,10 @@ impl Follower {
         let old = siblings(&self.settings.path);
         let Some(saved) = self.saved else { return self.begin(live.as_ref(), &old) };
         if saved.at.head_len > 0 {
+            let rewritten = std::mem::take(&mut self.rewritten);
             let mut fits: Vec<&Sibling> = live.iter().chain(&old).collect();
+            // A file that was just seen rewritten is not ours any more, even if a shorter common beginning fits.
+            fits.retain(|s| Some((s.dev, s.ino)) != rewritten);
             // Stable: a file with our inode is asked first, then newest first.
             fits.sort_by_key(|s| (s.dev, s.ino) != (saved.at.dev, saved.at.ino));
             if let Some((path, entry)) = fits.iter().find_map(|s| Some((&s.path, enter_at(&s.path, &saved.at)?))) {
@@ -270,7 +284,13 @@ impl Follower {
             None => Before::Nothing,
             Some(newest) => end_mark(newest).map_or(Before::Unknown, Before::File),
         };
-        let Some(live) = live else { return false };
+        let Some(live) = live else {
+            if self.trouble == Some(FollowEvent::Disappeared) {
+                // From here on everything is new: whatever appears is read from its first byte.
+                self.saved = Some(Position { before: self.before, ..Position::default() });
+            }
+            return false;
+        };
         if self.settings.from_start {
             return self.enter_start(&live.path);
         }

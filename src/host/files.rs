@@ -1,0 +1,185 @@
+//! Small questions to the file system: which logs exist, why one cannot be read, where our state lives, how full a
+//! queue directory is. It never changes anything but the lock file of the state directory.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use flate2::read::MultiGzDecoder;
+use rustix::fs::{FlockOperation, flock};
+
+use super::clock;
+use crate::mail::Time;
+
+/// Where distributions and panels put the mail log.
+pub const KNOWN_LOGS: [&str; 7] = [
+    "/var/log/mail.log",
+    "/var/log/maillog",
+    "/var/log/mail/mail.log",
+    "/var/log/mail.info",
+    "/var/log/exim4/mainlog",
+    "/var/log/exim/main.log",
+    "/var/log/exim_mainlog",
+];
+
+/// The known logs that exist on this host.
+pub fn existing_logs() -> Vec<PathBuf> {
+    KNOWN_LOGS.iter().map(PathBuf::from).filter(|p| p.is_file()).collect()
+}
+
+/// What to do about a file that may not be read; `None` when it is readable or missing.
+pub fn explain_denied(path: &Path) -> Option<String> {
+    let why = File::open(path).err().filter(|e| e.kind() == io::ErrorKind::PermissionDenied)?;
+    let shown = path.display();
+    let Ok(meta) = fs::metadata(path) else {
+        return Some(format!("{shown}: {why}; its directory may not be entered by this user"));
+    };
+    let group = group_name(meta.gid()).unwrap_or_else(|| meta.gid().to_string());
+    Some(if meta.permissions().mode() & 0o040 != 0 {
+        format!("{shown}: {why}; group {group} may read it: add this user to group {group}")
+    } else {
+        format!("{shown}: {why}; not even its group {group} may read it (mode {:o})", meta.permissions().mode() & 0o777)
+    })
+}
+
+fn group_name(gid: u32) -> Option<String> {
+    let text = fs::read("/etc/group").ok()?;
+    let text = String::from_utf8_lossy(&text);
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(gid)).then(|| name.to_owned())
+    })
+}
+
+/// The default state directory; `env` looks up an environment variable. `None` without a home.
+pub fn state_dir(root: bool, env: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    if root {
+        return Some(PathBuf::from("/var/lib/sendwarden"));
+    }
+    // Relative values are to be ignored, says the XDG base directory specification.
+    let xdg = env("XDG_STATE_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
+    let home = || env("HOME").map(PathBuf::from).filter(|p| p.is_absolute()).map(|h| h.join(".local/state"));
+    xdg.or_else(home).map(|p| p.join("sendwarden"))
+}
+
+/// Held as long as it lives.
+#[derive(Debug)]
+pub struct StateLock(#[allow(dead_code, reason = "the lock lives as long as the descriptor")] File);
+
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    #[error("{dir} is in use by process {pid}; stop it or choose another state directory", dir = dir.display())]
+    Held { dir: PathBuf, pid: String },
+    #[error("locking {dir}: {why}; the directory must exist and be writable", dir = dir.display())]
+    Io { dir: PathBuf, why: io::Error },
+}
+
+/// Locks `dir` against a second instance.
+///
+/// # Errors
+/// When another process holds it (named by pid), or the lock file cannot be written.
+pub fn lock_state(dir: &Path) -> Result<StateLock, LockError> {
+    let failed = |why| LockError::Io { dir: dir.to_owned(), why };
+    let path = dir.join("lock");
+    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut pid = String::new();
+            let _ = file.take(20).read_to_string(&mut pid);
+            return Err(LockError::Held { dir: dir.to_owned(), pid: pid.trim().to_owned() });
+        }
+        Err(why) => return Err(failed(why.into())),
+    }
+    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
+    Ok(StateLock(file))
+}
+
+/// Regular files below a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FileCount {
+    pub files: u64,
+    pub oldest: Option<Time>,
+}
+
+/// Counts regular files below `dir`, hashed subdirectories included; symbolic links are not followed.
+///
+/// # Errors
+/// When `dir` or one below it cannot be read. Files that vanish while counting are simply not counted.
+pub fn count_files(dir: &Path) -> io::Result<FileCount> {
+    let mut count = FileCount::default();
+    let mut todo = vec![dir.to_owned()];
+    while let Some(dir) = todo.pop() {
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let Ok(meta) = entry.metadata() else { continue };
+            if meta.is_dir() {
+                todo.push(entry.path());
+            } else if meta.is_file() {
+                count.files += 1;
+                let mtime = meta.modified().ok().map(clock::from_system);
+                count.oldest = [count.oldest, mtime].into_iter().flatten().min();
+            }
+        }
+    }
+    Ok(count)
+}
+
+/// Opens replay input: `-` is stdin; gzip is told by its magic bytes.
+///
+/// # Errors
+/// When the file cannot be opened or its first bytes cannot be read.
+pub fn open_input(path: &Path) -> io::Result<Box<dyn Read>> {
+    let mut raw: Box<dyn Read> =
+        if path == Path::new("-") { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
+    let mut magic = Vec::new();
+    raw.by_ref().take(2).read_to_end(&mut magic)?;
+    let gz = magic == [0x1f, 0x8b];
+    let whole = io::Cursor::new(magic).chain(raw);
+    Ok(if gz { Box::new(MultiGzDecoder::new(BufReader::new(whole))) } else { Box::new(whole) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_instance_is_told_the_pid() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = lock_state(dir.path()).unwrap();
+        match lock_state(dir.path()) {
+            Err(LockError::Held { pid, .. }) => assert_eq!(pid, std::process::id().to_string()),
+            other => panic!("{other:?}"),
+        }
+        drop(held);
+        lock_state(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn counts_hashed_queues_and_reads_gzip() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("A")).unwrap();
+        fs::write(dir.path().join("A/1"), "x").unwrap();
+        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gz.write_all(b"text").unwrap();
+        fs::write(dir.path().join("2"), gz.finish().unwrap()).unwrap();
+        let count = count_files(dir.path()).unwrap();
+        assert!(count.files == 2 && count.oldest.is_some());
+        for (name, want) in [("A/1", "x"), ("2", "text")] {
+            let mut text = String::new();
+            open_input(&dir.path().join(name)).unwrap().read_to_string(&mut text).unwrap();
+            assert_eq!(text, want);
+        }
+    }
+
+    #[test]
+    fn state_lives_where_the_user_may_write() {
+        let env = |k: &str| (k == "HOME").then(|| OsString::from("/home/u"));
+        assert_eq!(state_dir(true, &env), Some(PathBuf::from("/var/lib/sendwarden")));
+        assert_eq!(state_dir(false, &env), Some(PathBuf::from("/home/u/.local/state/sendwarden")));
+        assert_eq!(state_dir(false, &|_| None), None);
+    }
+}

@@ -1,0 +1,114 @@
+//! Who is uid 1004? The host's name service answers, within a limit; answers and failures are remembered for a while.
+//!
+//! `/etc/passwd` is read directly, everything else (LDAP, sssd, winbind) through `getent`, so no unsafe call is needed
+//! and a hanging directory server cannot hang the pump.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::{clock, exec};
+
+const LIMIT: Duration = Duration::from_secs(2);
+const KEEP: Duration = Duration::from_secs(300);
+const KEEP_FAILURE: Duration = Duration::from_secs(30);
+const MAX_CACHED: usize = 16_384;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    pub uid: u32,
+    pub login: String,
+    pub home: PathBuf,
+}
+
+/// Names of uids: the host's, a given passwd text's (replay), or none.
+pub struct Names {
+    source: Source,
+    passwd: HashMap<u32, User>,
+    seen: Option<SystemTime>,
+    cache: HashMap<u32, (Instant, Option<User>)>,
+}
+
+enum Source {
+    Host,
+    Given,
+}
+
+impl Names {
+    pub fn of_host() -> Names {
+        Names { source: Source::Host, passwd: HashMap::new(), seen: None, cache: HashMap::new() }
+    }
+
+    /// Only what this passwd text says.
+    pub fn from_passwd(text: &str) -> Names {
+        Names { source: Source::Given, passwd: parse(text), seen: None, cache: HashMap::new() }
+    }
+
+    pub fn none() -> Names {
+        Names::from_passwd("")
+    }
+
+    /// Takes at most two seconds; a failure is remembered for thirty.
+    pub fn user(&mut self, uid: u32) -> Option<User> {
+        if matches!(self.source, Source::Given) {
+            return self.passwd.get(&uid).cloned();
+        }
+        let changed = fs::metadata("/etc/passwd").and_then(|m| m.modified()).ok();
+        if changed.is_some() && changed != self.seen {
+            // Logins are ASCII in practice; a stray byte must not cost the whole file.
+            self.passwd = fs::read("/etc/passwd").map(|b| parse(&String::from_utf8_lossy(&b))).unwrap_or_default();
+            self.seen = changed;
+        }
+        if let Some(user) = self.passwd.get(&uid) {
+            return Some(user.clone());
+        }
+        let now = clock::monotonic();
+        if let Some((until, user)) = self.cache.get(&uid)
+            && *until > now
+        {
+            return user.clone();
+        }
+        let argv = ["getent", "passwd", &uid.to_string()].map(str::to_owned);
+        let answer = exec::run(&argv, b"", LIMIT).ok().filter(|o| o.status.success());
+        let user = answer.and_then(|o| parse(&String::from_utf8_lossy(&o.stdout)).remove(&uid));
+        if self.cache.len() >= MAX_CACHED {
+            self.cache.clear();
+        }
+        let keep = if user.is_some() { KEEP } else { KEEP_FAILURE };
+        self.cache.insert(uid, (clock::monotonic() + keep, user.clone()));
+        user
+    }
+}
+
+/// The first entry of a uid wins, as in the C library.
+fn parse(text: &str) -> HashMap<u32, User> {
+    let mut users = HashMap::new();
+    for line in text.lines() {
+        let mut fields = line.split(':');
+        let (Some(login), Some(uid), Some(home)) = (fields.next(), fields.nth(1), fields.nth(2)) else { continue };
+        if let (false, Ok(uid)) = (login.is_empty() || login.starts_with(['#', '+', '-']), uid.parse()) {
+            users.entry(uid).or_insert_with(|| User { uid, login: login.to_owned(), home: PathBuf::from(home) });
+        }
+    }
+    users
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_passwd_and_asks_the_host() {
+        let mut names =
+            Names::from_passwd("#x\nbob:x:1004:1004:Bob:/home/bob:/bin/sh\nbob2:x:1004:1::/b:/bin/sh\nbad:x\n");
+        let bob = names.user(1004).unwrap();
+        assert_eq!((bob.login.as_str(), bob.home.to_str()), ("bob", Some("/home/bob")));
+        assert_eq!(names.user(0), None);
+        assert_eq!(Names::none().user(0), None);
+        let mut host = Names::of_host();
+        assert_eq!(host.user(0).unwrap().login, "root");
+        assert_eq!(host.user(4_000_000_001), None);
+        assert!(host.cache.contains_key(&4_000_000_001));
+    }
+}
