@@ -293,6 +293,17 @@ fn every_line_once_and_in_order() {
     for seed in 0..10_000 {
         bad.extend(sequence(seed, base.path(), &mut counts, &mut losses).err());
     }
+    let same = bad.iter().filter(|b| b.contains("same_head true")).count();
+    println!("failed: {} with an identical first KiB, {} without", same, bad.len() - same);
+    for why in ["doubled or out", "although every", "without a report"] {
+        let of = |same: &str| bad.iter().filter(|b| b.contains(why) && b.contains(same)).min_by_key(|b| b.len());
+        let first = |b: &String| b.lines().take(2).collect::<String>();
+        println!(
+            "{why}: same head {:?}; other {:?}",
+            of("same_head true").map(first),
+            of("same_head false").map(first)
+        );
+    }
     println!("operations: {counts:?}; sequences with reported losses: {losses}");
     assert!(
         bad.is_empty(),
