@@ -1,1 +1,23 @@
 //! The household: wiring, the one loop (pump), commands.
+
+pub mod cli;
+mod commands;
+mod ingest;
+
+/// Exit status of every command: 0 done, 1 failed, 2 wrong usage or configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    Done,
+    Failed,
+    Usage,
+}
+
+impl Exit {
+    pub const fn code(self) -> u8 {
+        match self {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+        }
+    }
+}

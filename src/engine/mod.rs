@@ -1,1 +1,100 @@
 //! The judgement: events in, facts out. Pure: no clock, no file, no socket; the server's dialect is unknown here.
+//!
+//! `Engine` has few verbs: `observe` an event, `tick` when time passes without lines, `finish` at the end of all
+//! input; `take_rows` and `restore_row` carry its state over a restart. What it concludes goes to a `Sink`.
+
+pub mod accounts;
+pub mod attribution;
+pub mod codec;
+pub mod directory;
+pub mod ledger;
+pub mod replies;
+pub mod tracker;
+
+use crate::mail::{Event, Fact, Time};
+use accounts::Accounts;
+use attribution::Attribution;
+use directory::Directory;
+use ledger::Ledger;
+use replies::Replies;
+use tracker::{Cx, Row, RowKind, Settings, Tracker};
+
+/// Takes facts as they are concluded.
+pub trait Sink {
+    /// Receivers' words are only classed for those who want to know.
+    const WANTS_CLASSES: bool = true;
+
+    fn fact(&mut self, fact: &Fact<'_>);
+}
+
+/// Nobody listens: the ledger alone is wanted (`replay`).
+impl Sink for () {
+    const WANTS_CLASSES: bool = false;
+
+    #[inline]
+    fn fact(&mut self, _: &Fact<'_>) {}
+}
+
+/// The state machine between events and facts.
+#[derive(Debug)]
+pub struct Engine {
+    pub tracker: Tracker,
+    pub attribution: Attribution,
+    pub ledger: Ledger,
+    pub replies: Replies,
+}
+
+impl Engine {
+    /// `seed` makes hashes of log text unpredictable; stored rows are only good with the seed they were made with.
+    pub fn new(settings: Settings, directory: Directory, replies: Replies, seed: u64) -> Engine {
+        let accounts = Accounts::new(seed, directory.policy().max_known_accounts);
+        Engine {
+            ledger: Ledger::new(settings.keep_rows),
+            tracker: Tracker::new(settings, seed),
+            attribution: Attribution::new(accounts, directory, seed),
+            replies,
+        }
+    }
+
+    #[inline]
+    pub fn observe<S: Sink>(&mut self, event: &Event<'_>, sink: &mut S) {
+        let (tracker, mut cx) = self.parts(event.head.at, sink);
+        tracker.observe(event, &mut cx);
+    }
+
+    /// Time has passed: `now` is the host's clock, never behind the log by more than its own delay.
+    pub fn tick<S: Sink>(&mut self, now: Time, sink: &mut S) {
+        let (tracker, mut cx) = self.parts(now, sink);
+        tracker.tick(now, &mut cx);
+    }
+
+    /// When `tick` has something to do at the latest, even if no line comes.
+    pub fn next_wake(&self) -> Option<Time> {
+        self.tracker.next_deadline()
+    }
+
+    /// All input has been read, and there will be no more.
+    pub fn finish<S: Sink>(&mut self, sink: &mut S) {
+        let (tracker, mut cx) = self.parts(Time::ZERO, sink);
+        tracker.finish(&mut cx);
+    }
+
+    /// Tells the story of each message that is in the queue now.
+    pub fn tell_open<S: Sink>(&mut self, sink: &mut S) {
+        let (tracker, mut cx) = self.parts(Time::ZERO, sink);
+        tracker.tell_open(&mut cx);
+    }
+
+    pub fn take_rows(&mut self, each: impl FnMut(Row)) {
+        self.tracker.take_rows(each);
+    }
+
+    pub fn restore_row(&mut self, kind: RowKind, key: &[u8], value: &[u8]) -> bool {
+        self.tracker.restore_row(kind, key, value)
+    }
+
+    fn parts<'a, S: Sink>(&'a mut self, at: Time, sink: &'a mut S) -> (&'a mut Tracker, Cx<'a, S>) {
+        let cx = Cx { at, ledger: &mut self.ledger, attribution: &mut self.attribution, replies: &self.replies, sink };
+        (&mut self.tracker, cx)
+    }
+}

@@ -1,15 +1,18 @@
-//! The one place that reads the time. It never sleeps and never formats.
+//! The clock, the zone and the dice of this host: the only place where they are read. It never sleeps.
 
+use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::mail::Time;
 
 /// The wall clock, as the rest of the house knows it.
+#[allow(clippy::disallowed_methods, reason = "the one place that reads the clock")]
 pub fn now() -> Time {
     from_system(SystemTime::now())
 }
 
 /// A monotonic point, for limits and waits; never comes near a fact.
+#[allow(clippy::disallowed_methods, reason = "the one place that reads the clock")]
 pub fn monotonic() -> Instant {
     Instant::now()
 }
@@ -26,4 +29,14 @@ pub fn from_system(time: SystemTime) -> Time {
         Err(before) => i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |m| -m),
     };
     Time(micros)
+}
+
+/// The host's time zone; UTC when it has none.
+pub fn zone() -> jiff::tz::TimeZone {
+    jiff::tz::TimeZone::system()
+}
+
+/// A number nobody outside can guess, to seed hashes of text that others choose.
+pub fn seed() -> u64 {
+    RandomState::new().hash_one(0_u64)
 }

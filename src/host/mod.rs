@@ -4,4 +4,5 @@ pub mod clock;
 pub mod exec;
 pub mod files;
 pub mod follow;
+pub mod input;
 pub mod names;

@@ -1,1 +1,103 @@
-//! Postfix.
+//! Postfix, versions 2.3 to 3.11: its log lines become events.
+//!
+//! It never keeps a message, never allocates for a line, and never believes the words of a stranger: where text from
+//! senders and receivers stands between the server's own fields, the comments in the files below say how the fields
+//! are told from the text. See [`Postfix`].
+
+mod action;
+mod arrival;
+mod delivery;
+mod log;
+mod scan;
+mod tag;
+
+use super::syslog::{self, Heads, Stamps};
+use super::{Mta, Read, Unknown};
+use crate::mail::{Event, Head, Time};
+use tag::Daemon;
+
+/// A tag of this server with a daemon nobody knows.
+pub const WHY_DAEMON: &str = "daemon";
+/// A known daemon's text about a queue id, in no known shape.
+pub const WHY_SHAPE: &str = "shape";
+/// A known daemon's text about no queue id, in no known shape.
+pub const WHY_TEXT: &str = "text";
+/// The syslog daemon folded several equal lines into one, so events are missing.
+pub const WHY_REPEATED: &str = "repeated";
+
+/// Every reason an [`Unknown`] of this dialect can have.
+pub const WHYS: [&str; 6] = [syslog::WHY_HEAD, syslog::WHY_STAMP, WHY_DAEMON, WHY_SHAPE, WHY_TEXT, WHY_REPEATED];
+
+/// Reads the log of one Postfix source, in order.
+#[derive(Debug, Clone)]
+pub struct Postfix {
+    heads: Heads,
+}
+
+impl Postfix {
+    pub fn new(stamps: Stamps) -> Postfix {
+        Postfix { heads: Heads::new(stamps) }
+    }
+
+    /// The time of last change of the file that is read: bounds the year of stamps without one. An older file than the
+    /// stamps so far starts afresh.
+    pub fn set_reference(&mut self, reference: Time) {
+        self.heads.set_reference(reference);
+    }
+}
+
+/// Marks the layout of what `save` gives.
+const SAVED: u8 = 1;
+
+impl Mta for Postfix {
+    #[inline]
+    fn read<'a>(&mut self, line: &'a [u8]) -> Read<'a> {
+        let line = match self.heads.read(line) {
+            Ok(line) => line,
+            Err(why) => return Read::Unknown(Unknown { daemon: &[], why }),
+        };
+        if line.tag.is_empty() {
+            return match line.text.starts_with(b"last message repeated ") {
+                true => Read::Unknown(Unknown { daemon: &[], why: WHY_REPEATED }),
+                false => Read::Foreign,
+            };
+        }
+        let tag = tag::read(line.tag);
+        let unknown = |why| Read::Unknown(Unknown { daemon: tag.name, why });
+        match tag.daemon {
+            Daemon::Foreign => Read::Foreign,
+            Daemon::Unknown => unknown(WHY_DAEMON),
+            Daemon::Quiet => Read::Noise,
+            daemon => match log::read(daemon, line.text) {
+                Ok(Some(kind)) => {
+                    let head = Head {
+                        at: line.at,
+                        host: line.host,
+                        instance: tag.instance,
+                        pid: line.pid,
+                        owns_queue: daemon.owns_queue(),
+                    };
+                    Read::Event(Event { head, kind })
+                }
+                Ok(None) => Read::Noise,
+                Err(why) => unknown(why),
+            },
+        }
+    }
+
+    fn save(&self) -> Vec<u8> {
+        let mut saved = vec![SAVED];
+        if let Some(last) = self.heads.last() {
+            saved.extend_from_slice(&last.0.to_le_bytes());
+        }
+        saved
+    }
+
+    fn restore(&mut self, saved: &[u8]) {
+        if let Some((&SAVED, last)) = saved.split_first()
+            && let Ok(last) = <[u8; 8]>::try_from(last)
+        {
+            self.heads.set_last(Time(i64::from_le_bytes(last)));
+        }
+    }
+}

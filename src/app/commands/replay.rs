@@ -1,0 +1,341 @@
+//! `sendwarden replay`: old logs through the very engine of the agent. Touches no state, opens no socket.
+
+use super::{complain, say};
+use crate::app::Exit;
+use crate::app::cli::{Format, MtaChoice, ReplayArgs};
+use crate::app::ingest::{Ingest, LineCounts};
+use crate::engine::attribution::User;
+use crate::engine::directory::Directory;
+use crate::engine::replies::Replies;
+use crate::engine::tracker::Settings;
+use crate::engine::{Engine, Sink};
+use crate::host::{clock, input};
+use crate::mail::{Counts, Owner, Time};
+use crate::mta::Mta;
+use crate::mta::postfix::Postfix;
+use crate::mta::syslog::Stamps;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+
+const CHUNK: usize = 1024 * 1024;
+/// Lines longer than this are cut; the agent's default.
+const MAX_LINE: usize = 64 * 1024;
+
+/// Reads all files in the order of their first stamps and prints who sent what.
+pub fn run(args: &ReplayArgs, directory: Directory) -> Exit {
+    if args.mta == MtaChoice::Exim {
+        complain("replay: this version reads Postfix logs only; use --mta postfix, or leave it out");
+        return Exit::Usage;
+    }
+    let users = match passwd(args.passwd.as_deref()) {
+        Ok(users) => users,
+        Err(why) => {
+            complain(&why);
+            return Exit::Usage;
+        }
+    };
+    let mut engine = Engine::new(Settings::default(), directory, Replies::default(), clock::seed());
+    let started = clock::monotonic();
+    let files = match in_order(&args.files) {
+        Ok(files) => files,
+        Err(why) => {
+            complain(&why);
+            return Exit::Failed;
+        }
+    };
+    let total: u64 = files.iter().map(|file| file.size).sum();
+    let progress = progress(total, args.format);
+    let mut ingest = Ingest::new(Postfix::new(stamps(clock::now())));
+    let mut bytes = 0;
+    for file in files {
+        ingest.mta.set_reference(file.reference);
+        let mut names = |uid: u32| users.get(&uid).cloned();
+        match feed(file, usize::from(args.jobs), &mut ingest, &mut engine, &mut names, &mut (), &progress) {
+            Ok(read) => bytes += read,
+            Err(why) => {
+                progress.finish_and_clear();
+                complain(&why);
+                return Exit::Failed;
+            }
+        }
+    }
+    engine.finish(&mut ());
+    progress.finish_and_clear();
+    let seconds = started.elapsed().as_secs_f64();
+    let told = match args.format {
+        Format::Json => say(&json_of(&engine, ingest.counts, seconds, bytes).to_string()),
+        Format::Text => say(&text_of(&engine, &ingest, seconds, bytes)),
+    };
+    if told { Exit::Done } else { Exit::Failed }
+}
+
+fn stamps(reference: Time) -> Stamps {
+    Stamps { zone: clock::zone(), reference }
+}
+
+/// A file that is about to be read.
+struct Source {
+    path: PathBuf,
+    reader: Box<dyn Read + Send>,
+    size: u64,
+    reference: Time,
+    /// What was read to find the first stamp.
+    head: Vec<u8>,
+}
+
+/// Opens all files and sorts them by the time of their first stamp; those without one keep their place at the end.
+fn in_order(paths: &[PathBuf]) -> Result<Vec<Source>, String> {
+    let mut found = Vec::new();
+    for path in paths {
+        let opened = input::open(path).map_err(|why| {
+            format!("replay: cannot read {}: {why}; check the path and whether your user may read it", path.display())
+        })?;
+        let reference = opened.modified.map_or_else(clock::now, Time::from_secs);
+        let mut source =
+            Source { path: path.clone(), reader: opened.reader, size: opened.size, reference, head: Vec::new() };
+        let first = if paths.len() > 1 { first_stamp(&mut source)? } else { None };
+        found.push((first, source));
+    }
+    found.sort_by_key(|(first, _)| first.unwrap_or(Time(i64::MAX)));
+    Ok(found.into_iter().map(|(_, source)| source).collect())
+}
+
+fn first_stamp(source: &mut Source) -> Result<Option<Time>, String> {
+    source
+        .reader
+        .by_ref()
+        .take(CHUNK as u64)
+        .read_to_end(&mut source.head)
+        .map_err(|why| format!("replay: cannot read {}: {why}", source.path.display()))?;
+    let mut mta = Postfix::new(stamps(source.reference));
+    let stamp = source.head.split(|&byte| byte == b'\n').find_map(|line| match mta.read(line) {
+        crate::mta::Read::Event(event) => Some(event.head.at),
+        _ => None,
+    });
+    Ok(stamp)
+}
+
+/// Reads one source to its end, line by line; with more than one job, reading and decompressing have a thread of
+/// their own. Returns the bytes read, decompressed.
+fn feed<S: Sink>(
+    source: Source,
+    jobs: usize,
+    ingest: &mut Ingest<Postfix>,
+    engine: &mut Engine,
+    names: &mut impl FnMut(u32) -> Option<User>,
+    sink: &mut S,
+    progress: &ProgressBar,
+) -> Result<u64, String> {
+    let path = source.path.clone();
+    let failed = |why: std::io::Error| format!("replay: reading {} failed: {why}", path.display());
+    let mut lines = Lines::default();
+    let mut bytes = source.head.len() as u64;
+    lines.push(&source.head, |line| ingest.line(line, engine, names, sink));
+    let mut reader = source.reader;
+    if jobs <= 1 {
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            let n = reader.read(&mut buffer).map_err(failed)?;
+            if n == 0 {
+                break;
+            }
+            bytes += n as u64;
+            lines.push(buffer.get(..n).unwrap_or(&[]), |line| ingest.line(line, engine, names, sink));
+            progress.inc(n as u64);
+        }
+    } else {
+        let (full, filled) = mpsc::sync_channel::<std::io::Result<Vec<u8>>>(4);
+        let (back, emptied) = mpsc::channel::<Vec<u8>>();
+        std::thread::spawn(move || {
+            loop {
+                let mut buffer = emptied.try_recv().unwrap_or_default();
+                buffer.resize(CHUNK, 0);
+                let answer = reader.read(&mut buffer).map(|n| {
+                    buffer.truncate(n);
+                    buffer
+                });
+                let end = !matches!(&answer, Ok(buffer) if !buffer.is_empty());
+                if full.send(answer).is_err() || end {
+                    return;
+                }
+            }
+        });
+        for chunk in filled {
+            let chunk = chunk.map_err(failed)?;
+            bytes += chunk.len() as u64;
+            lines.push(&chunk, |line| ingest.line(line, engine, names, sink));
+            progress.inc(chunk.len() as u64);
+            if back.send(chunk).is_err() {
+                // The reader has finished; the buffer is not needed any more.
+            }
+        }
+    }
+    lines.finish(|line| ingest.line(line, engine, names, sink));
+    Ok(bytes)
+}
+
+/// Splits a stream of chunks into lines; only a line that spans chunks is copied.
+#[derive(Default)]
+struct Lines {
+    partial: Vec<u8>,
+}
+
+impl Lines {
+    fn push(&mut self, chunk: &[u8], mut each: impl FnMut(&[u8])) {
+        let mut start = 0;
+        for end in memchr::memchr_iter(b'\n', chunk) {
+            let line = chunk.get(start..end).unwrap_or(&[]);
+            start = end + 1;
+            if self.partial.is_empty() {
+                each(line.get(..MAX_LINE).unwrap_or(line));
+            } else {
+                self.keep(line);
+                each(&self.partial);
+                self.partial.clear();
+            }
+        }
+        let rest = chunk.get(start..).unwrap_or(&[]);
+        self.keep(rest);
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let room = MAX_LINE.saturating_sub(self.partial.len());
+        self.partial.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+    }
+
+    fn finish(&mut self, mut each: impl FnMut(&[u8])) {
+        if !self.partial.is_empty() {
+            each(&self.partial);
+            self.partial.clear();
+        }
+    }
+}
+
+fn progress(total: u64, format: Format) -> ProgressBar {
+    if !std::io::stderr().is_terminal() || (format == Format::Json && !std::io::stdout().is_terminal()) {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(total);
+    let template = "{bar:30} {percent:>3}%  {bytes_per_sec}  {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// Names of uids, from a passwd file (by default this host's).
+fn passwd(path: Option<&Path>) -> Result<HashMap<u32, User>, String> {
+    let chosen = path.unwrap_or(Path::new("/etc/passwd"));
+    let text = match std::fs::read(chosen) {
+        Ok(text) => text,
+        Err(_) if path.is_none() => Vec::new(),
+        Err(why) => return Err(format!("replay: cannot read the passwd file {}: {why}", chosen.display())),
+    };
+    let mut users = HashMap::new();
+    for line in String::from_utf8_lossy(&text).lines() {
+        let fields: Vec<&str> = line.split(':').collect();
+        if let [login, _, uid, _, _, home, ..] = fields.as_slice()
+            && let Ok(uid) = uid.parse()
+        {
+            users.entry(uid).or_insert(User { login: (*login).to_owned(), home: (*home).to_owned() });
+        }
+    }
+    Ok(users)
+}
+
+fn counts_json(counts: &Counts) -> Value {
+    json!({
+        "messages": counts.messages, "recipients": counts.recipients, "sent": counts.sent,
+        "bounced": counts.bounced, "expired": counts.expired, "deleted": counts.deleted,
+        "unaccounted": counts.unaccounted, "deferred": counts.deferred, "queued": counts.queued,
+        "held": counts.held, "late_errors": counts.late_errors,
+    })
+}
+
+fn json_of(engine: &Engine, lines: LineCounts, seconds: f64, bytes: u64) -> Value {
+    let mut accounts = Map::new();
+    let mut reasons = Map::new();
+    let mut unattributed = Counts::default();
+    for (owner, account) in engine.ledger.owners() {
+        let name = engine.attribution.accounts.name(owner).to_owned();
+        if owner.is_account() {
+            accounts.insert(name, counts_json(&account.counts));
+        } else {
+            unattributed.add(&account.counts);
+            reasons.insert(name, counts_json(&account.counts));
+        }
+    }
+    json!({
+        "lines": {"total": lines.total, "events": lines.events, "noise": lines.noise, "unknown": lines.unknown},
+        "totals": counts_json(&engine.ledger.total()),
+        "accounts": accounts,
+        "unattributed": counts_json(&unattributed),
+        "unattributed_by_reason": reasons,
+        "verdicts": [],
+        "seconds": (seconds * 1_000.0).round() / 1_000.0,
+        "bytes": bytes,
+    })
+}
+
+/// Most accounts shown in the text form.
+const SHOWN: usize = 40;
+
+fn text_of(engine: &Engine, ingest: &Ingest<Postfix>, seconds: f64, bytes: u64) -> String {
+    let mut out = String::new();
+    let lines = ingest.counts;
+    let rate = lines.total as f64 / seconds.max(1e-9);
+    out.push_str(&format!(
+        "{} lines, {:.1} MB in {seconds:.2} s ({:.1} million lines/s): {} about mail, {} not understood\n\n",
+        lines.total,
+        bytes as f64 / 1e6,
+        rate / 1e6,
+        lines.events,
+        lines.unknown
+    ));
+    let mut rows: Vec<(Owner, Counts)> = engine.ledger.owners().map(|(owner, a)| (owner, a.counts)).collect();
+    rows.sort_by_key(|(owner, counts)| (!owner.is_account(), std::cmp::Reverse(counts.recipients), owner.0));
+    out.push_str(&header());
+    for (owner, counts) in rows.iter().filter(|(owner, _)| owner.is_account()).take(SHOWN) {
+        out.push_str(&row(engine.attribution.accounts.name(*owner), counts));
+    }
+    let accounts = rows.iter().filter(|(owner, _)| owner.is_account()).count();
+    if accounts > SHOWN {
+        out.push_str(&format!("  … and {} more accounts: use --format json\n", accounts - SHOWN));
+    }
+    for (owner, counts) in rows.iter().filter(|(owner, _)| !owner.is_account()) {
+        out.push_str(&row(&format!("({})", engine.attribution.accounts.name(*owner)), counts));
+    }
+    out.push_str(&row("total", &engine.ledger.total()));
+    if !ingest.unknown.by.is_empty() {
+        out.push_str("\nNot understood:\n");
+        for ((daemon, why), n) in &ingest.unknown.by {
+            out.push_str(&format!("  {n:>8}  {daemon} ({why})\n"));
+        }
+        for sample in ingest.unknown.samples.iter().take(3) {
+            out.push_str(&format!("  for example: {sample}\n"));
+        }
+    }
+    if lines.events == 0 && lines.total > 0 {
+        out.push_str("\nNo line about mail was found. Is this the mail server's log?\n");
+    }
+    out.trim_end().to_owned()
+}
+
+fn header() -> String {
+    format!(
+        "{:<32} {:>9} {:>10} {:>10} {:>8} {:>8} {:>8} {:>8} {:>7}\n",
+        "account", "messages", "recipients", "sent", "bounced", "expired", "deleted", "deferred", "queued"
+    )
+}
+
+fn row(name: &str, c: &Counts) -> String {
+    let shown: String = name.chars().take(32).collect();
+    format!(
+        "{shown:<32} {:>9} {:>10} {:>10} {:>8} {:>8} {:>8} {:>8} {:>7}\n",
+        c.messages, c.recipients, c.sent, c.bounced, c.expired, c.deleted, c.deferred, c.queued
+    )
+}

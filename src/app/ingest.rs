@@ -1,0 +1,84 @@
+//! One line: bytes → event → facts. Shared by the pump, `replay`, `check` and `demo`.
+
+use crate::engine::attribution::User;
+use crate::engine::{Engine, Sink};
+use crate::mail::{Kind, Time};
+use crate::mta::{Mta, Read};
+use std::collections::BTreeMap;
+
+/// What lines turned out to be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LineCounts {
+    pub total: u64,
+    pub events: u64,
+    /// Understood and of no interest, or of another program.
+    pub noise: u64,
+    pub unknown: u64,
+}
+
+/// Lines that were not understood: how many by daemon and reason, and a few of them.
+#[derive(Debug, Default)]
+pub struct UnknownLines {
+    pub by: BTreeMap<(String, &'static str), u64>,
+    pub samples: Vec<String>,
+}
+
+/// Most daemons told apart; names come from the log.
+const MAX_DAEMONS: usize = 64;
+const MAX_SAMPLES: usize = 10;
+
+impl UnknownLines {
+    fn add(&mut self, daemon: &[u8], why: &'static str, line: &[u8]) {
+        let daemon = crate::mail::text::clean(daemon, 32);
+        let known = self.by.contains_key(&(daemon.clone(), why)) || self.by.len() < MAX_DAEMONS;
+        let daemon = if known { daemon } else { "other".to_owned() };
+        *self.by.entry((daemon, why)).or_default() += 1;
+        if self.samples.len() < MAX_SAMPLES {
+            self.samples.push(crate::mail::text::clean(line, 300));
+        }
+    }
+}
+
+/// Reads lines into an engine.
+pub struct Ingest<M> {
+    pub mta: M,
+    pub counts: LineCounts,
+    pub unknown: UnknownLines,
+    /// Log time of the newest event of this source.
+    pub newest: Time,
+}
+
+impl<M: Mta> Ingest<M> {
+    pub fn new(mta: M) -> Ingest<M> {
+        Ingest { mta, counts: LineCounts::default(), unknown: UnknownLines::default(), newest: Time::ZERO }
+    }
+
+    /// `names` answers what the name service says of a uid; it is asked once per uid.
+    #[inline]
+    pub fn line<S: Sink>(
+        &mut self,
+        line: &[u8],
+        engine: &mut Engine,
+        names: &mut impl FnMut(u32) -> Option<User>,
+        sink: &mut S,
+    ) {
+        self.counts.total += 1;
+        match self.mta.read(line) {
+            Read::Event(event) => {
+                self.counts.events += 1;
+                self.newest = self.newest.max(event.head.at);
+                if let Kind::Submitted { uid, requeued_from: None, .. } = event.kind
+                    && !engine.attribution.knows_user(uid)
+                {
+                    engine.attribution.learn_user(uid, names(uid));
+                }
+                engine.observe(&event, sink);
+            }
+            Read::Noise | Read::Foreign => self.counts.noise += 1,
+            Read::Unknown(unknown) => {
+                self.counts.unknown += 1;
+                self.unknown.add(unknown.daemon, unknown.why, line);
+            }
+        }
+    }
+}

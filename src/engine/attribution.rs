@@ -1,0 +1,168 @@
+//! Why a message is an account's: evidence in, owner out.
+//!
+//! The order is fixed: authenticated login, local uid, trusted network, sender domain. A stronger kind of
+//! evidence that points to nobody is not overruled by a weaker one: a web server's uid stays unattributed
+//! even when the sender's domain is an account's.
+//! The name service is not asked here: the caller tells what it says (`learn_user`).
+
+use super::accounts::{Accounts, name_from};
+use super::directory::Directory;
+use crate::mail::{Basis, Origin, Owner, Time, Unattributed, address};
+use hashbrown::HashMap;
+use std::net::IpAddr;
+
+/// What is known of where a message came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival<'a> {
+    Login(&'a [u8]),
+    Uid(u32),
+    /// Unauthenticated SMTP from this address; `None` when the log gives none that reads as one.
+    Smtp(Option<IpAddr>),
+}
+
+/// Owner, origin and basis of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attributed {
+    pub owner: Owner,
+    pub origin: Origin,
+    pub basis: Basis,
+}
+
+impl Attributed {
+    pub const fn nobody(why: Unattributed, origin: Origin) -> Attributed {
+        Attributed { owner: Owner::nobody(why), origin, basis: Basis::None }
+    }
+}
+
+/// A unix user as the name service knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    pub login: String,
+    pub home: String,
+}
+
+/// Most uids whose names are remembered.
+const MAX_USERS: usize = 262_144;
+
+#[derive(Debug)]
+pub struct Attribution {
+    pub accounts: Accounts,
+    directory: Directory,
+    users: HashMap<u32, Option<User>, foldhash::quality::FixedState>,
+    /// Answers per uid, valid until the directory or the user's entry changes.
+    owners: HashMap<u32, Owner, foldhash::quality::FixedState>,
+}
+
+impl Attribution {
+    pub fn new(accounts: Accounts, directory: Directory, seed: u64) -> Attribution {
+        let state = foldhash::quality::FixedState::with_seed(seed);
+        Attribution {
+            accounts,
+            directory,
+            users: HashMap::with_hasher(state.clone()),
+            owners: HashMap::with_hasher(state),
+        }
+    }
+
+    /// Replaces the directory (the accounts file changed). Messages already counted stay with their owner.
+    pub fn set_directory(&mut self, directory: Directory) {
+        self.directory = directory;
+        self.owners.clear();
+    }
+
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// True when the name service need not be asked for this uid.
+    pub fn knows_user(&self, uid: u32) -> bool {
+        self.users.contains_key(&uid) || self.directory.by_uid(uid).is_some()
+    }
+
+    /// What the name service says of a uid; `None`: it has no name.
+    pub fn learn_user(&mut self, uid: u32, user: Option<User>) {
+        if self.users.len() >= MAX_USERS {
+            self.users.clear();
+        }
+        if self.users.insert(uid, user.clone()) != Some(user) {
+            self.owners.remove(&uid);
+        }
+    }
+
+    /// Forgets what the name service said, so that it is asked again (users come and go).
+    pub fn forget_users(&mut self) {
+        self.users.clear();
+        self.owners.clear();
+    }
+
+    /// True when unauthenticated mail from this address is this host's or a trusted node's own.
+    pub fn is_local(&self, address: IpAddr) -> bool {
+        self.directory.policy().is_local(address) || self.directory.by_network(address).is_some()
+    }
+
+    pub fn attribute(&mut self, arrival: Arrival<'_>, sender: &[u8], at: Time) -> Attributed {
+        match arrival {
+            Arrival::Login(login) => {
+                let owner = match self.directory.by_login(login) {
+                    Some(id) => self.accounts.intern(id, at),
+                    None => self.accounts.intern(&name_from(login), at),
+                };
+                Attributed { owner, origin: Origin::SmtpAuth, basis: Basis::Login }
+            }
+            Arrival::Uid(uid) => {
+                let owner = match self.owners.get(&uid) {
+                    Some(&owner) => owner,
+                    None => {
+                        let owner = self.owner_of_uid(uid, at);
+                        self.owners.insert(uid, owner);
+                        owner
+                    }
+                };
+                Attributed { owner, origin: Origin::Script, basis: Basis::Uid }
+            }
+            Arrival::Smtp(address) => self.by_address(address, sender, at),
+        }
+    }
+
+    fn owner_of_uid(&mut self, uid: u32, at: Time) -> Owner {
+        if let Some(id) = self.directory.by_uid(uid) {
+            return self.accounts.intern(id, at);
+        }
+        let user = self.users.get(&uid).cloned().flatten();
+        if let Some(user) = &user {
+            if let Some(id) = self.directory.by_unix_user(user.login.as_bytes()) {
+                return self.accounts.intern(id, at);
+            }
+        }
+        if self.directory.policy().is_web_server(uid, user.as_ref().map(|user| user.login.as_bytes())) {
+            return Owner::nobody(Unattributed::WebServerUid);
+        }
+        if uid < self.directory.policy().min_uid {
+            return Owner::nobody(Unattributed::SystemUid);
+        }
+        match user {
+            Some(user) => self.accounts.intern_user(&name_from(user.login.as_bytes()), uid, &user.home, at),
+            None => self.accounts.intern(&format!("uid{uid}"), at),
+        }
+    }
+
+    fn by_address(&mut self, address: Option<IpAddr>, sender: &[u8], at: Time) -> Attributed {
+        let Some(address) = address else {
+            return Attributed::nobody(Unattributed::Incoming, Origin::Incoming);
+        };
+        if let Some(id) = self.directory.by_network(address) {
+            let owner = self.accounts.intern(id, at);
+            return Attributed { owner, origin: Origin::LocalSmtp, basis: Basis::Network };
+        }
+        if !self.directory.policy().is_local(address) {
+            return Attributed::nobody(Unattributed::Incoming, Origin::Incoming);
+        }
+        match self.directory.by_domain(address::domain(sender)) {
+            Some(id) => {
+                let owner = self.accounts.intern(id, at);
+                Attributed { owner, origin: Origin::LocalSmtp, basis: Basis::SenderDomain }
+            }
+            None => Attributed::nobody(Unattributed::NoEvidence, Origin::LocalSmtp),
+        }
+    }
+}

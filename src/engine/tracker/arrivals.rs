@@ -1,0 +1,284 @@
+//! How messages come to be: arrival, header, activation, hold, and the decision whose recipients a leg carries.
+
+use super::leg::{Came, Class, Ended};
+use super::table::{Key, Slot};
+use super::{Cx, GRACE_SECS, Tracker, books, kept};
+use crate::engine::Sink;
+use crate::engine::attribution::{Arrival, Attributed};
+use crate::mail::{Basis, Head, Holder, Origin, Owner, QueueId, Unattributed};
+use std::net::IpAddr;
+
+impl Tracker {
+    pub(super) fn submitted<S: Sink>(
+        &mut self,
+        head: &Head<'_>,
+        id: QueueId,
+        uid: u32,
+        sender: &[u8],
+        requeued_from: Option<QueueId>,
+        cx: &mut Cx<'_, S>,
+    ) {
+        let slot = self.arrive(head, id, Came::Uid(uid), cx);
+        self.note_sender(slot, sender);
+        if let Some(old) = requeued_from {
+            self.come_back(slot, old, cx);
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the fields of one log line")]
+    pub(super) fn received<S: Sink>(
+        &mut self,
+        head: &Head<'_>,
+        id: QueueId,
+        client: &[u8],
+        address: &[u8],
+        login: Option<&[u8]>,
+        hop_of: Option<QueueId>,
+        cx: &mut Cx<'_, S>,
+    ) {
+        let came = match login {
+            Some(login) => Came::Login(kept(login)),
+            None => Came::Smtp(read_address(address)),
+        };
+        let slot = self.arrive(head, id, came, cx);
+        let hold = self.sweeps.take_hold(self.places.host(head.host), head.pid, head.at);
+        if let Some(leg) = self.table.edit(slot) {
+            leg.hold_pending = hold;
+            leg.parent = hop_of.filter(|_| login.is_none());
+            if let Some(details) = leg.details.as_deref_mut() {
+                details.client = if address.is_empty() { kept(client) } else { kept(address) };
+            }
+        }
+    }
+
+    /// A new incarnation of an id begins. What was open under it has ended unseen.
+    fn arrive<S: Sink>(&mut self, head: &Head<'_>, id: QueueId, came: Came, cx: &mut Cx<'_, S>) -> Slot {
+        let host = self.places.host(head.host);
+        let instance = self.places.instance(head.instance, head.owns_queue);
+        let key = Key { host, instance, id };
+        if let Some(old) = self.table.find(key) {
+            self.displace(old, cx);
+        }
+        let mut leg = self.leg(key, head.at);
+        leg.came = came;
+        self.insert(leg, cx)
+    }
+
+    fn displace<S: Sink>(&mut self, old: Slot, cx: &mut Cx<'_, S>) {
+        if self.table.get(old).is_some_and(|leg| leg.class != Class::Unborn) {
+            self.evictions.reused += 1;
+        }
+        self.lose(old, cx);
+    }
+
+    pub(super) fn identified<S: Sink>(&mut self, head: &Head<'_>, id: QueueId, message_id: &[u8], cx: &mut Cx<'_, S>) {
+        let slot = match self.locate(head, id) {
+            // The id of a message in full life comes with a new header: another message, whose arrival had no line.
+            Ok(old) if self.table.get(old).is_some_and(|leg| leg.message != 0 && leg.expected > 0) => {
+                self.displace(old, cx);
+                self.identified_first(head, id, cx)
+            }
+            Ok(slot) => slot,
+            Err(_) => self.identified_first(head, id, cx),
+        };
+        let host = self.places.host(head.host);
+        let hash = if message_id.is_empty() { 0 } else { self.table.hash_text(host, message_id, b"") };
+        let Some(leg) = self.table.edit(slot) else { return };
+        leg.last = head.at;
+        if leg.came == Came::Unseen && leg.class == Class::Unborn {
+            leg.came = Came::Internal;
+        }
+        if leg.message == 0 {
+            if let Some(details) = leg.details.as_deref_mut() {
+                details.message_id = kept(message_id);
+            }
+            self.table.set_message(slot, hash);
+        }
+        // Held by a policy at RCPT TO: no further line will say that it was accepted.
+        if self.table.get(slot).is_some_and(|leg| leg.hold_pending && leg.class == Class::Unborn) {
+            self.be_held(slot, &[], cx);
+        }
+    }
+
+    fn identified_first<S: Sink>(&mut self, head: &Head<'_>, id: QueueId, cx: &mut Cx<'_, S>) -> Slot {
+        // `locate` again: an arrival logged under a service's own name may wait for its queue.
+        match self.locate(head, id) {
+            Ok(slot) => slot,
+            Err(key) => {
+                let mut leg = self.leg(key, head.at);
+                leg.came = Came::Internal;
+                self.insert(leg, cx)
+            }
+        }
+    }
+
+    pub(super) fn activated<S: Sink>(
+        &mut self,
+        head: &Head<'_>,
+        id: QueueId,
+        sender: &[u8],
+        size: u64,
+        recipients: u32,
+        cx: &mut Cx<'_, S>,
+    ) {
+        let slot = self.locate_or_join(head, id, cx);
+        self.note_sender(slot, sender);
+        let Some(leg) = self.table.edit(slot) else { return };
+        leg.last = head.at;
+        leg.size = size;
+        books::hold(leg, false, cx);
+        if leg.class == Class::Unborn {
+            self.be_born(slot, sender, cx);
+        }
+        let Some(leg) = self.table.edit(slot) else { return };
+        match leg.class {
+            Class::Own if leg.is_mid_stream() => {}
+            Class::Own => {
+                // A retry names those still open; more than that is later knowledge and only adds.
+                let missing = recipients.saturating_sub(leg.open());
+                books::book(leg, missing, cx);
+                leg.expected = leg.expected.max(leg.booked);
+            }
+            Class::Child | Class::Waiting | Class::Unborn => {
+                let known = leg.done.saturating_add(leg.spare_total());
+                leg.expected = leg.expected.max(known.saturating_add(recipients));
+            }
+        }
+    }
+
+    /// The message is accepted: decide whose recipients these are.
+    pub(super) fn be_born<S: Sink>(&mut self, slot: Slot, sender: &[u8], cx: &mut Cx<'_, S>) {
+        let at = self.high;
+        let Some(leg) = self.table.get(slot) else { return };
+        if leg.probe {
+            return;
+        }
+        let local = match &leg.came {
+            Came::Smtp(Some(address)) => cx.attribution.is_local(*address),
+            _ => false,
+        };
+        let parent = leg.parent.filter(|_| local).and_then(|id| self.find_parent(slot, id));
+        // At the beginning of a log the message it continues may not have shown itself yet.
+        let early = at.secs_since(self.began) <= GRACE_SECS;
+        let maybe_hop = local && (early || self.table.same_message(slot).next().is_some());
+        let Some(leg) = self.table.edit(slot) else { return };
+        let attributed = match &leg.came {
+            Came::Login(login) => cx.attribution.attribute(Arrival::Login(login), sender, cx.at),
+            Came::Uid(uid) => cx.attribution.attribute(Arrival::Uid(*uid), sender, cx.at),
+            Came::Smtp(address) => cx.attribution.attribute(Arrival::Smtp(*address), sender, cx.at),
+            Came::Internal if sender.is_empty() || leg.notification => {
+                leg.notification = true;
+                Attributed::nobody(Unattributed::Bounce, Origin::Internal)
+            }
+            Came::Internal | Came::Unseen | Came::Requeue => Attributed {
+                owner: Owner::nobody(Unattributed::OpenedBeforeLog),
+                origin: Origin::Internal,
+                basis: Basis::None,
+            },
+        };
+        (leg.owner, leg.origin, leg.basis) = (attributed.owner, attributed.origin, attributed.basis);
+        if let Some((serial, owner, origin, basis)) = parent {
+            leg.class = Class::Child;
+            leg.claimed_by = serial;
+            (leg.owner, leg.origin, leg.basis) = (owner, origin, basis);
+            self.table.set_deadline(slot, at.plus_secs(GRACE_SECS));
+            return;
+        }
+        leg.parent = None;
+        let wait = maybe_hop || (leg.came == Came::Internal && !leg.notification);
+        if wait {
+            leg.class = Class::Waiting;
+            self.table.set_deadline(slot, at.plus_secs(GRACE_SECS));
+            return;
+        }
+        leg.class = Class::Own;
+        if leg.is_mid_stream() {
+            return;
+        }
+        books::message(leg, cx);
+    }
+
+    pub(super) fn held<S: Sink>(
+        &mut self,
+        head: &Head<'_>,
+        id: QueueId,
+        by: Holder,
+        sender: &[u8],
+        cx: &mut Cx<'_, S>,
+    ) {
+        if by == Holder::Admin {
+            self.sweeps.one(head, crate::mail::Sweep::Held);
+        }
+        let slot = self.locate_or_join(head, id, cx);
+        self.note_sender(slot, sender);
+        if let Some(leg) = self.table.edit(slot) {
+            leg.last = head.at;
+        }
+        self.be_held(slot, sender, cx);
+    }
+
+    fn be_held<S: Sink>(&mut self, slot: Slot, sender: &[u8], cx: &mut Cx<'_, S>) {
+        if self.table.get(slot).is_some_and(|leg| leg.class == Class::Unborn) {
+            self.be_born(slot, sender, cx);
+        }
+        let Some(leg) = self.table.edit(slot) else { return };
+        // Until the number of recipients is known, one is booked.
+        if leg.class == Class::Own && leg.booked == 0 && !leg.is_mid_stream() {
+            books::book(leg, 1, cx);
+        }
+        leg.expected = leg.expected.max(1);
+        leg.hold_pending = false;
+        books::hold(leg, true, cx);
+    }
+
+    pub(super) fn hold_next(&mut self, head: &Head<'_>) {
+        let host = self.places.host(head.host);
+        self.sweeps.hold_next(host, head.pid, head.at);
+    }
+
+    pub(super) fn released<S: Sink>(&mut self, head: &Head<'_>, id: QueueId, cx: &mut Cx<'_, S>) {
+        self.sweeps.one(head, crate::mail::Sweep::Released);
+        if let Ok(slot) = self.locate(head, id)
+            && let Some(leg) = self.table.edit(slot)
+        {
+            leg.last = head.at;
+            books::hold(leg, false, cx);
+        }
+    }
+
+    /// An administrator requeued the message: the id ends, its recipients come back under a new one.
+    pub(super) fn requeued<S: Sink>(&mut self, head: &Head<'_>, id: QueueId, cx: &mut Cx<'_, S>) {
+        self.sweeps.one(head, crate::mail::Sweep::Requeued);
+        let Ok(slot) = self.locate(head, id) else { return };
+        self.linger_requeued(slot, cx);
+    }
+
+    pub(super) fn linger_requeued<S: Sink>(&mut self, slot: Slot, cx: &mut Cx<'_, S>) {
+        let Some(leg) = self.table.edit(slot) else { return };
+        books::hold(leg, false, cx);
+        if leg.class == Class::Unborn {
+            self.close(slot, Ended::Requeued, cx);
+            return;
+        }
+        self.linger(slot, Ended::Requeued, super::REQUEUE_SECS, cx);
+    }
+
+    fn note_sender(&mut self, slot: Slot, sender: &[u8]) {
+        if sender.is_empty() {
+            return;
+        }
+        // The queue manager's form is the rewritten one: later knowledge replaces earlier.
+        if let Some(details) = self.table.edit(slot).and_then(|leg| leg.details.as_deref_mut())
+            && *details.sender != *sender
+        {
+            details.sender = kept(sender);
+        }
+    }
+}
+
+/// An address of a log line: plain IPv4 or IPv6, perhaps with the `IPv6:` prefix.
+pub(super) fn read_address(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text).ok()?;
+    let address: IpAddr = text.strip_prefix("IPv6:").unwrap_or(text).parse().ok()?;
+    Some(address.to_canonical())
+}

@@ -1,0 +1,170 @@
+//! The only moves of the books: book, settle, hand over, hold. Each keeps
+//! recipients = ended + queued for the leg's owner, after every single call.
+
+use super::leg::{Class, Ended, Leg, Seen};
+use crate::engine::Sink;
+use crate::engine::attribution::Attribution;
+use crate::engine::ledger::Ledger;
+use crate::engine::replies::Replies;
+use crate::mail::{Fact, Outcome, QueueId, Time};
+
+/// What a step of the tracker may use besides the legs.
+pub struct Cx<'a, S> {
+    /// Log time of the line at hand.
+    pub at: Time,
+    pub ledger: &'a mut Ledger,
+    pub attribution: &'a mut Attribution,
+    pub replies: &'a Replies,
+    pub sink: &'a mut S,
+}
+
+impl<S: Sink> Cx<'_, S> {
+    #[inline]
+    pub fn emit(&mut self, fact: Fact<'_>) {
+        self.ledger.apply(&fact);
+        self.sink.fact(&fact);
+    }
+}
+
+/// A message was accepted: once per message, whatever its queue ids.
+pub fn message<S: Sink>(leg: &Leg, cx: &mut Cx<'_, S>) {
+    cx.emit(Fact::Message { at: cx.at, owner: leg.owner, origin: leg.origin, basis: leg.basis });
+}
+
+/// Books `n` further recipients.
+pub fn book<S: Sink>(leg: &mut Leg, n: u32, cx: &mut Cx<'_, S>) {
+    if n == 0 {
+        return;
+    }
+    leg.booked = leg.booked.saturating_add(n);
+    cx.emit(Fact::Recipients { at: cx.at, owner: leg.owner, n });
+    if leg.held {
+        cx.emit(Fact::Hold { at: cx.at, owner: leg.owner, n: n as i32 });
+    }
+}
+
+/// `n` booked recipients end; never more than are open.
+pub fn close_out<S: Sink>(leg: &mut Leg, outcome: Outcome, n: u32, cx: &mut Cx<'_, S>) {
+    let n = n.min(leg.open());
+    if n == 0 {
+        return;
+    }
+    if leg.held {
+        cx.emit(Fact::Hold { at: cx.at, owner: leg.owner, n: -(n as i32) });
+    }
+    leg.done += n;
+    cx.emit(Fact::Settled { at: cx.at, owner: leg.owner, outcome, n });
+}
+
+/// `n` booked recipients leave this leg for another one; the books do not move.
+pub fn give<S: Sink>(leg: &mut Leg, n: u32, cx: &mut Cx<'_, S>) -> u32 {
+    let n = n.min(leg.open());
+    if n > 0 && leg.held {
+        cx.emit(Fact::Hold { at: cx.at, owner: leg.owner, n: -(n as i32) });
+    }
+    leg.done += n;
+    n
+}
+
+/// `n` recipients given by another leg arrive; the books do not move.
+pub fn take<S: Sink>(leg: &mut Leg, n: u32, cx: &mut Cx<'_, S>) {
+    leg.booked = leg.booked.saturating_add(n);
+    if n > 0 && leg.held {
+        cx.emit(Fact::Hold { at: cx.at, owner: leg.owner, n: n as i32 });
+    }
+}
+
+/// Deferred attempts that waited for their owner are counted.
+pub fn use_deferrals<S: Sink>(leg: &mut Leg, cx: &mut Cx<'_, S>) {
+    for _ in 0..std::mem::take(&mut leg.spare_deferrals) {
+        cx.emit(Fact::Deferral { at: cx.at, owner: leg.owner });
+    }
+}
+
+/// Puts the leg on hold or takes it off.
+pub fn hold<S: Sink>(leg: &mut Leg, held: bool, cx: &mut Cx<'_, S>) {
+    if leg.held == held {
+        return;
+    }
+    leg.held = held;
+    let open = leg.open() as i32;
+    if open > 0 {
+        cx.emit(Fact::Hold { at: cx.at, owner: leg.owner, n: if held { open } else { -open } });
+    }
+}
+
+/// What a line about a recipient's end meant for the books.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settling {
+    /// Counted now, or remembered until its recipient is booked.
+    Counted,
+    /// The same recipient had ended before.
+    Again(Seen),
+}
+
+/// One recipient of the leg ended, for good. A recipient ends once: a second end is reported back, not counted.
+/// An end beyond what is booked is later knowledge: on a message of its own it books the recipient.
+pub fn settle<S: Sink>(leg: &mut Leg, recipient: u64, outcome: Outcome, most: usize, cx: &mut Cx<'_, S>) -> Settling {
+    if let Some(before @ (Seen::Ended(_) | Seen::Handed)) = leg.seen.get(recipient) {
+        return Settling::Again(before);
+    }
+    leg.seen.set(recipient, Seen::Ended(outcome), most);
+    if leg.open() == 0 {
+        match leg.class {
+            Class::Own => book(leg, 1, cx),
+            Class::Child | Class::Waiting | Class::Unborn => {
+                if let Some(spare) = leg.spare.get_mut(outcome.code() as usize) {
+                    *spare += 1;
+                }
+                return Settling::Counted;
+            }
+        }
+    }
+    close_out(leg, outcome, 1, cx);
+    Settling::Counted
+}
+
+/// Uses up one outcome that waited for a booked recipient. Returns the id to hand on to, if that was the outcome:
+/// the recipient is then still with this leg, for the caller to move.
+pub fn use_spare<S: Sink>(leg: &mut Leg, cx: &mut Cx<'_, S>) -> Option<QueueId> {
+    if leg.open() == 0 {
+        return None;
+    }
+    for outcome in Outcome::ALL {
+        if let Some(spare) = leg.spare.get_mut(outcome.code() as usize)
+            && *spare > 0
+        {
+            *spare -= 1;
+            close_out(leg, outcome, 1, cx);
+            return None;
+        }
+    }
+    leg.spare_hands.pop()
+}
+
+/// The leg leaves the queue: what is open ends with it; what is not booked yet is remembered to.
+pub fn end<S: Sink>(leg: &mut Leg, ended: Ended, cx: &mut Cx<'_, S>) {
+    let outcome = ended.outcome();
+    match leg.class {
+        Class::Own => close_out(leg, outcome, leg.open(), cx),
+        Class::Child | Class::Waiting => {
+            close_out(leg, outcome, leg.open(), cx);
+            let rest = leg.expected.saturating_sub(leg.booked.saturating_add(leg.spare_total()));
+            if let Some(spare) = leg.spare.get_mut(outcome.code() as usize) {
+                *spare += rest;
+            }
+        }
+        Class::Unborn => {}
+    }
+}
+
+/// Every recipient still open is given up.
+pub fn expire<S: Sink>(leg: &mut Leg, cx: &mut Cx<'_, S>) {
+    close_out(leg, Outcome::Expired, leg.open(), cx);
+    if matches!(leg.class, Class::Child | Class::Waiting) {
+        let rest = leg.expected.saturating_sub(leg.booked.saturating_add(leg.spare_total()));
+        if let Some(spare) = leg.spare.get_mut(Outcome::Expired.code() as usize) {
+            *spare += rest;
+        }
+    }
+}

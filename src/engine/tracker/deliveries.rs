@@ -1,0 +1,239 @@
+//! What becomes of recipients: delivery attempts, expiry, and the end of a queue id.
+
+use super::books::{self, Settling};
+use super::leg::{Class, Ended, Seen};
+use super::table::Slot;
+use super::{Cx, MAX_TEXT, Tracker, kept, state_of};
+use crate::engine::Sink;
+use crate::engine::replies::smtp_code;
+use crate::mail::{
+    Attempt, End, ErrorFact, Fact, Head, Outcome, QueueId, RecipientState, RecipientTrace, Status, Sweep, Time,
+};
+
+impl Tracker {
+    pub(super) fn attempt<S: Sink>(&mut self, head: &Head<'_>, attempt: &Attempt<'_>, cx: &mut Cx<'_, S>) {
+        let slot = self.locate_or_join(head, attempt.id, cx);
+        if attempt.status == Status::Probe {
+            self.mark_probe(slot, cx);
+            return;
+        }
+        if self.table.get(slot).is_some_and(|leg| leg.probe) {
+            return;
+        }
+        let failed = matches!(attempt.status, Status::Deferred | Status::Bounced) && S::WANTS_CLASSES;
+        let code = if failed { smtp_code(attempt.reply) } else { 250 };
+        let class = match attempt.status {
+            Status::Deferred | Status::Bounced if failed => Some(cx.replies.classify(attempt.dsn, code, attempt.reply)),
+            _ => None,
+        };
+        cx.emit(Fact::Attempt {
+            at: head.at,
+            status: attempt.status,
+            local: attempt.local,
+            dsn: attempt.dsn,
+            code,
+            class,
+            delay_ms: attempt.delay_ms,
+        });
+        if self.table.get(slot).is_some_and(|leg| leg.class == Class::Unborn) {
+            self.be_born(slot, &[], cx);
+        }
+        let recipient = self.table.hash_text(0, attempt.recipient, attempt.original);
+        let most = self.settings.max_recipients;
+        if let Some(leg) = self.table.edit(slot) {
+            leg.last = head.at;
+        }
+        match attempt.status {
+            Status::Sent => {
+                if let Some(next) = attempt.next
+                    && self.hand_on(slot, recipient, attempt, next, cx)
+                {
+                    self.trace(slot, attempt, head.at, RecipientState::Handed);
+                    return;
+                }
+                self.finish_recipient(slot, recipient, attempt, Outcome::Sent, head.at, cx);
+            }
+            Status::Bounced => self.finish_recipient(slot, recipient, attempt, Outcome::Bounced, head.at, cx),
+            Status::Deferred => {
+                let Some(leg) = self.table.edit(slot) else { return };
+                let first = leg.seen.get(recipient).is_none();
+                if first {
+                    leg.seen.set(recipient, Seen::Deferred, most);
+                    // Joined in the middle of its life: a recipient that is seen is booked.
+                    if leg.class == Class::Own && leg.is_mid_stream() {
+                        books::book(leg, 1, cx);
+                    }
+                }
+                if leg.class == Class::Own || (leg.class == Class::Child && leg.booked > 0) {
+                    cx.emit(Fact::Deferral { at: head.at, owner: leg.owner });
+                } else {
+                    leg.spare_deferrals += 1;
+                }
+                self.trace(slot, attempt, head.at, RecipientState::Deferred);
+            }
+            Status::Probe => {}
+        }
+    }
+
+    fn finish_recipient<S: Sink>(
+        &mut self,
+        slot: Slot,
+        recipient: u64,
+        attempt: &Attempt<'_>,
+        outcome: Outcome,
+        at: Time,
+        cx: &mut Cx<'_, S>,
+    ) {
+        let most = self.settings.max_recipients;
+        let Some(leg) = self.table.edit(slot) else { return };
+        let settled = books::settle(leg, recipient, outcome, most, cx);
+        let late = match settled {
+            Settling::Counted => false,
+            Settling::Again(Seen::Ended(Outcome::Sent)) if outcome == Outcome::Bounced => true,
+            Settling::Again(_) => return,
+        };
+        if outcome == Outcome::Bounced && (S::WANTS_CLASSES || late) {
+            let sender: Box<[u8]> = leg.details.as_deref().map_or(Box::default(), |details| details.sender.clone());
+            let class = cx.replies.classify(attempt.dsn, smtp_code(attempt.reply), attempt.reply);
+            let (owner, id) = (leg.owner, leg.id);
+            cx.emit(Fact::Error(ErrorFact {
+                at,
+                owner,
+                outcome,
+                late,
+                id,
+                sender: &sender,
+                recipient: attempt.recipient,
+                relay: attempt.relay,
+                dsn: attempt.dsn,
+                class,
+                reply: attempt.reply.get(..MAX_TEXT).unwrap_or(attempt.reply),
+            }));
+        }
+        self.trace(slot, attempt, at, state_of(outcome));
+    }
+
+    /// The message got too old: one error for every recipient that is still open.
+    pub(super) fn expired<S: Sink>(&mut self, head: &Head<'_>, id: QueueId, cx: &mut Cx<'_, S>) {
+        let slot = self.locate_or_join(head, id, cx);
+        let most = self.settings.max_recipients;
+        let Some(leg) = self.table.edit(slot) else { return };
+        leg.last = head.at;
+        books::expire(leg, cx);
+        let open: Vec<u64> =
+            leg.seen.iter().filter(|(_, seen)| *seen == Seen::Deferred).map(|(recipient, _)| recipient).collect();
+        for recipient in open {
+            leg.seen.set(recipient, Seen::Ended(Outcome::Expired), most);
+        }
+        let Some(details) = leg.details.as_deref_mut() else { return };
+        let (owner, id, sender) = (leg.owner, leg.id, details.sender.clone());
+        for trace in details.recipients.iter_mut().filter(|trace| trace.state == RecipientState::Deferred) {
+            trace.state = RecipientState::Ended(Outcome::Expired);
+            trace.last = head.at;
+            let class = cx.replies.classify(trace.dsn, smtp_code(&trace.reply), &trace.reply);
+            let error = ErrorFact {
+                at: head.at,
+                owner,
+                outcome: Outcome::Expired,
+                late: false,
+                id,
+                sender: &sender,
+                recipient: &trace.address,
+                relay: &trace.relay,
+                dsn: trace.dsn,
+                class,
+                reply: &trace.reply,
+            };
+            cx.emit(Fact::Error(error));
+        }
+    }
+
+    pub(super) fn ended<S: Sink>(&mut self, head: &Head<'_>, id: QueueId, end: End, cx: &mut Cx<'_, S>) {
+        if end == End::Deleted {
+            self.sweeps.one(head, Sweep::Deleted);
+        }
+        let Ok(slot) = self.locate(head, id) else { return };
+        let ended = match end {
+            End::Done => Ended::Removed,
+            End::Deleted => Ended::Deleted,
+            End::Cancelled => Ended::Cancelled,
+            End::Discarded => Ended::Discarded,
+            End::Rejected => Ended::Rejected,
+        };
+        if let Some(leg) = self.table.edit(slot) {
+            leg.last = head.at;
+        }
+        self.end_leg(slot, ended, cx);
+    }
+
+    /// The id is out of the queue: closed at once, or kept while it may still belong to another message.
+    pub(super) fn end_leg<S: Sink>(&mut self, slot: Slot, ended: Ended, cx: &mut Cx<'_, S>) {
+        let Some(leg) = self.table.edit(slot) else { return };
+        if leg.class == Class::Unborn || leg.probe {
+            books::end(leg, ended, cx);
+            self.close(slot, ended, cx);
+            return;
+        }
+        books::end(leg, ended, cx);
+        let wait = match leg.class {
+            Class::Waiting => true,
+            Class::Child => !leg.is_complete(),
+            // At the beginning of a log, the line that hands it this message's recipients may still come.
+            Class::Own => leg.is_blind() && self.high.secs_since(self.began) <= super::GRACE_SECS,
+            Class::Unborn => false,
+        };
+        if wait {
+            self.linger(slot, ended, super::GRACE_SECS, cx);
+        } else {
+            self.close(slot, ended, cx);
+        }
+    }
+
+    fn mark_probe<S: Sink>(&mut self, slot: Slot, cx: &mut Cx<'_, S>) {
+        let Some(leg) = self.table.edit(slot) else { return };
+        match leg.class {
+            Class::Unborn | Class::Waiting => leg.probe = true,
+            Class::Own if leg.booked == 0 => leg.probe = true,
+            // Counted before it showed to be a probe: its recipients end with it.
+            Class::Own | Class::Child => books::end(leg, Ended::Lost, cx),
+        }
+    }
+
+    /// Keeps what the index and the error report will want to know of this attempt.
+    fn trace(&mut self, slot: Slot, attempt: &Attempt<'_>, at: Time, state: RecipientState) {
+        let Some(details) = self.table.edit(slot).and_then(|leg| leg.details.as_deref_mut()) else { return };
+        let next = match (state, attempt.next) {
+            (RecipientState::Handed, Some(crate::mail::Next::QueuedAs(id) | crate::mail::Next::ForwardedAs(id))) => {
+                Some(id)
+            }
+            _ => None,
+        };
+        if let Some(trace) = details.recipients.iter_mut().rev().take(64).find(|t| *t.address == *attempt.recipient) {
+            trace.attempts += 1;
+            trace.last = at;
+            (trace.state, trace.dsn, trace.next) = (state, attempt.dsn, next);
+            if *trace.reply != *attempt.reply {
+                trace.reply = kept(attempt.reply);
+                trace.relay = kept(attempt.relay);
+            }
+            return;
+        }
+        if details.recipients.len() >= MAX_TRACES {
+            details.cut = true;
+            return;
+        }
+        details.recipients.push(RecipientTrace {
+            address: kept(attempt.recipient),
+            relay: kept(attempt.relay),
+            reply: kept(attempt.reply),
+            dsn: attempt.dsn,
+            state,
+            attempts: 1,
+            last: at,
+            next,
+        });
+    }
+}
+
+/// Most recipients of one leg that are kept with their texts.
+const MAX_TRACES: usize = 1_000;

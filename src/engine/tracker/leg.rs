@@ -1,0 +1,258 @@
+//! A leg: the life of one message under one queue id.
+//!
+//! A message may have several legs (content filter hops, requeues, forwards). Each leg keeps its own open
+//! recipients; recipients that go on under another id are handed over, and never counted again.
+
+use crate::mail::{Basis, Origin, Outcome, Owner, QueueId, RecipientTrace, Time, Unattributed};
+use hashbrown::HashMap;
+use std::net::IpAddr;
+
+/// Whose recipients a leg carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Not counted: nothing says yet that the message was accepted.
+    Unborn,
+    /// May continue another message: nothing is booked until that is known or a grace period is over.
+    Waiting,
+    /// A message of its own.
+    Own,
+    /// Continues another message: its recipients are those handed over to it.
+    Child,
+}
+
+/// How the message arrived under this id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Came {
+    /// No arrival line was seen.
+    Unseen,
+    /// Only the header line was seen: made by the server itself, or its arrival was before the log began.
+    Internal,
+    Login(Box<[u8]>),
+    Uid(u32),
+    Smtp(Option<IpAddr>),
+    /// Requeued by an administrator under a new id.
+    Requeue,
+}
+
+/// What one recipient has come to, by the hash of its address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    Deferred,
+    Ended(Outcome),
+    Handed,
+}
+
+/// Texts that are only kept where an index or error report will want them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Details {
+    pub message_id: Box<[u8]>,
+    pub sender: Box<[u8]>,
+    pub client: Box<[u8]>,
+    pub recipients: Vec<RecipientTrace>,
+    pub cut: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leg {
+    pub host: u16,
+    pub instance: u16,
+    pub id: QueueId,
+    pub class: Class,
+    pub came: Came,
+    pub owner: Owner,
+    pub origin: Origin,
+    pub basis: Basis,
+    /// Made by the server itself as a notification.
+    pub notification: bool,
+    /// An address probe: never mail.
+    pub probe: bool,
+    /// On hold now.
+    pub held: bool,
+    /// A policy put it on hold before it had an id: held from the moment it is accepted.
+    pub hold_pending: bool,
+    /// Left the queue, but kept for lines that are still to come (see `Table::linger`).
+    pub ended: Option<Ended>,
+    /// Recipients of this leg in the books; for a child: handed over to it.
+    pub booked: u32,
+    /// Of those: ended or handed on.
+    pub done: u32,
+    /// Recipients the server said it has, those done before included; 0 when unknown.
+    pub expected: u32,
+    /// Outcomes seen that no booked recipient answers for yet, in the order of `Outcome::ALL`.
+    pub spare: [u32; Outcome::ALL.len()],
+    /// Deferred attempts seen while it is not known whose they are.
+    pub spare_deferrals: u32,
+    /// Legs to which recipients went on before they were handed to this one.
+    pub spare_hands: Vec<QueueId>,
+    pub seen: SeenSet,
+    /// Hash of host and Message-ID; 0 when there is none.
+    pub message: u64,
+    /// The queue id this one continues, for people.
+    pub parent: Option<QueueId>,
+    /// The leg whose recipients a child carries, by serial: ids are reused, serials are not.
+    pub claimed_by: u64,
+    pub size: u64,
+    pub first: Time,
+    pub last: Time,
+    pub details: Option<Box<Details>>,
+    /// Names the incarnation: unique for good, the key of its row in the store.
+    pub serial: u64,
+    /// Until when a waiting, lingering or announced leg is waited for; `Time::ZERO` when it is not.
+    pub deadline: Time,
+    pub dirty: bool,
+    pub stored: bool,
+}
+
+/// What the recipients of a leg have come to, by hash; few as a list, many as a map, never more than a limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SeenSet {
+    few: Vec<(u64, Seen)>,
+    many: Option<Box<HashMap<u64, Seen, foldhash::quality::FixedState>>>,
+}
+
+impl SeenSet {
+    const FEW: usize = 16;
+
+    pub fn get(&self, recipient: u64) -> Option<Seen> {
+        match &self.many {
+            Some(many) => many.get(&recipient).copied(),
+            None => self.few.iter().find(|(hash, _)| *hash == recipient).map(|(_, seen)| *seen),
+        }
+    }
+
+    /// Remembers a state; a new recipient beyond `most` is not remembered.
+    pub fn set(&mut self, recipient: u64, state: Seen, most: usize) {
+        if let Some(many) = &mut self.many {
+            if many.len() < most || many.contains_key(&recipient) {
+                many.insert(recipient, state);
+            }
+            return;
+        }
+        if let Some((_, seen)) = self.few.iter_mut().find(|(hash, _)| *hash == recipient) {
+            *seen = state;
+        } else if self.few.len() < SeenSet::FEW {
+            self.few.push((recipient, state));
+        } else {
+            let mut many: HashMap<_, _, _> = self.few.drain(..).collect();
+            many.insert(recipient, state);
+            self.many = Some(Box::new(many));
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (u64, Seen)> + '_ {
+        let many = self.many.iter().flat_map(|many| many.iter().map(|(hash, seen)| (*hash, *seen)));
+        self.few.iter().copied().chain(many)
+    }
+
+    pub fn count(&self) -> usize {
+        self.many.as_ref().map_or(self.few.len(), |many| many.len())
+    }
+}
+
+/// How a leg left the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    Removed,
+    Deleted,
+    Requeued,
+    Rejected,
+    Discarded,
+    Cancelled,
+    /// Taken out of the books: evicted, or its id came again without an end.
+    Lost,
+}
+
+impl Ended {
+    pub const ALL: [Ended; 7] = [
+        Ended::Removed,
+        Ended::Deleted,
+        Ended::Requeued,
+        Ended::Rejected,
+        Ended::Discarded,
+        Ended::Cancelled,
+        Ended::Lost,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Ended::Removed => "removed",
+            Ended::Deleted => "deleted",
+            Ended::Requeued => "requeued",
+            Ended::Rejected => "rejected",
+            Ended::Discarded => "discarded",
+            Ended::Cancelled => "cancelled",
+            Ended::Lost => "lost",
+        }
+    }
+
+    /// What becomes of recipients that are open when the leg ends so.
+    pub const fn outcome(self) -> Outcome {
+        match self {
+            Ended::Deleted => Outcome::Deleted,
+            _ => Outcome::Unaccounted,
+        }
+    }
+}
+
+impl Leg {
+    pub fn new(host: u16, instance: u16, id: QueueId, at: Time) -> Leg {
+        Leg {
+            host,
+            instance,
+            id,
+            class: Class::Unborn,
+            came: Came::Unseen,
+            owner: Owner::nobody(Unattributed::OpenedBeforeLog),
+            origin: Origin::Internal,
+            basis: Basis::None,
+            notification: false,
+            probe: false,
+            held: false,
+            hold_pending: false,
+            ended: None,
+            booked: 0,
+            done: 0,
+            expected: 0,
+            spare: [0; Outcome::ALL.len()],
+            spare_deferrals: 0,
+            spare_hands: Vec::new(),
+            seen: SeenSet::default(),
+            message: 0,
+            parent: None,
+            claimed_by: 0,
+            size: 0,
+            first: at,
+            last: at,
+            details: None,
+            serial: 0,
+            deadline: Time::ZERO,
+            dirty: false,
+            stored: false,
+        }
+    }
+
+    /// Booked recipients that have not ended.
+    pub fn open(&self) -> u32 {
+        self.booked - self.done.min(self.booked)
+    }
+
+    /// Outcomes and hand-overs that wait for recipients to be booked.
+    pub fn spare_total(&self) -> u32 {
+        self.spare.iter().sum::<u32>() + self.spare_hands.len() as u32
+    }
+
+    /// Seen only after its arrival: its recipients are counted as they are seen.
+    pub fn is_mid_stream(&self) -> bool {
+        self.came == Came::Unseen
+    }
+
+    /// Mid-stream, and without its header line: it cannot be compared with other legs.
+    pub fn is_blind(&self) -> bool {
+        self.is_mid_stream() && self.message == 0
+    }
+
+    /// Every recipient has ended and nothing is owed.
+    pub fn is_complete(&self) -> bool {
+        self.spare_total() == 0 && self.open() == 0 && self.booked >= self.expected
+    }
+}

@@ -1,0 +1,329 @@
+//! The tracker: events about queue ids become facts about messages.
+//!
+//! It joins the legs of a message (retries, content-filter hops, requeues, forwards, notifications), counts each
+//! message and recipient once, and keeps the books balanced after every single event (design section 1).
+//! It never counts by itself: it emits facts, and `ledger` adds them up. Its memory is bounded: beyond
+//! `max_open` legs the longest silent one is taken out of the books, and that is counted.
+
+mod arrivals;
+mod books;
+mod deliveries;
+mod joins;
+mod leg;
+mod places;
+mod rows;
+mod sweep;
+mod table;
+
+pub use books::Cx;
+pub use rows::{Row, RowKind};
+
+use crate::engine::Sink;
+use crate::mail::{Event, Fact, Head, Kind, LegFact, Outcome, QueueId, RecipientState, Time};
+use leg::{Came, Class, Ended, Leg};
+use places::Places;
+use sweep::Sweeps;
+use table::{Key, Slot, Table};
+
+/// Limits of the tracker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Most legs kept at a time.
+    pub max_open: usize,
+    /// Most recipients remembered by address per leg.
+    pub max_recipients: usize,
+    /// Keep texts (addresses, replies) for the message index and error reports.
+    pub details: bool,
+    /// Keep what changed as rows for the store.
+    pub keep_rows: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { max_open: 1_000_000, max_recipients: 50_000, details: false, keep_rows: false }
+    }
+}
+
+/// How long a leg that may continue another message is waited for, in seconds of log time: the relay's reply
+/// is logged within moments of the new id's first lines (measured; also on a loaded host).
+const GRACE_SECS: i64 = 30;
+/// A requeued message comes back when the pickup service gets to it.
+const REQUEUE_SECS: i64 = 86_400;
+/// An SMTP session that announced a recipient and never finished is forgotten.
+const UNBORN_SECS: i64 = 6 * 3_600;
+/// A message without any line for so long has left the queue unseen (the longest usual lifetime is days).
+const SILENT_SECS: i64 = 30 * 86_400;
+
+/// Why legs were taken out of the books by the tracker itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Evictions {
+    pub full: u64,
+    pub silent: u64,
+    /// The id came again while its message was still open.
+    pub reused: u64,
+}
+
+#[derive(Debug)]
+pub struct Tracker {
+    settings: Settings,
+    table: Table,
+    places: Places,
+    sweeps: Sweeps,
+    /// Log time of the first event ever.
+    began: Time,
+    /// Highest log time seen.
+    high: Time,
+    /// Where the search for silent legs goes on.
+    hand: u32,
+    pub evictions: Evictions,
+    /// Wildcard deletes and the like whose messages could not be told.
+    pub ambiguous_sweeps: u64,
+}
+
+impl Tracker {
+    pub fn new(settings: Settings, seed: u64) -> Tracker {
+        Tracker {
+            table: Table::new(seed, settings.keep_rows),
+            settings,
+            places: Places::default(),
+            sweeps: Sweeps::default(),
+            began: Time::ZERO,
+            high: Time::ZERO,
+            hand: 0,
+            evictions: Evictions::default(),
+            ambiguous_sweeps: 0,
+        }
+    }
+
+    /// Queue ids that are followed now.
+    pub fn open(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Highest log time seen so far.
+    pub fn high(&self) -> Time {
+        self.high
+    }
+
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.table.next_deadline()
+    }
+
+    pub fn observe<S: Sink>(&mut self, event: &Event<'_>, cx: &mut Cx<'_, S>) {
+        let head = &event.head;
+        if self.began == Time::ZERO {
+            self.began = head.at;
+        }
+        if head.at > self.high {
+            self.high = head.at;
+            self.resolve_due(self.high, cx);
+        }
+        cx.at = head.at;
+        match event.kind {
+            Kind::Submitted { id, uid, sender, requeued_from } => {
+                self.submitted(head, id, uid, sender, requeued_from, cx);
+            }
+            Kind::Received { id, client, address, login, hop_of } => {
+                self.received(head, id, client, address, login, hop_of, cx);
+            }
+            Kind::Identified { id, message_id } => self.identified(head, id, message_id, cx),
+            Kind::Activated { id, sender, size, recipients } => self.activated(head, id, sender, size, recipients, cx),
+            Kind::Attempt(ref attempt) => self.attempt(head, attempt, cx),
+            Kind::Notified { id: _, child, notice: _ } => self.notified(head, child, cx),
+            Kind::Expired { id } => self.expired(head, id, cx),
+            Kind::Ended { id, end } => self.ended(head, id, end, cx),
+            Kind::Held { id: Some(id), by, sender } => self.held(head, id, by, sender, cx),
+            Kind::Held { id: None, .. } => self.hold_next(head),
+            Kind::Released { id } => self.released(head, id, cx),
+            Kind::Requeued { id } => self.requeued(head, id, cx),
+            Kind::Swept { what, count } => self.swept(head, what, count, cx),
+            Kind::LoginFailed { .. } => cx.emit(Fact::LoginFailed { at: head.at }),
+        }
+    }
+
+    /// Time has passed without lines: what was waited for until `now` is decided.
+    pub fn tick<S: Sink>(&mut self, now: Time, cx: &mut Cx<'_, S>) {
+        cx.at = self.high;
+        self.resolve_due(now, cx);
+        self.drop_silent(cx);
+    }
+
+    /// The end of all input (`replay`): nothing is waited for any longer.
+    pub fn finish<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
+        cx.at = self.high;
+        self.resolve_due(Time(i64::MAX), cx);
+    }
+
+    fn resolve_due<S: Sink>(&mut self, now: Time, cx: &mut Cx<'_, S>) {
+        while let Some(slot) = self.table.due(now) {
+            self.table.set_deadline(slot, Time::ZERO);
+            self.resolve(slot, cx);
+        }
+    }
+
+    /// The live leg of an id. Services that log under a name of their own (an instance without a queue)
+    /// mean an id of one of the instances that have one.
+    fn locate(&mut self, head: &Head<'_>, id: QueueId) -> Result<Slot, Key> {
+        let host = self.places.host(head.host);
+        let instance = self.places.instance(head.instance, head.owns_queue);
+        let key = Key { host, instance, id };
+        if let Some(slot) = self.table.find(key) {
+            return Ok(slot);
+        }
+        if !self.places.has_queue(instance) {
+            let mut owner = key;
+            for other in self.places.others(instance, true) {
+                owner = Key { instance: other, ..key };
+                if let Some(slot) = self.table.find(owner) {
+                    return Ok(slot);
+                }
+            }
+            return Err(owner);
+        }
+        for other in self.places.others(instance, false) {
+            if let Some(slot) = self.table.find(Key { instance: other, ..key }) {
+                self.table.rekey(slot, instance);
+                return Ok(slot);
+            }
+        }
+        Err(key)
+    }
+
+    /// The live leg of an id, or one that is first seen now, in the middle of its life.
+    fn locate_or_join<S: Sink>(&mut self, head: &Head<'_>, id: QueueId, cx: &mut Cx<'_, S>) -> Slot {
+        match self.locate(head, id) {
+            Ok(slot) => slot,
+            Err(key) => {
+                let mut leg = self.leg(key, head.at);
+                leg.class = Class::Own;
+                self.insert(leg, cx)
+            }
+        }
+    }
+
+    fn leg(&self, key: Key, at: Time) -> Leg {
+        let mut leg = Leg::new(key.host, key.instance, key.id, at);
+        if self.settings.details {
+            leg.details = Some(Box::default());
+        }
+        leg
+    }
+
+    fn insert<S: Sink>(&mut self, leg: Leg, cx: &mut Cx<'_, S>) -> Slot {
+        if self.table.len() >= self.settings.max_open {
+            self.evict_one(cx);
+        }
+        self.table.insert(leg)
+    }
+
+    /// Ends a leg's story: out of the table, and told to the index.
+    fn close<S: Sink>(&mut self, slot: Slot, ended: Ended, cx: &mut Cx<'_, S>) {
+        let Some(leg) = self.table.remove(slot) else { return };
+        if leg.class != Class::Unborn && !leg.probe {
+            self.tell(&leg, ended.name(), cx);
+        }
+    }
+
+    fn tell<S: Sink>(&self, leg: &Leg, end: &'static str, cx: &mut Cx<'_, S>) {
+        let Some(details) = leg.details.as_deref() else { return };
+        let (login, uid): (&[u8], i64) = match &leg.came {
+            Came::Login(login) => (login, -1),
+            Came::Uid(uid) => (&[], i64::from(*uid)),
+            _ => (&[], -1),
+        };
+        cx.emit(Fact::Leg(LegFact {
+            host: self.places.host_name(leg.host),
+            instance: self.places.instance_name(leg.instance),
+            id: leg.id,
+            owner: leg.owner,
+            origin: leg.origin,
+            basis: leg.basis,
+            first: leg.first,
+            last: leg.last,
+            message_id: &details.message_id,
+            sender: &details.sender,
+            login,
+            uid,
+            client_address: &details.client,
+            size: leg.size,
+            parent: leg.parent,
+            recipients: &details.recipients,
+            recipients_cut: details.cut,
+            end,
+        }));
+    }
+
+    /// Takes a leg out of the books without an end in the log: what is open is unaccounted.
+    fn lose<S: Sink>(&mut self, slot: Slot, cx: &mut Cx<'_, S>) {
+        self.resolve(slot, cx);
+        if let Some(leg) = self.table.edit(slot) {
+            books::end(leg, Ended::Lost, cx);
+            self.close(slot, Ended::Lost, cx);
+        }
+    }
+
+    /// Makes room: of 32 legs from the hand on, the one that was silent longest goes.
+    fn evict_one<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
+        let mut oldest: Option<(Time, Slot)> = None;
+        let mut looked = 0;
+        for _ in 0..self.table.capacity() {
+            self.hand = if (self.hand as usize) < self.table.capacity() { self.hand } else { 0 };
+            let slot = Slot(self.hand);
+            self.hand += 1;
+            if let Some(leg) = self.table.get(slot) {
+                looked += 1;
+                if oldest.is_none_or(|(last, _)| leg.last < last) {
+                    oldest = Some((leg.last, slot));
+                }
+            }
+            if looked == 32 {
+                break;
+            }
+        }
+        if let Some((_, slot)) = oldest {
+            self.evictions.full += 1;
+            self.lose(slot, cx);
+        }
+    }
+
+    /// Looks at some legs at each tick and drops those that ended unseen.
+    fn drop_silent<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
+        for _ in 0..self.table.capacity().min(4_096) {
+            self.hand = if (self.hand as usize) < self.table.capacity() { self.hand } else { 0 };
+            let slot = Slot(self.hand);
+            self.hand += 1;
+            let Some(leg) = self.table.get(slot) else { continue };
+            let silent = self.high.secs_since(leg.last);
+            if leg.class == Class::Unborn && silent > UNBORN_SECS {
+                self.close(slot, Ended::Lost, cx);
+            } else if silent > SILENT_SECS && !leg.held {
+                self.evictions.silent += 1;
+                self.lose(slot, cx);
+            }
+        }
+    }
+
+    /// Open messages as they stand, for questions about messages still in the queue.
+    pub fn tell_open<S: Sink>(&self, cx: &mut Cx<'_, S>) {
+        for (_, leg) in self.table.iter().filter(|(_, leg)| leg.class != Class::Unborn && !leg.probe) {
+            self.tell(leg, "open", cx);
+        }
+    }
+
+    /// Recipients that are open per the legs themselves: the other side of the books, for tests and `check`.
+    pub fn open_recipients(&self) -> u64 {
+        let booked = |leg: &Leg| u64::from(leg.open());
+        self.table.iter().map(|(_, leg)| booked(leg)).sum()
+    }
+}
+
+/// Longest text kept per field of a leg, in bytes.
+const MAX_TEXT: usize = 512;
+
+fn kept(text: &[u8]) -> Box<[u8]> {
+    text.get(..MAX_TEXT).unwrap_or(text).into()
+}
+
+fn state_of(outcome: Outcome) -> RecipientState {
+    RecipientState::Ended(outcome)
+}

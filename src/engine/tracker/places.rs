@@ -1,0 +1,98 @@
+//! Hosts and instances as small numbers. Bounded: names come from the log.
+
+/// Names of log hosts and of mail server instances.
+#[derive(Debug, Default)]
+pub struct Places {
+    hosts: Vec<Box<[u8]>>,
+    instances: Vec<Instance>,
+    pub changed: bool,
+}
+
+#[derive(Debug)]
+struct Instance {
+    name: Box<[u8]>,
+    /// A daemon that owns a queue has logged under this name.
+    has_queue: bool,
+}
+
+/// More names than any server has; those beyond share the last number.
+const MOST: usize = 1_024;
+
+impl Places {
+    pub fn host(&mut self, name: &[u8]) -> u16 {
+        if let Some(n) = self.hosts.iter().position(|host| **host == *name) {
+            return n as u16;
+        }
+        if self.hosts.len() < MOST {
+            self.hosts.push(name.into());
+            self.changed = true;
+        }
+        self.hosts.len() as u16 - 1
+    }
+
+    pub fn instance(&mut self, name: &[u8], owns_queue: bool) -> u16 {
+        if let Some(n) = self.instances.iter().position(|instance| *instance.name == *name) {
+            if let Some(instance) = self.instances.get_mut(n)
+                && owns_queue
+                && !instance.has_queue
+            {
+                instance.has_queue = true;
+                self.changed = true;
+            }
+            return n as u16;
+        }
+        if self.instances.len() < MOST {
+            self.instances.push(Instance { name: name.into(), has_queue: owns_queue });
+            self.changed = true;
+        }
+        self.instances.len() as u16 - 1
+    }
+
+    pub fn has_queue(&self, instance: u16) -> bool {
+        self.instances.get(usize::from(instance)).is_some_and(|instance| instance.has_queue)
+    }
+
+    /// Instances other than `than` that have a queue, or that have none.
+    pub fn others(&self, than: u16, with_queue: bool) -> impl Iterator<Item = u16> + '_ {
+        self.instances
+            .iter()
+            .enumerate()
+            .filter(move |(n, instance)| *n != usize::from(than) && instance.has_queue == with_queue)
+            .map(|(n, _)| n as u16)
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = u16> + use<> {
+        0..self.instances.len() as u16
+    }
+
+    pub fn host_name(&self, host: u16) -> &[u8] {
+        self.hosts.get(usize::from(host)).map_or(&[], |name| name)
+    }
+
+    pub fn instance_name(&self, instance: u16) -> &[u8] {
+        self.instances.get(usize::from(instance)).map_or(&[], |instance| &instance.name)
+    }
+
+    pub fn save(&self, out: &mut crate::engine::codec::Writer) {
+        out.u64(self.hosts.len() as u64);
+        for host in &self.hosts {
+            out.bytes(host);
+        }
+        out.u64(self.instances.len() as u64);
+        for instance in &self.instances {
+            out.bytes(&instance.name).u64(u64::from(instance.has_queue));
+        }
+    }
+
+    pub fn restore(&mut self, saved: &mut crate::engine::codec::Reader<'_>) -> Option<()> {
+        let mut places = Places::default();
+        for _ in 0..saved.u64()?.min(MOST as u64) {
+            places.hosts.push(saved.bytes()?.into());
+        }
+        for _ in 0..saved.u64()?.min(MOST as u64) {
+            places.instances.push(Instance { name: saved.bytes()?.into(), has_queue: saved.u64()? != 0 });
+        }
+        *self = places;
+        Some(())
+    }
+}

@@ -1,0 +1,236 @@
+//! State as rows: what the store keeps so that a restart forgets no open message.
+//!
+//! A leg that outlives its batch is one row under its serial; places, sweeps and log time are one more.
+//! Rows carry a version; a row that cannot be read is dropped and counted.
+
+use super::leg::{Came, Class, Details, Ended, Leg, Seen};
+use super::{Sweeps, Tracker};
+use crate::engine::codec::{Reader, Writer};
+use crate::mail::{Basis, Origin, Outcome, Owner, RecipientState, RecipientTrace, Time};
+
+/// What a row is about: the first part of its key in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RowKind {
+    /// Places, sweeps, log time.
+    State,
+    Leg,
+}
+
+impl RowKind {
+    pub const fn code(self) -> u8 {
+        match self {
+            RowKind::State => 1,
+            RowKind::Leg => 2,
+        }
+    }
+
+    pub const fn from_code(code: u8) -> Option<RowKind> {
+        match code {
+            1 => Some(RowKind::State),
+            2 => Some(RowKind::Leg),
+            _ => None,
+        }
+    }
+}
+
+/// One changed row; without a value it is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    pub kind: RowKind,
+    pub key: Vec<u8>,
+    pub value: Option<Vec<u8>>,
+}
+
+const VERSION: u64 = 1;
+
+impl Tracker {
+    /// Rows that changed since the last call.
+    pub fn take_rows(&mut self, mut each: impl FnMut(Row)) {
+        let (gone, changed) = self.table.take_rows();
+        for serial in gone {
+            each(Row { kind: RowKind::Leg, key: serial.to_be_bytes().to_vec(), value: None });
+        }
+        for slot in changed {
+            if let Some(leg) = self.table.get(slot) {
+                let mut out = Writer::default();
+                write_leg(leg, &mut out);
+                let key = leg.serial.to_be_bytes().to_vec();
+                each(Row { kind: RowKind::Leg, key, value: Some(out.bytes) });
+            }
+        }
+        let mut out = Writer::default();
+        out.u64(VERSION).time(self.high).time(self.began);
+        self.places.save(&mut out);
+        self.sweeps.save(&mut out);
+        each(Row { kind: RowKind::State, key: Vec::new(), value: Some(out.bytes) });
+    }
+
+    /// Takes up one stored row. False when it could not be read.
+    pub fn restore_row(&mut self, kind: RowKind, key: &[u8], value: &[u8]) -> bool {
+        let mut saved = Reader::new(value);
+        if saved.u64() != Some(VERSION) {
+            return false;
+        }
+        match kind {
+            RowKind::State => self.restore_state(&mut saved).is_some(),
+            RowKind::Leg => {
+                let Ok(serial) = <[u8; 8]>::try_from(key) else { return false };
+                match read_leg(u64::from_be_bytes(serial), &mut saved) {
+                    Some(mut leg) => {
+                        if self.settings.details && leg.details.is_none() {
+                            leg.details = Some(Box::default());
+                        }
+                        self.table.restore(leg);
+                        true
+                    }
+                    None => false,
+                }
+            }
+        }
+    }
+
+    fn restore_state(&mut self, saved: &mut Reader<'_>) -> Option<()> {
+        let (high, began) = (saved.time()?, saved.time()?);
+        self.places.restore(saved)?;
+        let mut sweeps = Sweeps::default();
+        sweeps.restore(saved)?;
+        (self.high, self.began, self.sweeps) = (high, began, sweeps);
+        Some(())
+    }
+}
+
+fn write_leg(leg: &Leg, out: &mut Writer) {
+    out.u64(VERSION).u32(u32::from(leg.host)).u32(u32::from(leg.instance)).id(leg.id);
+    out.u64(match leg.class {
+        Class::Unborn => 0,
+        Class::Waiting => 1,
+        Class::Own => 2,
+        Class::Child => 3,
+    });
+    match &leg.came {
+        Came::Unseen => out.u64(0),
+        Came::Internal => out.u64(1),
+        Came::Login(login) => out.u64(2).bytes(login),
+        Came::Uid(uid) => out.u64(3).u32(*uid),
+        Came::Smtp(None) => out.u64(4),
+        Came::Smtp(Some(address)) => out.u64(5).bytes(address.to_string().as_bytes()),
+        Came::Requeue => out.u64(6),
+    };
+    out.u32(leg.owner.0).u64(u64::from(leg.origin.code())).u64(u64::from(leg.basis.code()));
+    let flags = [leg.notification, leg.probe, leg.held, leg.hold_pending];
+    out.u64(flags.iter().rev().fold(0, |bits, flag| bits << 1 | u64::from(*flag)));
+    out.u64(leg.ended.map_or(0, |ended| Ended::ALL.iter().position(|e| *e == ended).map_or(0, |n| n as u64 + 1)));
+    out.u32(leg.booked).u32(leg.done).u32(leg.expected);
+    for spare in leg.spare {
+        out.u32(spare);
+    }
+    out.u32(leg.spare_deferrals);
+    out.u64(leg.spare_hands.len() as u64);
+    for id in &leg.spare_hands {
+        out.id(*id);
+    }
+    out.u64(leg.seen.count() as u64);
+    for (recipient, seen) in leg.seen.iter() {
+        out.u64(recipient).u64(match seen {
+            Seen::Deferred => 0,
+            Seen::Handed => 1,
+            Seen::Ended(outcome) => 2 + u64::from(outcome.code()),
+        });
+    }
+    out.u64(leg.message).maybe_id(leg.parent).u64(leg.claimed_by).u64(leg.size);
+    out.time(leg.first).time(leg.last).time(leg.deadline);
+    out.u64(u64::from(leg.details.is_some()));
+    if let Some(details) = leg.details.as_deref() {
+        write_details(details, out);
+    }
+}
+
+fn write_details(details: &Details, out: &mut Writer) {
+    out.bytes(&details.message_id).bytes(&details.sender).bytes(&details.client).u64(u64::from(details.cut));
+    out.u64(details.recipients.len() as u64);
+    for trace in &details.recipients {
+        out.bytes(&trace.address).bytes(&trace.relay).bytes(&trace.reply).dsn(trace.dsn);
+        out.u64(match trace.state {
+            RecipientState::Deferred => 0,
+            RecipientState::Handed => 1,
+            RecipientState::Ended(outcome) => 2 + u64::from(outcome.code()),
+        });
+        out.u32(trace.attempts).time(trace.last).maybe_id(trace.next);
+    }
+}
+
+fn read_leg(serial: u64, saved: &mut Reader<'_>) -> Option<Leg> {
+    let (host, instance, id) = (saved.u32()? as u16, saved.u32()? as u16, saved.id()?);
+    let mut leg = Leg::new(host, instance, id, Time::ZERO);
+    leg.serial = serial;
+    leg.class = match saved.u64()? {
+        0 => Class::Unborn,
+        1 => Class::Waiting,
+        2 => Class::Own,
+        3 => Class::Child,
+        _ => return None,
+    };
+    leg.came = match saved.u64()? {
+        0 => Came::Unseen,
+        1 => Came::Internal,
+        2 => Came::Login(saved.bytes()?.into()),
+        3 => Came::Uid(saved.u32()?),
+        4 => Came::Smtp(None),
+        5 => Came::Smtp(Some(std::str::from_utf8(saved.bytes()?).ok()?.parse().ok()?)),
+        6 => Came::Requeue,
+        _ => return None,
+    };
+    leg.owner = Owner(saved.u32()?);
+    (leg.origin, leg.basis) = (Origin::from_code(saved.u8()?)?, Basis::from_code(saved.u8()?)?);
+    let flags = saved.u64()?;
+    let bit = |n: u32| flags >> n & 1 == 1;
+    (leg.notification, leg.probe, leg.held, leg.hold_pending) = (bit(0), bit(1), bit(2), bit(3));
+    let ended = saved.u64()?;
+    leg.ended = if ended == 0 { None } else { Some(*Ended::ALL.get(ended as usize - 1)?) };
+    (leg.booked, leg.done, leg.expected) = (saved.u32()?, saved.u32()?, saved.u32()?);
+    for spare in &mut leg.spare {
+        *spare = saved.u32()?;
+    }
+    leg.spare_deferrals = saved.u32()?;
+    for _ in 0..saved.u64()? {
+        leg.spare_hands.push(saved.id()?);
+    }
+    for _ in 0..saved.u64()? {
+        let recipient = saved.u64()?;
+        let seen = match saved.u8()? {
+            0 => Seen::Deferred,
+            1 => Seen::Handed,
+            code => Seen::Ended(Outcome::from_code(code - 2)?),
+        };
+        leg.seen.set(recipient, seen, usize::MAX);
+    }
+    (leg.message, leg.parent) = (saved.u64()?, saved.maybe_id()?);
+    (leg.claimed_by, leg.size) = (saved.u64()?, saved.u64()?);
+    (leg.first, leg.last, leg.deadline) = (saved.time()?, saved.time()?, saved.time()?);
+    if saved.u64()? != 0 {
+        leg.details = Some(Box::new(read_details(saved)?));
+    }
+    Some(leg)
+}
+
+fn read_details(saved: &mut Reader<'_>) -> Option<Details> {
+    let mut details = Details {
+        message_id: saved.bytes()?.into(),
+        sender: saved.bytes()?.into(),
+        client: saved.bytes()?.into(),
+        cut: saved.u64()? != 0,
+        recipients: Vec::new(),
+    };
+    for _ in 0..saved.u64()? {
+        let (address, relay, reply) = (saved.bytes()?.into(), saved.bytes()?.into(), saved.bytes()?.into());
+        let dsn = saved.dsn()?;
+        let state = match saved.u8()? {
+            0 => RecipientState::Deferred,
+            1 => RecipientState::Handed,
+            code => RecipientState::Ended(Outcome::from_code(code - 2)?),
+        };
+        let (attempts, last, next) = (saved.u32()?, saved.time()?, saved.maybe_id()?);
+        details.recipients.push(RecipientTrace { address, relay, reply, dsn, state, attempts, last, next });
+    }
+    Some(details)
+}

@@ -1,0 +1,182 @@
+//! Writing a batch: one transaction, all of it or nothing.
+
+use rusqlite::{Connection, TransactionBehavior, params};
+
+use super::{AccountRow, Batch, CommitError, Durability, ErrorRow, HistoryCounts, HistoryRow, Store, chunk};
+use crate::mail::Counts;
+
+impl Store {
+    /// Writes `batch` in one transaction. On an error nothing of it is in the store, and the same batch can be
+    /// committed again; until that succeeds nothing more should be read from the logs.
+    pub fn commit(&mut self, batch: &Batch, durability: Durability) -> Result<(), CommitError> {
+        let index = self.index;
+        self.index = self.write(durability, |conn| write_batch(conn, batch, index))?;
+        Ok(())
+    }
+
+    /// Runs `work` in a write transaction; rolls back on any error.
+    pub(super) fn write<T>(
+        &mut self,
+        durability: Durability,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, CommitError> {
+        self.try_write(durability, work).map_err(|source| CommitError::sqlite(&self.path, source))
+    }
+
+    fn try_write<T>(
+        &mut self,
+        durability: Durability,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        if self.durability != durability {
+            // Can only change between transactions.
+            let level = if durability == Durability::Full { "FULL" } else { "NORMAL" };
+            self.conn.pragma_update(None, "synchronous", level)?;
+            self.durability = durability;
+        }
+        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let done = work(&tx)?;
+        tx.commit()?;
+        Ok(done)
+    }
+}
+
+fn write_batch(conn: &Connection, batch: &Batch, index: chunk::IndexState) -> rusqlite::Result<chunk::IndexState> {
+    {
+        let mut set = conn.prepare_cached(
+            "INSERT INTO row(kind, key, value) VALUES(?1, ?2, ?3) ON CONFLICT DO UPDATE SET value = excluded.value",
+        )?;
+        let mut unset = conn.prepare_cached("DELETE FROM row WHERE kind = ?1 AND key = ?2")?;
+        for row in &batch.rows {
+            match &row.value {
+                Some(value) => set.execute(params![row.kind, row.key, value])?,
+                None => unset.execute(params![row.kind, row.key])?,
+            };
+        }
+    }
+    let mut set = conn.prepare_cached(
+        "INSERT INTO position(source, value) VALUES(?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value",
+    )?;
+    for (source, value) in &batch.positions {
+        set.execute(params![source, value])?;
+    }
+    accounts(conn, &batch.accounts)?;
+    totals(conn, &batch.totals)?;
+    history(conn, &batch.history)?;
+    errors(conn, &batch.errors)?;
+    chunk::write(conn, &batch.index, index)
+}
+
+fn accounts(conn: &Connection, accounts: &[AccountRow]) -> rusqlite::Result<()> {
+    let mut set = conn.prepare_cached(
+        "INSERT INTO account(owner, name, uid, home, first_seen, closed) VALUES(?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT DO UPDATE SET name = excluded.name, uid = excluded.uid, home = excluded.home,
+             first_seen = excluded.first_seen, closed = excluded.closed",
+    )?;
+    for a in accounts {
+        set.execute(params![a.owner, a.name, a.uid, a.home, a.first_seen.0, a.closed.map(|at| at.0)])?;
+    }
+    Ok(())
+}
+
+fn totals(conn: &Connection, totals: &[(u32, Counts)]) -> rusqlite::Result<()> {
+    let mut set = conn.prepare_cached(
+        "INSERT OR REPLACE INTO total(owner, messages, recipients, sent, bounced, expired, deleted, unaccounted,
+             deferred, queued, held, late_errors) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+    )?;
+    // In the order of the table, so that neighbours share a page while it is warm; a stable sort keeps the last last.
+    let mut sorted: Vec<_> = totals.iter().collect();
+    sorted.sort_by_key(|(owner, _)| *owner);
+    for (owner, c) in sorted {
+        set.execute(params![
+            owner,
+            int(c.messages),
+            int(c.recipients),
+            int(c.sent),
+            int(c.bounced),
+            int(c.expired),
+            int(c.deleted),
+            int(c.unaccounted),
+            int(c.deferred),
+            int(c.queued),
+            int(c.held),
+            int(c.late_errors)
+        ])?;
+    }
+    Ok(())
+}
+
+macro_rules! add_to {
+    ($table:literal, $time:literal) => {
+        concat!(
+            "INSERT INTO ",
+            $table,
+            "(",
+            $time,
+            ", owner, messages, recipients, sent, bounced, expired, deleted,
+                 unaccounted, deferred, late_errors) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+             ON CONFLICT DO UPDATE SET messages = messages + excluded.messages,
+                 recipients = recipients + excluded.recipients, sent = sent + excluded.sent,
+                 bounced = bounced + excluded.bounced, expired = expired + excluded.expired,
+                 deleted = deleted + excluded.deleted, unaccounted = unaccounted + excluded.unaccounted,
+                 deferred = deferred + excluded.deferred, late_errors = late_errors + excluded.late_errors"
+        )
+    };
+}
+
+fn history(conn: &Connection, history: &[HistoryRow]) -> rusqlite::Result<()> {
+    let mut sorted: Vec<&HistoryRow> = history.iter().collect();
+    sorted.sort_unstable_by_key(|h| (h.hour, h.owner));
+    add(conn, add_to!("hourly", "hour"), sorted.iter().map(|h| (h.hour, h.owner, h.counts)))?;
+    sorted.sort_unstable_by_key(|h| (h.day, h.owner));
+    add(conn, add_to!("daily", "day"), sorted.iter().map(|h| (i64::from(h.day), h.owner, h.counts)))
+}
+
+fn add(conn: &Connection, sql: &str, rows: impl Iterator<Item = (i64, u32, HistoryCounts)>) -> rusqlite::Result<()> {
+    let mut add = conn.prepare_cached(sql)?;
+    for (time, owner, c) in rows {
+        add.execute(params![
+            time,
+            owner,
+            int(c.messages),
+            int(c.recipients),
+            int(c.sent),
+            int(c.bounced),
+            int(c.expired),
+            int(c.deleted),
+            int(c.unaccounted),
+            int(c.deferred),
+            int(c.late_errors)
+        ])?;
+    }
+    Ok(())
+}
+
+fn errors(conn: &Connection, errors: &[ErrorRow]) -> rusqlite::Result<()> {
+    let mut add = conn.prepare_cached(
+        "INSERT INTO error(at, owner, outcome, late, queue_id, sender, recipient, relay, dsn, class, reply)
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+    )?;
+    for e in errors {
+        let dsn = if e.dsn.is_none() { String::new() } else { e.dsn.to_string() };
+        add.execute(params![
+            e.at.0,
+            e.owner,
+            e.outcome,
+            e.late,
+            e.id.as_str(),
+            e.sender,
+            e.recipient,
+            e.relay,
+            dsn,
+            e.class,
+            e.reply
+        ])?;
+    }
+    Ok(())
+}
+
+/// SQLite's integers are signed; no count gets near the end of them.
+fn int(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,243 @@
+//! What the web asks of the rest of the house, and the shapes of its answers.
+//!
+//! [`Backend`] is implemented by `app`; the web never opens the store and never acts by itself.
+//! Times are RFC 3339 in UTC, or seconds since the epoch where the name says so.
+
+use serde::{Deserialize, Serialize};
+
+use crate::metrics::Format;
+
+/// A scrape as it came in.
+#[derive(Debug, Clone)]
+pub struct MetricsQuery {
+    pub format: Format,
+    /// Tells scrapers apart: address and User-Agent.
+    pub scraper: String,
+}
+
+/// What a backend could not do, in words for the client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BackendError {
+    #[error("{0}")]
+    NotFound(String),
+    #[error("{0}")]
+    BadRequest(String),
+    /// The request contradicts the state of things, for example a name that is taken.
+    #[error("{0}")]
+    Conflict(String),
+    /// The store does not answer; the client may try again.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+pub type Answer<T> = Result<T, BackendError>;
+
+/// The rest of the house, as the web sees it. Calls may block for a while: the web makes them on threads of their own.
+pub trait Backend: Send + Sync + 'static {
+    /// The text of `/metrics` in the wanted format.
+    fn metrics(&self, query: &MetricsQuery) -> String;
+    /// The process does its work at all.
+    fn healthy(&self) -> bool;
+    /// Ready to be relied upon; else the reason why not.
+    fn ready(&self) -> Result<(), String>;
+    /// Reads the configuration again; else what is wrong with it, one line each.
+    fn reload(&self) -> Result<(), Vec<String>>;
+    fn glance(&self) -> LandingView;
+    fn status(&self) -> Answer<StatusView>;
+    fn accounts(&self, query: &AccountsQuery) -> Answer<AccountsView>;
+    fn account(&self, name: &str) -> Answer<AccountView>;
+    fn history(&self, name: &str, days: u32) -> Answer<HistoryView>;
+    fn errors(&self, name: &str, limit: u32) -> Answer<ErrorsView>;
+    fn trace(&self, query: &TraceQuery) -> Answer<TraceView>;
+    fn account_action(&self, name: &str, action: &AccountAction) -> Answer<AccountActionView>;
+}
+
+/// Figures of the landing page.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct LandingView {
+    /// Name and value, as they are to be shown.
+    pub figures: Vec<(String, String)>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct AccountsQuery {
+    /// Part of a name.
+    #[serde(default)]
+    pub q: Option<String>,
+    /// One of the columns of [`AccountView`]; default: `account`.
+    #[serde(default)]
+    pub sort: Option<String>,
+    #[serde(default)]
+    pub limit: Option<u32>,
+    #[serde(default)]
+    pub offset: Option<u32>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct AccountsView {
+    pub accounts: Vec<AccountView>,
+    /// All that match, also those not in this answer.
+    pub total: u64,
+}
+
+/// The words of the contract; recipients all, but `messages`, `sent_today` (messages) and `deferred` (attempts).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct AccountView {
+    pub account: String,
+    /// `ok`, `force`, `ko`, `bounce`, `spam` or `purging`.
+    pub state: String,
+    pub sent: u64,
+    pub sent_today: u64,
+    /// Bounced and expired recipients.
+    pub errors: u64,
+    pub messages: u64,
+    pub recipients: u64,
+    pub bounced: u64,
+    pub expired: u64,
+    pub deleted: u64,
+    pub unaccounted: u64,
+    pub deferred: u64,
+    pub queued: u64,
+    pub held: u64,
+    pub late_errors: u64,
+    pub first_seen: Option<String>,
+    pub last_seen: Option<String>,
+    pub closed: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct HistoryView {
+    pub account: String,
+    pub points: Vec<HistoryPoint>,
+}
+
+/// One local day of the account.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct HistoryPoint {
+    /// `YYYY-MM-DD`.
+    pub day: String,
+    pub messages: u64,
+    pub recipients: u64,
+    pub sent: u64,
+    pub bounced: u64,
+    pub expired: u64,
+    pub deleted: u64,
+    pub unaccounted: u64,
+    pub deferred: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ErrorsView {
+    pub account: String,
+    pub errors: Vec<ErrorView>,
+}
+
+/// A recipient in error; texts are cleaned.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ErrorView {
+    pub time: String,
+    pub queue_id: String,
+    pub sender: String,
+    pub recipient: String,
+    pub relay: String,
+    pub outcome: String,
+    pub late: bool,
+    pub dsn: String,
+    pub class: String,
+    pub reply: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct TraceQuery {
+    /// Queue id, Message-ID or recipient.
+    pub q: String,
+    /// RFC 3339 or a span such as `2h`; the backend reads it.
+    #[serde(default)]
+    pub since: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct TraceView {
+    pub legs: Vec<TraceLeg>,
+    /// More was found than is shown.
+    pub cut: bool,
+}
+
+/// The story of one queue id.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct TraceLeg {
+    pub host: String,
+    pub instance: String,
+    pub queue_id: String,
+    pub parent: Option<String>,
+    pub account: Option<String>,
+    /// Why there is no account.
+    pub unattributed: Option<String>,
+    pub origin: String,
+    pub basis: String,
+    pub first: String,
+    pub last: String,
+    pub message_id: String,
+    pub sender: String,
+    pub login: String,
+    pub uid: Option<u32>,
+    pub client_address: String,
+    pub size: u64,
+    pub end: String,
+    pub recipients: Vec<TraceRecipient>,
+    pub recipients_cut: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct TraceRecipient {
+    pub recipient: String,
+    pub relay: String,
+    pub state: String,
+    pub dsn: String,
+    pub reply: String,
+    pub attempts: u32,
+    pub last: String,
+    pub next: Option<String>,
+}
+
+/// The agent and its host.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct StatusView {
+    pub version: String,
+    pub host: String,
+    pub started: String,
+    pub ready: bool,
+    pub store_up: bool,
+    pub accounts: u64,
+    pub open_messages: u64,
+    pub sources: Vec<SourceView>,
+    /// COUNTS of the whole host, and of what belongs to no account.
+    pub totals: serde_json::Value,
+    pub unattributed: serde_json::Value,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SourceView {
+    pub name: String,
+    pub lines: u64,
+    pub backlog_bytes: u64,
+    pub last_event: Option<String>,
+    /// Why it cannot be read right now.
+    pub trouble: Option<String>,
+}
+
+/// `POST /api/v1/accounts/{account}/action`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "lowercase", deny_unknown_fields)]
+pub enum AccountAction {
+    Rename { to: String },
+    Close {},
+    Forget {},
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct AccountActionView {
+    pub account: String,
+    /// What was done, in one sentence.
+    pub done: String,
+}

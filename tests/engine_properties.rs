@@ -1,0 +1,217 @@
+//! The tracker under random events: the books balance after every single one, and a cut, a save and a restore
+//! at any place change nothing of what comes after.
+
+use proptest::prelude::*;
+use sendwarden::engine::directory::Directory;
+use sendwarden::engine::ledger::Account;
+use sendwarden::engine::replies::Replies;
+use sendwarden::engine::tracker::{RowKind, Settings};
+use sendwarden::engine::{Engine, Sink};
+use sendwarden::mail::{
+    Attempt, Dsn, End, Event, Fact, Head, Holder, Kind, Next, Notice, Owner, QueueId, Status, Sweep, Time,
+};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+const SEED: u64 = 42;
+const IDS: [&[u8]; 5] = [b"A000001", b"B000002", b"C000003", b"D000004", b"E000005"];
+const MESSAGE_IDS: [&[u8]; 3] = [b"<one@x.test>", b"<two@x.test>", b""];
+const RECIPIENTS: [&[u8]; 4] = [b"a@r.test", b"b@r.test", b"c@r.test", b"d@r.test"];
+const INSTANCES: [(&[u8], bool); 3] = [(b"mx", true), (b"mx-out", true), (b"submission", false)];
+
+/// How often each kind of event occurred, over all cases.
+static SEEN: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
+
+#[derive(Default)]
+struct Facts(Vec<String>);
+
+impl Sink for Facts {
+    fn fact(&mut self, fact: &Fact<'_>) {
+        self.0.push(format!("{fact:?}"));
+    }
+}
+
+type Step = (u8, u8, u8, u8, u8, u8);
+
+fn event(step: &Step, at: i64) -> Event<'static> {
+    let &(kind, id, a, b, c, place) = step;
+    let pick = |n: u8| QueueId::new(IDS[n as usize % IDS.len()]).unwrap();
+    let id = pick(id);
+    let (instance, owns_queue) = INSTANCES[match place % 8 {
+        0 => 1,
+        1 => 2,
+        _ => 0,
+    }];
+    let owns_queue = owns_queue && kind % 2 == 0;
+    let head = Head { at: Time::from_secs(at), host: b"h", instance, pid: u32::from(c % 3), owns_queue };
+    let sender: &[u8] = if a % 4 == 0 { b"" } else { b"s@site.test" };
+    let attempt = |status, next| {
+        Kind::Attempt(Attempt {
+            id,
+            recipient: RECIPIENTS[a as usize % RECIPIENTS.len()],
+            original: b"",
+            relay: b"127.0.0.1[127.0.0.1]:10024",
+            relay_address: if b % 5 == 0 { b"192.0.2.1" } else { b"127.0.0.1" },
+            local: false,
+            delay_ms: 10,
+            dsn: Dsn::new(2, 0, 0),
+            status,
+            reply: b"250 Ok",
+            next,
+        })
+    };
+    let kind = match kind % 20 {
+        0 | 1 => Kind::Submitted { id, uid: 2000 + u32::from(a % 3), sender, requeued_from: None },
+        2 => Kind::Submitted { id, uid: 102, sender, requeued_from: Some(pick(b)) },
+        3 => Kind::Received {
+            id,
+            client: b"c",
+            address: if b % 4 == 0 { b"192.0.2.9" } else { b"127.0.0.1" },
+            login: (a % 3 == 0).then_some(&b"box@site.test"[..]),
+            hop_of: (b % 6 == 1).then(|| pick(c)),
+        },
+        4 | 5 => Kind::Identified { id, message_id: MESSAGE_IDS[a as usize % MESSAGE_IDS.len()] },
+        6 | 7 => Kind::Activated { id, sender, size: 100, recipients: u32::from(b % 4) },
+        8 => attempt(Status::Sent, None),
+        9 => attempt(Status::Sent, Some(Next::QueuedAs(pick(c)))),
+        10 => attempt(Status::Sent, Some(Next::ForwardedAs(pick(c)))),
+        11 => attempt(Status::Deferred, None),
+        12 => attempt(Status::Bounced, None),
+        13 if a % 7 == 0 => attempt(Status::Probe, None),
+        13 => Kind::Expired { id },
+        14 | 15 => Kind::Ended { id, end: [End::Done, End::Done, End::Deleted, End::Rejected][a as usize % 4] },
+        16 => Kind::Held {
+            id: (a % 3 != 0).then_some(id),
+            by: if b % 2 == 0 { Holder::Admin } else { Holder::Milter },
+            sender,
+        },
+        17 => Kind::Released { id },
+        18 if a % 3 == 0 => Kind::Requeued { id },
+        18 => {
+            let what = [Sweep::Deleted, Sweep::Held, Sweep::Released][b as usize % 3];
+            Kind::Swept { what, count: u32::from(c % 6) }
+        }
+        _ => Kind::Notified { id, child: pick(b), notice: Notice::Failure },
+    };
+    Event { head, kind }
+}
+
+fn name(kind: &Kind<'_>) -> &'static str {
+    match kind {
+        Kind::Submitted { requeued_from: Some(_), .. } => "requeue comes back",
+        Kind::Submitted { .. } => "submitted",
+        Kind::Received { .. } => "received",
+        Kind::Identified { .. } => "identified",
+        Kind::Activated { .. } => "activated",
+        Kind::Attempt(a) if a.next.is_some() => "sent on",
+        Kind::Attempt(a) if a.status == Status::Sent => "sent",
+        Kind::Attempt(a) if a.status == Status::Deferred => "deferred",
+        Kind::Attempt(a) if a.status == Status::Bounced => "bounced",
+        Kind::Attempt(_) => "probe",
+        Kind::Notified { .. } => "notified",
+        Kind::Expired { .. } => "expired",
+        Kind::Ended { .. } => "ended",
+        Kind::Held { .. } => "held",
+        Kind::Released { .. } => "released",
+        Kind::Requeued { .. } => "requeued",
+        Kind::Swept { .. } => "swept",
+        Kind::LoginFailed { .. } => "login failed",
+    }
+}
+
+fn engine() -> Engine {
+    let settings = Settings { details: true, keep_rows: true, ..Settings::default() };
+    Engine::new(settings, Directory::default(), Replies::default(), SEED)
+}
+
+fn assert_books(engine: &Engine, after: &dyn Fn() -> String) {
+    let mut queued = 0;
+    for (owner, account) in engine.ledger.owners() {
+        assert!(account.counts.balance(), "{owner:?} {:?} after {}", account.counts, after());
+        queued += account.counts.queued;
+    }
+    assert_eq!(
+        queued,
+        engine.tracker.open_recipients(),
+        "queued in the books = open in the tracker, after {}",
+        after()
+    );
+}
+
+type Rows = BTreeMap<(u8, Vec<u8>), Vec<u8>>;
+
+fn store_rows(engine: &mut Engine, rows: &mut Rows) {
+    engine.take_rows(|row| {
+        let key = (row.kind.code(), row.key);
+        match row.value {
+            Some(value) => rows.insert(key, value),
+            None => rows.remove(&key),
+        };
+    });
+}
+
+/// Saves everything, throws the engine away, and goes on with a new one.
+fn reborn(mut old: Engine, rows: &mut Rows) -> Engine {
+    store_rows(&mut old, rows);
+    let mut new = engine();
+    for known in old.attribution.accounts.iter() {
+        new.attribution.accounts.restore(known.clone());
+    }
+    new.attribution.accounts.reserve_below(old.attribution.accounts.next());
+    let accounts: Vec<(Owner, Account)> = old.ledger.owners().map(|(owner, account)| (owner, *account)).collect();
+    for (owner, account) in accounts {
+        new.ledger.restore(owner, account);
+    }
+    for ((kind, key), value) in rows {
+        assert!(new.restore_row(RowKind::from_code(*kind).unwrap(), key, value), "a row must read back");
+    }
+    new
+}
+
+fn run(steps: &[(Step, u8)], cuts: &[usize]) -> (Vec<String>, BTreeMap<u32, Account>) {
+    let mut engine = engine();
+    let mut rows = Rows::new();
+    let mut facts = Facts::default();
+    let mut at = 1_800_000_000;
+    for (n, (step, gap)) in steps.iter().enumerate() {
+        at += match gap % 16 {
+            0 => 40,
+            1 => -1,
+            n => i64::from(n % 2),
+        };
+        let event = event(step, at);
+        engine.observe(&event, &mut facts);
+        if cuts.is_empty() {
+            *SEEN.lock().unwrap().entry(name(&event.kind)).or_default() += 1;
+            assert_books(&engine, &|| format!("event {n}: {event:?}"));
+        }
+        if cuts.contains(&n) {
+            engine = reborn(engine, &mut rows);
+        } else if !cuts.is_empty() && n % 3 == 0 {
+            store_rows(&mut engine, &mut rows);
+        }
+    }
+    engine.finish(&mut facts);
+    assert_books(&engine, &|| "the end".into());
+    (facts.0, engine.ledger.owners().map(|(owner, account)| (owner.0, *account)).collect())
+}
+
+#[test]
+fn books_balance_and_restarts_change_nothing() {
+    let cases = 12_000;
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    let steps = proptest::collection::vec((any::<Step>(), any::<u8>()), 1..60);
+    let mut runner = proptest::test_runner::TestRunner::new(config);
+    runner
+        .run(&(steps, proptest::collection::vec(0usize..60, 1..4)), |(steps, cuts)| {
+            let (facts, books) = run(&steps, &[]);
+            let (facts_cut, books_cut) = run(&steps, &cuts);
+            prop_assert_eq!(facts, facts_cut);
+            prop_assert_eq!(books, books_cut);
+            Ok(())
+        })
+        .unwrap();
+    let seen = SEEN.lock().unwrap();
+    println!("{cases} cases; events: {seen:?}");
+    assert_eq!(seen.len(), 17, "every kind of event occurred: {seen:?}");
+}

@@ -1,0 +1,403 @@
+//! The oracle: what the figures of a log must be when reading starts at line `k`, by section 1 of the design.
+//!
+//! Simple and slow on purpose: the whole log is in memory and read by regular expressions, messages are put together
+//! with knowledge of the whole log, and only then the lines from `k` on are counted. It shares no code with the
+//! product nor with the generator (only the type of the figures).
+//!
+//! Decisions, where the design leaves room:
+//! - A message that has a line before `k` and one from `k` on was open: its recipients seen in a delivery line from
+//!   `k` on count under `opened_before_log`, with their outcome; deferrals seen count there too.
+//! - Recipients of a queue id are the larger of its first `nrcpt=`, those seen, and those handed to it.
+//! - A recipient handed to another queue id (filter hop, forward, requeue) is counted there, and only there.
+//! - `Deleted: N messages` (or held, released) beyond the ids named acts on all open messages when N covers them all.
+
+#![allow(dead_code, reason = "each test uses its own part")]
+
+mod read;
+
+use std::collections::{BTreeMap, HashMap};
+
+pub use read::{Entry, Reader, What};
+
+use crate::corpus::{Books, Figures};
+
+/// One incarnation of one queue id.
+#[derive(Debug, Default)]
+struct Leg {
+    lines: Vec<usize>,
+    /// What is known of its arrival: the kind of its first line.
+    arrival: Option<Arrival>,
+    message_id: Option<String>,
+    null_sender: Option<bool>,
+    ended: bool,
+    parent: Option<usize>,
+    bounce: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Arrival {
+    Uid(u32),
+    Login(String),
+    Loopback,
+    Outside,
+    /// First seen at cleanup: made inside, or its arrival is lost.
+    Cleanup,
+    Lost,
+}
+
+pub struct Oracle {
+    entries: Vec<Option<Entry>>,
+    legs: Vec<Leg>,
+    names: HashMap<u32, String>,
+    /// Line → legs it is about (several for a wildcard command).
+    about: Vec<Vec<usize>>,
+    /// Line → the leg a delivery went on to.
+    onward: HashMap<usize, usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum State {
+    Open,
+    Sent,
+    Bounced,
+    Handed(usize),
+}
+
+impl Oracle {
+    /// `passwd` is a passwd file, or empty.
+    pub fn new(log: &str, passwd: &str) -> Oracle {
+        let reader = Reader::new();
+        let entries: Vec<Option<Entry>> = log.lines().map(|line| reader.read(line)).collect();
+        let names = passwd.lines().filter_map(|line| {
+            let mut fields = line.split(':');
+            Some((fields.clone().nth(2)?.parse().ok()?, fields.next()?.to_owned()))
+        });
+        let names = names.collect();
+        let about = vec![Vec::new(); entries.len()];
+        let mut oracle = Oracle { entries, legs: Vec::new(), names, about, onward: HashMap::new() };
+        oracle.put_together();
+        oracle.join();
+        oracle
+    }
+
+    pub fn lines(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Cuts the log into legs. A pickup or client line always begins one.
+    fn put_together(&mut self) {
+        let mut current: HashMap<(String, String, String), usize> = HashMap::new();
+        let mut holding: HashMap<(String, String), usize> = HashMap::new();
+        let mut named: HashMap<(String, &str), u64> = HashMap::new();
+        for at in 0..self.entries.len() {
+            let Some(entry) = self.entries[at].clone() else { continue };
+            let instance = match entry.owns_queue {
+                true => entry.instance.clone(),
+                false => self.queue_of(at, &entry),
+            };
+            if let What::HoldNext = entry.what {
+                holding.insert((entry.host.clone(), entry.pid.clone()), at);
+                continue;
+            }
+            if let What::Swept(verb, count) = entry.what {
+                let seen = named.remove(&(entry.pid.clone(), verb)).unwrap_or(0);
+                let mine = |(key, _): &(&(String, String, String), &usize)| key.0 == entry.host && key.1 == instance;
+                let open: Vec<usize> =
+                    current.iter().filter(mine).map(|(_, &leg)| leg).filter(|&leg| !self.legs[leg].ended).collect();
+                if seen == 0 && count >= open.len() as u64 {
+                    for leg in open {
+                        self.about[at].push(leg);
+                        self.legs[leg].lines.push(at);
+                        self.legs[leg].ended |= verb == "Deleted";
+                    }
+                }
+                continue;
+            }
+            let key = (entry.host.clone(), instance, entry.id.clone());
+            let open = current.get(&key).copied().filter(|&leg| !self.legs[leg].ended);
+            let fresh = match &entry.what {
+                What::Pickup { .. } | What::Client { .. } => true,
+                What::MessageId(_) => open.is_none_or(|leg| self.legs[leg].message_id.is_some()),
+                What::Active { .. } | What::Attempt { .. } => open.is_none(),
+                _ if open.is_none() => continue,
+                _ => false,
+            };
+            let leg = match open {
+                Some(leg) if !fresh => leg,
+                _ => {
+                    self.legs.push(Leg::default());
+                    current.insert(key, self.legs.len() - 1);
+                    self.legs.len() - 1
+                }
+            };
+            let verb = match entry.what {
+                What::Deleted => "Deleted",
+                What::Hold => "Placed on hold",
+                What::Release => "Released from hold",
+                _ => "",
+            };
+            *named.entry((entry.pid.clone(), verb)).or_default() += 1;
+            let this = &mut self.legs[leg];
+            let arrival = match &entry.what {
+                What::Pickup { uid, .. } => Arrival::Uid(*uid),
+                What::Client { login: Some(login), .. } => Arrival::Login(login.to_lowercase()),
+                What::Client { loopback: true, .. } => Arrival::Loopback,
+                What::Client { .. } => Arrival::Outside,
+                What::MessageId(_) => Arrival::Cleanup,
+                _ => Arrival::Lost,
+            };
+            this.arrival.get_or_insert(arrival);
+            match &entry.what {
+                What::Client { .. } => {
+                    if let Some(hold) = holding.remove(&(entry.host.clone(), entry.pid.clone())) {
+                        this.lines.push(hold);
+                        self.about[hold].push(leg);
+                    }
+                }
+                What::MessageId(text) => this.message_id = Some(text.clone()),
+                What::Active { sender, .. } => {
+                    this.null_sender.get_or_insert(sender.is_empty());
+                }
+                What::Removed | What::Deleted | What::Requeued | What::Refused => this.ended = true,
+                _ => {}
+            }
+            this.lines.push(at);
+            self.about[at].push(leg);
+        }
+    }
+
+    /// The queue an smtpd with a name of its own feeds: the one that next speaks of this id.
+    fn queue_of(&self, at: usize, entry: &Entry) -> String {
+        let next = self.entries[at..].iter().flatten();
+        next.into_iter()
+            .find(|e| e.owns_queue && e.host == entry.host && (e.id == entry.id || entry.id.is_empty()))
+            .map_or_else(|| entry.instance.clone(), |e| e.instance.clone())
+    }
+
+    /// Links legs: hops, forwards, requeues and notifications.
+    fn join(&mut self) {
+        let mut by_key: HashMap<(String, String), Vec<usize>> = HashMap::new();
+        for (leg, this) in self.legs.iter().enumerate() {
+            let Some(entry) = this.lines.iter().filter_map(|&at| self.entries[at].as_ref()).find(|e| !e.id.is_empty())
+            else {
+                continue;
+            };
+            by_key.entry((entry.host.clone(), entry.id.clone())).or_default().push(leg);
+        }
+        for at in 0..self.entries.len() {
+            let Some(entry) = self.entries[at].clone() else { continue };
+            let Some(&leg) = self.about[at].first() else { continue };
+            let family = |id: &String| by_key.get(&(entry.host.clone(), id.clone())).cloned().unwrap_or_default();
+            // The latest incarnation of the id that had begun by this line, or else the next to begin.
+            let latest = |legs: &Self, id: &String, ok: &dyn Fn(&Leg) -> bool| {
+                let all: Vec<usize> = family(id).into_iter().filter(|&l| l != leg && ok(&legs.legs[l])).collect();
+                let begun = all.iter().copied().rfind(|&l| legs.legs[l].lines.first().is_some_and(|&f| f <= at));
+                (begun, all.iter().copied().find(|&l| legs.legs[l].lines.first().is_some_and(|&f| f > at)))
+            };
+            match &entry.what {
+                What::Pickup { requeued_from: Some(old), .. } => {
+                    self.legs[leg].parent = latest(self, old, &|_| true).0;
+                    if self.legs[leg].parent.is_none() {
+                        self.legs[leg].arrival = Some(Arrival::Lost);
+                    }
+                    if let Some(parent) = self.legs[leg].parent {
+                        self.onward.insert(at, parent);
+                    }
+                }
+                What::Attempt { queued_as: Some(next), .. } => {
+                    let id = self.legs[leg].message_id.clone();
+                    let same = |l: &Leg| l.arrival == Some(Arrival::Loopback) && (id.is_none() || l.message_id == id);
+                    if let Some(child) = latest(self, next, &same).0 {
+                        self.legs[child].parent = Some(leg);
+                        self.onward.insert(at, child);
+                    }
+                }
+                What::Attempt { forwarded_as: Some(next), .. } => {
+                    let made = |l: &Leg| l.arrival == Some(Arrival::Cleanup);
+                    let (begun, coming) = latest(self, next, &made);
+                    if let Some(child) = begun.or(coming) {
+                        self.legs[child].parent = Some(leg);
+                        self.onward.insert(at, child);
+                    }
+                }
+                What::Notified(next) => {
+                    let made = |l: &Leg| l.arrival == Some(Arrival::Cleanup);
+                    let (begun, coming) = latest(self, next, &made);
+                    if let Some(child) = begun.or(coming) {
+                        self.legs[child].bounce = true;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn root(&self, leg: usize) -> usize {
+        let mut root = leg;
+        for _ in 0..self.legs.len() {
+            match self.legs[root].parent {
+                Some(parent) => root = parent,
+                None => break,
+            }
+        }
+        root
+    }
+
+    /// The figures of the log from line `k` on.
+    pub fn books(&self, k: usize) -> Books {
+        let mut families: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for leg in 0..self.legs.len() {
+            families.entry(self.root(leg)).or_default().push(leg);
+        }
+        let mut books = Books::default();
+        for (root, legs) in families {
+            let lines = || legs.iter().flat_map(|&l| &self.legs[l].lines);
+            if !lines().any(|&at| at >= k) {
+                continue;
+            }
+            let top = &self.legs[root];
+            let by_bounce = top.bounce || top.null_sender == Some(true);
+            let lost = match top.arrival {
+                Some(Arrival::Lost) | None => true,
+                Some(Arrival::Cleanup) => !by_bounce,
+                _ => false,
+            };
+            // A hold of an id to come stands before its message, and does not open it.
+            let begun = |at: usize| self.entries[at].as_ref().is_some_and(|e| e.what != What::HoldNext);
+            let old = lost || lines().any(|&at| at < k && begun(at));
+            let figures = self.family(&legs, root, k, old);
+            let place = match &top.arrival {
+                _ if old => books.reason("opened_before_log"),
+                Some(Arrival::Uid(uid)) if *uid < 1000 => books.reason("system_uid"),
+                Some(Arrival::Uid(uid)) => match self.names.get(uid) {
+                    Some(name) => books.account(name),
+                    None => books.account(&format!("uid{uid}")),
+                },
+                Some(Arrival::Login(login)) => books.account(login),
+                Some(Arrival::Loopback) => books.reason("no_evidence"),
+                Some(Arrival::Outside) => books.reason("incoming"),
+                _ => books.reason("bounce"),
+            };
+            place.add(&figures);
+        }
+        books.accounts.retain(|_, f| !f.is_zero());
+        books.unattributed.retain(|_, f| !f.is_zero());
+        books
+    }
+
+    /// The figures of one message over all its queue ids.
+    fn family(&self, legs: &[usize], root: usize, k: usize, old: bool) -> Figures {
+        let mut sum = Figures::default();
+        let mut handed: HashMap<usize, u64> = HashMap::new();
+        // Parents first: legs are numbered as they begin, but a requeue or hop always begins after its parent.
+        for &leg in legs {
+            let given = handed.remove(&leg).unwrap_or(0);
+            self.leg(leg, k, old, given, &mut handed, &mut sum);
+        }
+        sum.messages = u64::from(!old && self.is_message(root, k));
+        sum
+    }
+
+    /// By what is said from line `k` on.
+    fn is_message(&self, leg: usize, k: usize) -> bool {
+        let late = || self.legs[leg].lines.iter().filter(|&&at| at >= k);
+        let whats = || late().filter_map(|&at| self.entries[at].as_ref()).map(|e| &e.what);
+        !whats().any(|w| matches!(w, What::Probe | What::Refused))
+            && whats().any(|w| matches!(w, What::Active { .. } | What::Hold | What::HoldNext | What::Attempt { .. }))
+    }
+
+    fn leg(&self, leg: usize, k: usize, old: bool, given: u64, handed: &mut HashMap<usize, u64>, sum: &mut Figures) {
+        if !self.is_message(leg, k) && given == 0 {
+            return;
+        }
+        let mut first = None;
+        let mut held = false;
+        let mut seen: BTreeMap<String, State> = BTreeMap::new();
+        let (mut expired, mut deleted, mut removed, mut requeued) = (false, false, false, false);
+        for &at in self.legs[leg].lines.iter().filter(|&&at| at >= k) {
+            let Some(entry) = &self.entries[at] else { continue };
+            match &entry.what {
+                What::Active { recipients, .. } => {
+                    first.get_or_insert(*recipients);
+                    held = false;
+                }
+                What::Attempt { recipient, status, .. } => {
+                    let state = seen.entry(recipient.clone()).or_insert(State::Open);
+                    if *state != State::Open {
+                        continue;
+                    }
+                    match status.as_str() {
+                        "sent" => {
+                            let next = self.onward.get(&at).copied().filter(|&child| self.speaks(child, k));
+                            *state = next.map_or(State::Sent, State::Handed);
+                        }
+                        "bounced" => *state = State::Bounced,
+                        _ => sum.deferred += 1,
+                    }
+                }
+                What::Hold | What::HoldNext | What::Swept("Placed on hold", _) => held = true,
+                What::Release | What::Swept("Released from hold", _) => held = false,
+                What::Expired => expired = true,
+                What::Deleted | What::Swept("Deleted", _) => deleted = true,
+                What::Removed => removed = true,
+                What::Requeued => requeued = true,
+                _ => {}
+            }
+        }
+        let booked = if old { 0 } else { first.unwrap_or(u64::from(held || deleted)) };
+        let all = booked.max(seen.len() as u64).max(given);
+        let of = |want: fn(&State) -> bool| seen.values().filter(|s| want(s)).count() as u64;
+        let (sent, bounced) = (of(|s| *s == State::Sent), of(|s| *s == State::Bounced));
+        let moved = of(|s| matches!(s, State::Handed(_)));
+        for state in seen.values() {
+            if let State::Handed(child) = state {
+                *handed.entry(*child).or_default() += 1;
+            }
+        }
+        let open = all - sent - bounced - moved;
+        sum.recipients += all - moved;
+        sum.sent += sent;
+        sum.bounced += bounced;
+        if requeued {
+            // The open recipients go on under the id that names this one; without it they are still in the queue.
+            if let Some(child) = self.requeue_of(leg) {
+                *handed.entry(child).or_default() += open;
+                sum.recipients -= open;
+                return;
+            }
+            sum.queued += open;
+        } else if expired {
+            sum.expired += open;
+        } else if deleted {
+            sum.deleted += open;
+        } else if removed || self.replaced(leg) {
+            sum.unaccounted += open;
+        } else {
+            sum.queued += open;
+            sum.held += if held { open } else { 0 };
+        }
+    }
+
+    /// From line `k` on, the leg says more than that it ended.
+    fn speaks(&self, leg: usize, k: usize) -> bool {
+        let late = self.legs[leg].lines.iter().filter(|&&at| at >= k).filter_map(|&at| self.entries[at].as_ref());
+        late.into_iter().any(|e| matches!(e.what, What::Active { .. } | What::Attempt { .. } | What::Hold))
+    }
+
+    fn requeue_of(&self, leg: usize) -> Option<usize> {
+        let line = self.onward.iter().find(|(at, parent)| {
+            **parent == leg && matches!(self.entries[**at].as_ref().map(|e| &e.what), Some(What::Pickup { .. }))
+        });
+        line.and_then(|(at, _)| self.about[*at].first().copied())
+    }
+
+    /// The id was given to another message although no line said that this one ended.
+    fn replaced(&self, leg: usize) -> bool {
+        let key = |leg: &Leg| {
+            let e = leg.lines.iter().filter_map(|&at| self.entries[at].as_ref()).find(|e| !e.id.is_empty())?;
+            Some((e.host.clone(), e.instance.clone(), e.id.clone()))
+        };
+        let mine = key(&self.legs[leg]);
+        !self.legs[leg].ended && self.legs.iter().skip(leg + 1).any(|other| key(other) == mine)
+    }
+}

@@ -1,0 +1,102 @@
+//! The agent under test: the built binary with a configuration of the test's, as a child that can be killed.
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::{http, wait_for, wait_until};
+
+pub struct Agent {
+    child: Child,
+    address: String,
+    log: PathBuf,
+}
+
+impl Agent {
+    /// Starts `run --config config` and waits until `/-/ready` answers 200 on `address`.
+    /// What the agent prints is appended to `agent.log` beside the configuration.
+    pub fn start(config: &Path, address: &str) -> Self {
+        let log = config.with_file_name("agent.log");
+        let out = File::options().create(true).append(true).open(&log).expect("the agent's log can be written");
+        let child = Command::new(env!("CARGO_BIN_EXE_sendwarden"))
+            .args(["run", "--config"])
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(out.try_clone().expect("the log can be shared"))
+            .stderr(out)
+            .spawn()
+            .expect("the built binary starts");
+        let mut agent = Agent { child, address: address.to_owned(), log };
+        wait_until("the agent to be ready", || {
+            if let Some(status) = agent.child.try_wait().expect("the agent is our child") {
+                panic!("the agent ended with {status} before it was ready:\n{}", agent.printed());
+            }
+            matches!(http::get(&agent.address, "/-/ready"), Ok((200, _)))
+        });
+        agent
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything the agent has printed.
+    pub fn printed(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub fn get(&self, path: &str) -> (u16, String) {
+        http::get(&self.address, path).unwrap_or_else(|e| panic!("GET {path}: {e}\n{}", self.printed()))
+    }
+
+    /// The page of `/metrics`.
+    pub fn metrics(&self) -> String {
+        let (status, body) = self.get("/metrics");
+        assert_eq!(status, 200, "{body}");
+        body
+    }
+
+    /// The sum of all series of `name` whose labels contain every one of `labels` (`account="web1"`).
+    pub fn sum(&self, name: &str, labels: &[&str]) -> f64 {
+        let page = self.metrics();
+        let series = page.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let (own, value) = rest.rsplit_once(' ')?;
+            let whole = own.is_empty() || own.starts_with('{');
+            (whole && labels.iter().all(|l| own.contains(l))).then(|| value.parse::<f64>().ok())?
+        });
+        series.sum()
+    }
+
+    /// Waits until `sum` is `value`; shows the page when it never is.
+    pub fn wait_sum(&self, name: &str, labels: &[&str], value: f64) {
+        wait_for(&format!("{name} {labels:?} = {value}"), || (self.sum(name, labels) == value).then_some(()));
+    }
+
+    /// SIGKILL, and reaped.
+    pub fn kill(mut self) {
+        self.child.kill().expect("the agent can be killed");
+        self.child.wait().expect("the agent is our child");
+    }
+
+    /// SIGTERM; the exit status must be 0.
+    pub fn stop(mut self) {
+        self.signal(rustix::process::Signal::TERM);
+        let status = self.child.wait().expect("the agent is our child");
+        assert!(status.success(), "the agent ended with {status}:\n{}", self.printed());
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).expect("our own child");
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the agent printed:\n{}", self.printed());
+        }
+        // Already ended is as good as killed.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}

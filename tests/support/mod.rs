@@ -1,0 +1,43 @@
+//! The rig of the end-to-end tests: a real Postfix of our own, SMTP sinks that record what arrives, and the agent.
+//!
+//! Everything is on loopback, in directories of its own, and stopped by pid when its value is dropped. A test waits
+//! for conditions (`wait_until`), never for time to pass.
+#![allow(dead_code, reason = "each test file uses its part of the rig")]
+#![allow(clippy::disallowed_methods, reason = "tests start processes and poll the real clock")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a rig that does not stand is a failed test"
+)]
+
+pub mod agent;
+pub mod filter;
+pub mod http;
+pub mod postfix;
+pub mod sink;
+pub mod smtp;
+
+use std::time::{Duration, Instant};
+
+/// The longest a condition may take before the test fails.
+pub const LIMIT: Duration = Duration::from_secs(120);
+
+/// Polls until `done`; fails the test after `LIMIT`, naming what was awaited.
+pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    wait_for(what, || done().then_some(()));
+}
+
+/// Polls until `found` gives something; fails the test after `LIMIT`, naming what was awaited.
+pub fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + LIMIT;
+    loop {
+        if let Some(value) = found() {
+            return value;
+        }
+        assert!(Instant::now() < end, "gave up after {} s waiting for: {what}", LIMIT.as_secs());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,290 @@
+//! A real Postfix of the test's own: configuration, queue, data and log below `/var/tmp/sendwarden-rig/N`, ports on
+//! loopback. `tests/rig/install` must have run once on the machine, as root.
+//!
+//! Recipients choose what happens: `accept.test` is delivered, `reject.test` refused with 550 at RCPT, `defer.test`
+//! deferred with 450, `forge.test` answered with a text of the test's choice, `forward@localhost` forwarded by local(8)
+//! to `forwarded@accept.test`. Everything else goes to the accepting sink too.
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use super::sink::{Server, Sink};
+use super::{filter, wait_until};
+
+const BASE: &str = "/var/tmp/sendwarden-rig";
+const SLOTS: u16 = 64;
+
+/// What may differ between instances.
+pub struct Options {
+    /// `enable_long_queue_ids`.
+    pub long_queue_ids: bool,
+    /// Every message takes a hop through a content filter that re-injects it.
+    pub content_filter: bool,
+    /// `syslog_name`: the instance's name in its log.
+    pub syslog_name: String,
+    /// More lines for main.cf.
+    pub extra: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { long_queue_ids: true, content_filter: false, syslog_name: "postfix".to_owned(), extra: String::new() }
+    }
+}
+
+pub struct Postfix {
+    dir: PathBuf,
+    port: u16,
+    pub accept: Sink,
+    pub reject: Sink,
+    pub defer: Sink,
+    forge: Sink,
+    forged: Arc<Mutex<String>>,
+    filter: Option<Server>,
+    /// Holds the slot's directory and ports for this process.
+    _slot: File,
+}
+
+impl Postfix {
+    /// A started instance. Several can run at once.
+    pub fn start(options: &Options) -> Self {
+        let (number, slot) = take_slot();
+        let dir = PathBuf::from(format!("{BASE}/{number}"));
+        if dir.join("spool/pid/master.pid").exists() {
+            // Left behind by a test run that was killed.
+            drop(command("postfix").arg("-c").arg(dir.join("etc")).arg("stop").output());
+        }
+        drop(fs::remove_dir_all(&dir));
+        let port = 21_000 + 8 * number;
+        let forged = Arc::new(Mutex::new("550 5.7.1 refused".to_owned()));
+        let text = Arc::clone(&forged);
+        let postfix = Postfix {
+            dir,
+            port,
+            accept: Sink::accepting(),
+            reject: Sink::rejecting(),
+            defer: Sink::deferring(),
+            forge: Sink::scripted(move |_| text.lock().expect("the text is only read and set").clone()),
+            forged,
+            filter: options.content_filter.then(|| filter::reinjecting(port + 2)),
+            _slot: slot,
+        };
+        postfix.configure(options);
+        postfix.run("postfix", &["start"]);
+        wait_until("Postfix to listen", || {
+            [postfix.smtp_port(), postfix.submission_port(), postfix.reinject_port()]
+                .iter()
+                .all(|port| std::net::TcpStream::connect(("127.0.0.1", *port)).is_ok())
+        });
+        postfix
+    }
+
+    /// Unauthenticated SMTP from loopback.
+    pub fn smtp_port(&self) -> u16 {
+        self.port
+    }
+
+    /// Submission: AUTH only, logins made by `add_login`.
+    pub fn submission_port(&self) -> u16 {
+        self.port + 1
+    }
+
+    /// Where a content filter hands messages back.
+    pub fn reinject_port(&self) -> u16 {
+        self.port + 2
+    }
+
+    pub fn config_dir(&self) -> PathBuf {
+        self.dir.join("etc")
+    }
+
+    pub fn queue_dir(&self) -> PathBuf {
+        self.dir.join("spool")
+    }
+
+    /// The log file that the instance writes.
+    pub fn log_path(&self) -> PathBuf {
+        self.dir.join("log/mail.log")
+    }
+
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.log_path()).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits until a line of the log contains every one of `words`; gives the first such line.
+    pub fn wait_log(&self, words: &[&str]) -> String {
+        super::wait_for(&format!("a log line with {words:?}"), || {
+            self.log().lines().find(|line| words.iter().all(|w| line.contains(w))).map(str::to_owned)
+        })
+    }
+
+    /// The reply of `forge.test` to RCPT from now on: whole lines separated by `\r\n`.
+    pub fn forge(&self, reply: &str) {
+        reply.clone_into(&mut self.forged.lock().expect("the text is only read and set"));
+    }
+
+    /// Makes a login such as `box1@hosting.test` for the submission port.
+    pub fn add_login(&self, login: &str, password: &str) {
+        let (user, realm) = login.split_once('@').expect("a login has a realm");
+        let file = self.config_dir().join("sasl/sasldb2");
+        let mut command = command("saslpasswd2");
+        command.args(["-p", "-c", "-u", realm, "-f"]).arg(&file).arg(user);
+        succeed(&mut command, Some(password));
+        let owner = fs::metadata(self.dir.join("data")).expect("the data directory exists");
+        chown(&file, Some(std::os::unix::fs::MetadataExt::uid(&owner)), None).expect("root may chown");
+    }
+
+    /// sendmail(1) as a unix user (`web1`), as PHP mail() calls it. Fails the test if sendmail does.
+    pub fn sendmail(&self, user: &str, sender: &str, recipients: &[&str], message: &str) {
+        let mut command = command("setpriv");
+        command.args(["--reuid", user, "--regid", user, "--clear-groups", "sendmail", "-i", "-f", sender, "--"]);
+        command.args(recipients).env("MAIL_CONFIG", self.config_dir()).current_dir("/");
+        succeed(&mut command, Some(message));
+    }
+
+    /// Runs an administration command (`postqueue`, `postsuper`, …) on this instance.
+    pub fn run(&self, program: &str, arguments: &[&str]) -> String {
+        succeed(command(program).arg("-c").arg(self.config_dir()).args(arguments), None)
+    }
+
+    fn configure(&self, options: &Options) {
+        let dir = |name: &str| {
+            let path = self.dir.join(name);
+            fs::create_dir_all(&path).expect("the rig's directory can be written");
+            path
+        };
+        let (etc, data, spool, mail) = (dir("etc"), dir("data"), dir("spool"), dir("mail"));
+        dir("log");
+        dir("etc/sasl");
+        fs::set_permissions(&mail, fs::Permissions::from_mode(0o1777)).expect("root may chmod");
+        let uid = succeed(command("id").args(["-u", "postfix"]), None).trim().parse().expect("a uid");
+        chown(&data, Some(uid), None).expect("root may chown");
+        for file in ["postfix-files", "dynamicmaps.cf"] {
+            fs::copy(Path::new("/etc/postfix").join(file), etc.join(file)).expect("tests/rig/install has run");
+        }
+        let here = self.dir.display();
+        let to = |port: u16| format!("smtp:[127.0.0.1]:{port}");
+        let mut main = format!(
+            "compatibility_level = 3.6\nconfig_directory = {etc}\nqueue_directory = {spool}\ndata_directory = {data}\n\
+             maillog_file = {here}/log/mail.log\nmaillog_file_prefixes = {here}\nsyslog_name = {name}\n\
+             myhostname = mx.hosting.test\nmyorigin = hosting.test\nmydestination = localhost\n\
+             inet_interfaces = 127.0.0.1\ninet_protocols = ipv4\nmynetworks = 127.0.0.0/8\n\
+             relayhost = [127.0.0.1]:{accept}\n\
+             transport_maps = inline:{{ {{ reject.test = {reject} }}, {{ defer.test = {defer} }}, {{ forge.test = {forge} }} }}\n\
+             disable_dns_lookups = yes\nsmtp_host_lookup = native\nsmtp_tls_security_level = none\n\
+             smtpd_tls_security_level = none\nalias_maps = inline:{{ {{ forward = forwarded@accept.test }} }}\n\
+             alias_database =\nlocal_recipient_maps =\nmail_spool_directory = {here}/mail/\nsmtputf8_enable = no\n\
+             biff = no\nenable_long_queue_ids = {long}\nqueue_run_delay = 5s\nminimal_backoff_time = 5s\n\
+             maximal_backoff_time = 10s\nsmtpd_peername_lookup = no\n\
+             smtpd_sasl_type = cyrus\nsmtpd_sasl_path = smtpd\ncyrus_sasl_config_path = {etc}/sasl\n",
+            etc = etc.display(),
+            spool = spool.display(),
+            data = data.display(),
+            name = options.syslog_name,
+            accept = self.accept.port(),
+            reject = to(self.reject.port()),
+            defer = to(self.defer.port()),
+            forge = to(self.forge.port()),
+            long = if options.long_queue_ids { "yes" } else { "no" },
+        );
+        if let Some(filter) = &self.filter {
+            main.push_str(&format!("content_filter = {}\n", to(filter.port)));
+        }
+        main.push_str(&options.extra);
+        fs::write(etc.join("main.cf"), main).expect("main.cf can be written");
+        fs::write(
+            etc.join("sasl/smtpd.conf"),
+            format!(
+                "pwcheck_method: auxprop\nauxprop_plugin: sasldb\nmech_list: PLAIN\nsasldb_path: {}\n",
+                etc.join("sasl/sasldb2").display()
+            ),
+        )
+        .expect("smtpd.conf can be written");
+        fs::write(etc.join("master.cf"), self.services(&options.syslog_name)).expect("master.cf can be written");
+    }
+
+    /// Debian's own master.cf without chroot, with our three ports in place of port 25.
+    fn services(&self, name: &str) -> String {
+        let proto = fs::read_to_string("/etc/postfix/master.cf.proto").expect("tests/rig/install has run");
+        let foreign = ["maildrop", "uucp", "ifmail", "bsmtp", "scalemail-backend", "mailman"];
+        let mut out = String::new();
+        let mut skip = false;
+        for line in proto.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            if line.starts_with(char::is_whitespace) {
+                if !skip {
+                    out.push_str(&format!("{line}\n"));
+                }
+                continue;
+            }
+            skip = foreign.contains(&words[0]) || (words[0] == "smtp" && words[1] == "inet");
+            if !skip {
+                let mut words = words;
+                words[4] = "n";
+                out.push_str(&format!("{}\n", words.join(" ")));
+            }
+        }
+        let (smtp, submission, reinject) = (self.smtp_port(), self.submission_port(), self.reinject_port());
+        out.push_str(&format!(
+            "127.0.0.1:{smtp} inet n - n - - smtpd\n\
+             127.0.0.1:{submission} inet n - n - - smtpd\n  -o syslog_name={name}/submission\n  \
+             -o smtpd_sasl_auth_enable=yes\n  -o smtpd_relay_restrictions=permit_sasl_authenticated,reject\n\
+             127.0.0.1:{reinject} inet n - n - - smtpd\n  -o content_filter=\n  \
+             -o receive_override_options=no_unknown_recipient_checks,no_header_body_checks,no_milters\n"
+        ));
+        out
+    }
+}
+
+impl Drop for Postfix {
+    fn drop(&mut self) {
+        // `postfix stop` ends the master by the pid in its own pid file and waits for it.
+        drop(command("postfix").arg("-c").arg(self.config_dir()).arg("stop").output());
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("{} (kept) ends with:", self.log_path().display());
+            lines.iter().skip(lines.len().saturating_sub(40)).for_each(|line| eprintln!("  {line}"));
+        } else {
+            drop(fs::remove_dir_all(&self.dir));
+        }
+    }
+}
+
+/// A slot nobody else uses: its lock is held as long as the file is open, whichever process asks.
+fn take_slot() -> (u16, File) {
+    super::wait_for("a free slot for a Postfix instance", || {
+        (1..=SLOTS).find_map(|number| {
+            let path = format!("{BASE}/{number}.lock");
+            let file = File::options().create(true).append(true).open(&path);
+            let file = file.unwrap_or_else(|e| panic!("cannot open {path}: {e}. Run tests/rig/install as root first"));
+            let free = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+            let ports = 21_000 + 8 * number;
+            (file.try_lock().is_ok() && (ports..ports + 3).all(free)).then_some((number, file))
+        })
+    })
+}
+
+fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    let path = std::env::var("PATH").unwrap_or_default();
+    command.env("PATH", format!("{path}:/usr/sbin:/sbin:/usr/bin:/bin"));
+    command
+}
+
+/// Runs a command with this standard input; its output, or a failed test that shows what it printed.
+fn succeed(command: &mut Command, input: Option<&str>) -> String {
+    let piped = if input.is_some() { Stdio::piped() } else { Stdio::null() };
+    let child = command.stdin(piped).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
+    if let (Some(input), Some(mut pipe)) = (input, child.stdin.take()) {
+        pipe.write_all(input.as_bytes()).unwrap_or_else(|e| panic!("{command:?} does not read: {e}"));
+    }
+    let output = child.wait_with_output().expect("a child of ours");
+    let both = [output.stdout.as_slice(), output.stderr.as_slice()].map(String::from_utf8_lossy);
+    assert!(output.status.success(), "{command:?} ended with {}: {}{}", output.status, both[0], both[1]);
+    both[0].clone().into_owned()
+}
