@@ -1,283 +1,498 @@
 //! Generated sequences of file operations, run against the real follower and an in-memory model of the files.
 //!
-//! Every line must come out once and in order. Lines are lost only where the model has no file left that holds them
-//! unread, and then the follower must have reported a loss or a truncation.
+//! Every line has one fate. It is given out, once and in order; or it is lost, because its bytes were destroyed before
+//! they were read and no descriptor held them, and then a `LinesLost` must follow; or nobody can know (counted and
+//! printed): its file was destroyed or rewritten before any line of it was given out, which content cannot show. A
+//! `LinesLost` without any destruction is a failure.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use sendwarden::host::follow::{FollowEvent, Follower, Position, Settings};
 
-const OPS: [&str; 14] = [
+const SEQUENCES: u64 = 12_000;
+const MAX_LINE: usize = 300;
+const OPS: [&str; 22] = [
     "append",
+    "append-long",
     "partial",
     "finish",
     "rename",
+    "rename-keep",
+    "reopen",
     "rename-twice-down",
     "gzip",
     "copytruncate",
     "copytruncate-same",
     "copytruncate-larger",
+    "truncate",
     "delete",
     "recreate",
+    "drop-oldest",
     "directory",
+    "away",
     "restart",
+    "save",
+    "crash",
     "read",
 ];
 
-struct World<'a> {
-    dir: &'a Path,
-    next: u64,
-    written: Vec<String>,
-    got: Vec<String>,
-    partial: Option<String>,
-    /// Lines that no file holds any more although they were not read when they went.
-    may_lose: bool,
-    reported: bool,
-    /// A file went that the follower never saw, or of which it had not consumed a byte: nobody can know.
-    unknowable: bool,
-    seen: bool,
-    same_head: bool,
-    follower: Follower,
-    pad: usize,
+struct Line {
+    text: String,
+    file: usize,
+    given: bool,
+    /// When its bytes went.
+    lost: Option<usize>,
+    /// Nothing of its file was given out when the file was destroyed or rewritten.
+    blind: bool,
 }
 
-impl World<'_> {
-    fn log(&self) -> std::path::PathBuf {
+/// An inode's content; rewriting in place makes a new one.
+struct File {
+    path: Option<PathBuf>,
+    /// The follower had the chance to take hold of it and runs since.
+    held: bool,
+}
+
+struct World {
+    dir: PathBuf,
+    lines: Vec<Line>,
+    files: Vec<File>,
+    writer: Option<(usize, fs::File)>,
+    /// The last line has no newline yet.
+    partial: bool,
+    got: Vec<(usize, String)>,
+    cuts: u64,
+    crashed: bool,
+    step: usize,
+    last_report: usize,
+    excused: bool,
+    bad_report: Option<String>,
+    same_head: bool,
+    dated: bool,
+    rotations: u32,
+    follower: Follower,
+    snapshot: Option<(Vec<u8>, usize, bool)>,
+    pad: usize,
+    clock: u64,
+}
+
+fn settings(dir: &Path) -> Settings {
+    Settings { max_line: MAX_LINE, read_chunk: 512, ..Settings::new(dir.join("mail.log")) }
+}
+
+impl World {
+    fn log(&self) -> PathBuf {
         self.dir.join("mail.log")
     }
 
-    fn put(&mut self, text: &str) {
-        let fresh = !self.log().exists();
-        let mut file = fs::OpenOptions::new().create(true).append(true).open(self.log()).unwrap();
-        self.seen &= !fresh;
-        if fresh && self.same_head {
-            // The same first KiB in every file: not lines of the test's own, filtered when read.
-            file.write_all("same\n".repeat(210).as_bytes()).unwrap();
+    fn put(&mut self, text: &str) -> usize {
+        if self.writer.is_none() {
+            let fresh = !self.log().exists();
+            let mut file = fs::OpenOptions::new().create(true).append(true).open(self.log()).unwrap();
+            if fresh {
+                self.files.push(File { path: Some(self.log()), held: false });
+                if self.same_head {
+                    // The same first KiB in every file: not lines of the test's own, filtered when read.
+                    file.write_all("same\n".repeat(210).as_bytes()).unwrap();
+                }
+            }
+            self.writer = Some((self.live().unwrap(), file));
         }
+        self.clock += 1;
+        let (n, file) = self.writer.as_mut().unwrap();
         file.write_all(text.as_bytes()).unwrap();
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(1_700_000_000 + self.clock)).unwrap();
+        *n
     }
 
-    fn line(&mut self) -> String {
-        self.next += 1;
-        format!("line {:08} {}", self.next, "x".repeat(self.pad))
+    fn live(&self) -> Option<usize> {
+        let log = self.log();
+        self.files.iter().rposition(|f| f.path.as_ref() == Some(&log))
+    }
+
+    fn write(&mut self, text: String, end: &str) {
+        let file = self.put(&format!("{text}{end}"));
+        self.lines.push(Line { text, file, given: false, lost: None, blind: false });
+        self.lose();
+    }
+
+    fn name(&self) -> String {
+        format!("line {:08} ", self.lines.len())
     }
 
     fn append(&mut self, n: usize) {
         self.finish();
         for _ in 0..n {
-            let line = self.line();
-            self.put(&format!("{line}\n"));
-            self.written.push(line);
+            self.write(format!("{}{}", self.name(), "x".repeat(self.pad)), "\n");
         }
     }
 
     fn finish(&mut self) {
-        if let Some(line) = self.partial.take() {
+        if std::mem::take(&mut self.partial) {
             self.put("end\n");
-            self.written.push(format!("{line}end"));
+            self.lines.last_mut().unwrap().text.push_str("end");
+            self.lose();
         }
     }
 
-    fn shift(&mut self) {
-        for n in (1..12).rev() {
-            for end in ["", ".gz"] {
-                let from = self.dir.join(format!("mail.log.{n}{end}"));
-                if from.exists() {
-                    fs::rename(from, self.dir.join(format!("mail.log.{}{end}", n + 1))).unwrap();
-                }
+    /// The writer turns to another file: what it left unfinished is a line as it is.
+    fn reopen(&mut self) {
+        self.writer = None;
+        self.partial = false;
+    }
+
+    fn moved(&mut self, from: &Path, to: &Path) {
+        fs::rename(from, to).unwrap();
+        for file in &mut self.files {
+            if file.path.as_deref() == Some(from) {
+                file.path = Some(to.to_owned());
             }
         }
     }
 
+    /// The name of the next rotated file; shifts the others when they have numbers.
+    fn rotated(&mut self) -> PathBuf {
+        self.rotations += 1;
+        if self.dated {
+            return self.dir.join(format!("mail.log-202603{:02}", self.rotations));
+        }
+        for n in (1..30).rev() {
+            for end in ["", ".gz"] {
+                let from = self.dir.join(format!("mail.log.{n}{end}"));
+                if from.exists() {
+                    self.moved(&from, &self.dir.join(format!("mail.log.{}{end}", n + 1)));
+                }
+            }
+        }
+        self.dir.join("mail.log.1")
+    }
+
     fn rename(&mut self) {
-        self.finish();
         if self.log().is_file() {
-            self.shift();
-            fs::rename(self.log(), self.dir.join("mail.log.1")).unwrap();
+            let to = self.rotated();
+            self.moved(&self.log(), &to);
         }
     }
 
-    fn copytruncate(&mut self) -> usize {
-        self.finish();
-        if !self.log().is_file() {
-            return 0;
+    /// Rewrites the log in place; its lines are in the copy then, if there is one.
+    fn truncate(&mut self, copy: bool, preserve: bool) -> u64 {
+        let Some(live) = self.live() else { return 0 };
+        if self.writer.as_ref().is_some_and(|(n, _)| *n == live) {
+            self.reopen();
         }
-        self.shift();
-        fs::copy(self.log(), self.dir.join("mail.log.1")).unwrap();
-        let size = fs::metadata(self.log()).unwrap().len();
-        fs::OpenOptions::new().write(true).open(self.log()).unwrap().set_len(0).unwrap();
+        let meta = fs::metadata(self.log()).unwrap();
+        self.clock += 1;
+        let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000 + self.clock);
+        let mut path = None;
+        if copy {
+            let to = self.rotated();
+            fs::copy(self.log(), &to).unwrap();
+            let time = if preserve { meta.modified().unwrap() } else { now };
+            fs::File::options().write(true).open(&to).unwrap().set_modified(time).unwrap();
+            path = Some(to);
+        }
+        self.excused |= !copy;
+        self.mark_blind(live);
+        self.files[live].path = path;
+        let held = std::mem::replace(&mut self.files[live].held, false);
+        self.files.push(File { path: Some(self.log()), held });
+        self.clock += 1;
+        let file = fs::File::options().write(true).open(self.log()).unwrap();
+        file.set_len(0).unwrap();
+        file.set_modified(now + Duration::from_secs(1)).unwrap();
         if self.same_head {
             self.put(&"same\n".repeat(210));
         }
-        usize::try_from(size).unwrap()
+        self.lose();
+        meta.len()
     }
 
-    fn refill(&mut self, size: usize) {
-        while self.log().is_file() && usize::try_from(fs::metadata(self.log()).unwrap().len()).unwrap() < size {
+    fn refill(&mut self, size: u64) {
+        while self.log().is_file() && fs::metadata(self.log()).unwrap().len() < size {
             self.append(1);
         }
     }
 
-    fn delete(&mut self) {
-        self.finish();
-        if self.log().is_file() {
-            fs::remove_file(self.log()).unwrap();
-            self.may_lose = true;
-            self.unknowable |= !self.seen || self.follower.position().at.head_len == 0;
+    fn delete(&mut self, path: &Path) {
+        let Some(n) = self.files.iter().rposition(|f| f.path.as_deref() == Some(path)) else { return };
+        fs::remove_file(path).unwrap();
+        self.files[n].path = None;
+        self.lose();
+    }
+
+    fn mark_blind(&mut self, file: usize) {
+        if !self.lines.iter().any(|l| l.file == file && l.given) {
+            self.lines.iter_mut().filter(|l| l.file == file).for_each(|l| l.blind = true);
         }
     }
 
-    fn gzip(&mut self) {
-        for n in 1..12 {
-            let from = self.dir.join(format!("mail.log.{n}"));
-            if from.is_file() {
-                let to = fs::File::create(self.dir.join(format!("mail.log.{n}.gz"))).unwrap();
-                let mut gz = flate2::write::GzEncoder::new(to, flate2::Compression::fast());
-                gz.write_all(&fs::read(&from).unwrap()).unwrap();
-                gz.finish().unwrap();
-                fs::remove_file(from).unwrap();
+    /// Whether the position may be in this file.
+    fn is_place(&self, file: usize) -> bool {
+        self.same_head || self.got.last().is_none_or(|(n, _)| self.lines[*n].file == file)
+    }
+
+    /// Unread lines of files that are nowhere and that nobody holds are lost now.
+    fn lose(&mut self) {
+        for n in 0..self.files.len() {
+            if self.files[n].path.is_some() || self.files[n].held {
+                continue;
+            }
+            self.excused |= self.is_place(n) && self.last_report < self.step;
+            if self.lines.iter().any(|l| l.file == n && !l.given && l.lost.is_none()) {
+                self.mark_blind(n);
+            }
+            for line in self.lines.iter_mut().filter(|l| l.file == n && !l.given && l.lost.is_none()) {
+                line.lost = Some(self.step);
             }
         }
     }
 
-    fn restart(&mut self) {
+    fn gzip(&mut self, first: usize) {
+        let mut all: Vec<usize> = (0..self.files.len()).collect();
+        all.sort_by_key(|n| self.files[*n].path.clone());
+        for n in all.into_iter().skip(first) {
+            let writing = self.writer.as_ref().is_some_and(|(w, _)| *w == n);
+            let Some(from) = self.files[n].path.clone().filter(|p| *p != self.log() && !writing) else { continue };
+            if from.extension().is_some_and(|e| e == "gz") {
+                continue;
+            }
+            let to = PathBuf::from(format!("{}.gz", from.display()));
+            let mut gz = flate2::write::GzEncoder::new(fs::File::create(&to).unwrap(), flate2::Compression::fast());
+            gz.write_all(&fs::read(&from).unwrap()).unwrap();
+            let time = fs::metadata(&from).unwrap().modified().unwrap();
+            gz.finish().unwrap().set_modified(time).unwrap();
+            fs::remove_file(&from).unwrap();
+            self.files[n].path = Some(to);
+        }
+    }
+
+    fn restart(&mut self, position: &[u8]) {
         self.note();
-        let saved = Position::from_bytes(&self.follower.position().to_bytes()).unwrap();
-        let mut settings = Settings::new(self.log());
-        settings.read_chunk = 512;
-        self.follower = Follower::new(settings, (saved != Position::default()).then_some(saved));
+        let saved = Position::from_bytes(position).unwrap();
+        self.follower = Follower::new(settings(&self.dir), (saved != Position::default()).then_some(saved));
+        self.files.iter_mut().for_each(|f| f.held = false);
+        self.excused |= self.files.iter().enumerate().any(|(n, f)| f.path.is_none() && self.is_place(n));
+        self.lose();
     }
 
     fn note(&mut self) {
-        let lost = |e: &FollowEvent| matches!(e, FollowEvent::LinesLost { .. });
-        self.reported |= self.follower.take_events().iter().any(lost);
+        for event in self.follower.take_events() {
+            match event {
+                FollowEvent::LinesLost { reason, bytes } => {
+                    let lost = self.lines.iter().any(|l| l.lost.is_some_and(|at| at >= self.last_report));
+                    if !(lost || self.excused) || (bytes > 0 && !self.lines.iter().any(|l| l.lost.is_some())) {
+                        self.bad_report = Some(format!("{reason} ({bytes}) at step {}", self.step));
+                    }
+                    self.last_report = self.step;
+                    self.excused = false;
+                }
+                FollowEvent::LineCut { count } => self.cuts += count,
+                _ => {}
+            }
+        }
     }
 
-    fn read(&mut self, budget: usize) {
+    fn read(&mut self, budget: usize) -> bool {
         let got = &mut self.got;
-        self.follower
-            .read(budget, &mut |l| {
-                if l != b"same" {
-                    got.push(String::from_utf8(l.to_vec()).unwrap());
-                }
-            })
-            .unwrap();
-        self.seen = true;
+        let progress = self.follower.read(budget, &mut |l| {
+            if l != b"same" {
+                let text = String::from_utf8(l.to_vec()).unwrap();
+                got.push((text[5..13].parse().unwrap(), text));
+            }
+        });
+        for (n, _) in &self.got {
+            self.lines[*n].given = true;
+        }
+        self.files.iter_mut().filter(|f| f.path.is_some()).for_each(|f| f.held = true);
         self.note();
+        progress.unwrap().more
     }
 
     fn apply(&mut self, op: &str, rng: &mut fastrand::Rng) {
         match op {
             "append" => self.append(rng.usize(1..6)),
+            "append-long" => {
+                self.finish();
+                let name = self.name();
+                self.write(name.repeat(rng.usize(22..60)), "\n");
+            }
             "partial" => {
                 self.finish();
-                let line = self.line();
-                self.put(&line);
-                self.partial = Some(line);
+                let text = self.name().repeat(rng.usize(1..40));
+                self.write(text, "");
+                self.partial = true;
             }
             "finish" => self.finish(),
-            "rename" => self.rename(),
+            "rename" => {
+                self.rename();
+                self.reopen();
+                if rng.bool() {
+                    self.put("");
+                }
+            }
+            "rename-keep" => self.rename(),
+            "reopen" => self.reopen(),
             "rename-twice-down" => {
                 for _ in 0..2 {
                     self.append(rng.usize(1..4));
                     self.rename();
+                    self.reopen();
                 }
-                self.restart();
+                self.restart(&self.follower.position().to_bytes());
             }
-            "gzip" => self.gzip(),
-            "copytruncate" => drop(self.copytruncate()),
+            "gzip" => self.gzip(rng.usize(0..2)),
+            "copytruncate" => drop(self.truncate(true, rng.bool())),
             "copytruncate-same" => {
-                let size = self.copytruncate();
+                let size = self.truncate(true, rng.bool());
                 self.refill(size);
             }
             "copytruncate-larger" => {
-                let size = self.copytruncate();
+                let size = self.truncate(true, rng.bool());
                 self.refill(size + 1);
                 self.append(2);
             }
-            "delete" => self.delete(),
+            "truncate" => drop(self.truncate(false, false)),
+            "delete" => self.delete(&self.log()),
             "recreate" => {
-                self.delete();
+                self.delete(&self.log());
+                self.reopen();
                 self.append(1);
+            }
+            "drop-oldest" => {
+                let log = self.log();
+                let rotated = |f: &&File| f.path.as_ref().is_some_and(|p| *p != log);
+                let oldest = self.files.iter().find(rotated).and_then(|f| f.path.clone());
+                oldest.iter().for_each(|p| self.delete(p));
             }
             "directory" => {
                 self.rename();
+                self.reopen();
                 fs::create_dir(self.log()).unwrap();
                 self.read(100_000);
                 fs::remove_dir(self.log()).unwrap();
             }
-            "restart" => self.restart(),
-            _ => self.read(rng.usize(1..4000)),
+            "away" => {
+                let away = self.dir.with_extension("away");
+                fs::rename(&self.dir, &away).unwrap();
+                self.read(rng.usize(1..4000));
+                fs::rename(&away, &self.dir).unwrap();
+            }
+            "restart" => self.restart(&self.follower.position().to_bytes()),
+            "save" => self.snapshot = Some((self.follower.position().to_bytes(), self.got.len(), true)),
+            "crash" => {
+                // What was read since the last save was never booked: it comes again.
+                let Some((position, len, _)) = self.snapshot.clone() else { return };
+                self.crashed = true;
+                self.note();
+                self.got.truncate(len);
+                self.lines.iter_mut().for_each(|l| l.given = false);
+                for (n, _) in &self.got {
+                    self.lines[*n].given = true;
+                }
+                self.excused = true;
+                self.restart(&position);
+            }
+            _ => drop(self.read(rng.usize(1..4000))),
         }
+    }
+
+    fn verdict(&self) -> Result<(), String> {
+        if let Some(why) = &self.bad_report {
+            return Err(format!("reported a loss that is none: {why}"));
+        }
+        if !self.got.is_sorted_by(|a, b| a.0 < b.0) {
+            return Err("doubled or out of order".to_owned());
+        }
+        for (n, text) in &self.got {
+            let line = &self.lines[*n].text;
+            if *text != line[..line.len().min(MAX_LINE)] {
+                return Err(format!("line {n} came out as {text:?}"));
+            }
+        }
+        let cut = self.got.iter().filter(|(n, _)| self.lines[*n].text.len() > MAX_LINE).count() as u64;
+        if !self.crashed && cut != self.cuts {
+            return Err(format!("{cut} lines are over-long, {} were reported", self.cuts));
+        }
+        for (n, line) in self.lines.iter().enumerate().filter(|(_, l)| !l.given && !l.blind) {
+            match line.lost {
+                None => return Err(format!("line {n} is still there and was not given out")),
+                Some(at) if at > self.last_report => return Err(format!("line {n} lost at {at} without a report")),
+                Some(_) => {}
+            }
+        }
+        Ok(())
     }
 }
 
-fn sequence(seed: u64, base: &Path, counts: &mut BTreeMap<&'static str, u64>, losses: &mut u64) -> Result<(), String> {
+#[derive(Default)]
+struct Tally {
+    ops: BTreeMap<&'static str, u64>,
+    lines: usize,
+    given: usize,
+    reported: usize,
+    blind: usize,
+}
+
+fn sequence(seed: u64, base: &Path, tally: &mut Tally) -> Result<(), String> {
     let mut rng = fastrand::Rng::with_seed(seed);
     let dir = base.join(seed.to_string());
     fs::create_dir(&dir).unwrap();
-    let mut settings = Settings::new(dir.join("mail.log"));
-    settings.read_chunk = 512;
+    let same_head = rng.u8(0..4) == 0;
     let mut w = World {
-        dir: &dir,
-        next: 0,
-        written: vec![],
+        dir: dir.clone(),
+        lines: vec![],
+        files: vec![],
+        writer: None,
+        partial: false,
         got: vec![],
-        partial: None,
-        may_lose: false,
-        reported: false,
-        unknowable: false,
-        seen: false,
-        same_head: rng.u8(0..4) == 0,
-        follower: Follower::new(settings, None),
+        cuts: 0,
+        crashed: false,
+        step: 1,
+        last_report: 0,
+        excused: false,
+        bad_report: None,
+        same_head,
+        dated: rng.bool(),
+        rotations: 0,
+        follower: Follower::new(settings(&dir), None),
+        snapshot: None,
         pad: rng.usize(0..120),
+        clock: 0,
     };
     w.read(1);
+    let destroys = rng.u8(0..3) == 0;
     let mut ops = Vec::new();
-    let deletes = rng.u8(0..4) == 0;
-    // At most five operations shift the siblings, by up to two: none falls off the end.
-    for _ in 0..rng.usize(3..14) {
+    for _ in 0..rng.usize(3..16) {
         let mut op = OPS[rng.usize(0..OPS.len())];
-        if !deletes && matches!(op, "delete" | "recreate") {
-            op = "append";
+        if !destroys && matches!(op, "delete" | "recreate" | "drop-oldest" | "truncate") {
+            op = if rng.bool() { "append" } else { "read" };
         }
-        if w.dir.join("mail.log.9").exists() || w.dir.join("mail.log.9.gz").exists() {
-            op = "read";
-        }
-        *counts.entry(op).or_default() += 1;
+        *tally.ops.entry(op).or_default() += 1;
         ops.push(op);
+        w.step += 1;
         w.apply(op, &mut rng);
     }
+    w.step += 1;
+    w.finish();
+    w.reopen();
     w.append(1);
-    for _ in 0..40 {
-        w.read(100_000);
+    let mut rounds = 0;
+    while w.read(100_000) && rounds < 200 {
+        rounds += 1;
     }
-    let fail = |why: &str| {
-        Err(format!(
-            "seed {seed}: {why}\nops {ops:?}\nsame_head {}\nwritten {:#?}\ngot {:#?}",
-            w.same_head, w.written, w.got
-        ))
-    };
-    // What came out is a subsequence of what was written: nothing doubled, nothing out of order. With deletion, the
-    // partial line of a file that went away may come out unfinished.
-    let mut written = w.written.iter();
-    for line in &w.got {
-        if !written.any(|x| x == line) {
-            return fail("doubled or out of order");
-        }
-    }
-    if w.got.len() != w.written.len() {
-        *losses += 1;
-        if !w.may_lose {
-            return fail("lost although every line was still there");
-        }
-        if !w.reported && !w.unknowable {
-            return fail("lost without a report");
-        }
-    }
+    tally.lines += w.lines.len();
+    tally.given += w.got.len();
+    tally.blind += w.lines.iter().filter(|l| !l.given && l.blind).count();
+    tally.reported += w.lines.iter().filter(|l| !l.given && !l.blind).count();
+    let missing: Vec<_> =
+        w.lines.iter().enumerate().filter(|(_, l)| !l.given).map(|(n, l)| (n, l.lost, l.blind)).collect();
+    w.verdict().map_err(|why| {
+        format!("seed {seed}: {why}\nops {ops:?}\nsame_head {same_head} dated {}\nmissing {missing:?}", w.dated)
+    })?;
     fs::remove_dir_all(&dir).unwrap();
     Ok(())
 }
@@ -289,27 +504,17 @@ fn every_line_once_and_in_order() {
         None if shm.is_dir() => tempfile::tempdir_in(shm).unwrap(),
         _ => tempfile::tempdir().unwrap(),
     };
-    let (mut counts, mut losses, mut bad) = (BTreeMap::new(), 0, Vec::new());
-    for seed in 0..10_000 {
-        bad.extend(sequence(seed, base.path(), &mut counts, &mut losses).err());
+    let (mut tally, mut bad) = (Tally::default(), Vec::new());
+    for seed in 0..SEQUENCES {
+        bad.extend(sequence(seed, base.path(), &mut tally).err());
     }
-    let same = bad.iter().filter(|b| b.contains("same_head true")).count();
-    println!("failed: {} with an identical first KiB, {} without", same, bad.len() - same);
-    for why in ["doubled or out", "although every", "without a report"] {
-        let of = |same: &str| bad.iter().filter(|b| b.contains(why) && b.contains(same)).min_by_key(|b| b.len());
-        let first = |b: &String| b.lines().take(2).collect::<String>();
-        println!(
-            "{why}: same head {:?}; other {:?}",
-            of("same_head true").map(first),
-            of("same_head false").map(first)
-        );
+    println!("operations: {:?}", tally.ops);
+    let Tally { lines, given, reported, blind, ops } = tally;
+    println!("{lines} lines: {given} given out, {reported} lost and reported, {blind} where nobody can know");
+    for same in ["same_head true", "same_head false"] {
+        let of: Vec<_> = bad.iter().filter(|b| b.contains(same)).collect();
+        println!("{same}: {} failed; {:#?}", of.len(), of.iter().min_by_key(|b| b.len()));
     }
-    println!("operations: {counts:?}; sequences with reported losses: {losses}");
-    assert!(
-        bad.is_empty(),
-        "{} sequences failed; the shortest:\n{}",
-        bad.len(),
-        bad.iter().min_by_key(|b| b.len()).unwrap()
-    );
-    assert!(OPS.iter().all(|op| counts.get(op).is_some_and(|n| *n > 0)), "an operation never occurred: {counts:?}");
+    assert!(bad.is_empty(), "{} sequences failed", bad.len());
+    assert!(OPS.iter().all(|op| ops.get(op).is_some_and(|n| *n > 0)), "an operation never occurred: {ops:?}");
 }
