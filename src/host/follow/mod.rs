@@ -170,8 +170,7 @@ impl Follower {
                     }
                 }
                 Filled::Rewritten => {
-                    self.rewritten()?;
-                    progress.more = true;
+                    progress.more = self.rewritten()?;
                     return Ok(progress);
                 }
                 Filled::End if !self.chain.has_bytes() => return Ok(progress),
@@ -311,12 +310,15 @@ impl Follower {
         });
     }
 
-    /// The open file was rewritten in place: its copy comes first, if there is one.
-    fn rewritten(&mut self) -> Result<(), FollowError> {
+    /// The open file was rewritten in place: its copy comes first, if there is one. False when that is not decided.
+    fn rewritten(&mut self) -> Result<bool, FollowError> {
         let copy = self.copy();
+        if matches!(copy, Ok(None)) && self.live().is_none() {
+            return Ok(false);
+        }
         let (offset, skipping) = (self.lines.offset(), self.lines.skipping);
         let position = self.position();
-        let Some(open) = self.open.as_mut() else { return Ok(()) };
+        let Some(open) = self.open.as_mut() else { return Ok(false) };
         let failed = |why| FollowError { path: open.path.clone(), why };
         let again = open.source.file().try_clone().map_err(failed)?;
         let (path, id, newest) = (open.path.clone(), open.id, open.newest);
@@ -338,7 +340,7 @@ impl Follower {
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn lose(&mut self, reason: &'static str, bytes: u64) {
