@@ -157,17 +157,15 @@ impl Follower {
             return Ok(progress);
         }
         progress.open = true;
+        // What was read on entering.
+        self.give(&mut progress, on_line);
         let mut looked = false;
         while progress.bytes < budget as u64 {
             match self.fill()? {
                 Filled::Bytes(n) => {
                     looked = false;
-                    let given = self.lines.give(self.settings.max_line, on_line);
                     progress.bytes += n as u64;
-                    progress.lines += given.lines;
-                    if given.cut > 0 {
-                        self.events.push(FollowEvent::LineCut { count: given.cut });
-                    }
+                    self.give(&mut progress, on_line);
                 }
                 Filled::Rewritten => {
                     progress.more = self.rewritten()?;
@@ -214,6 +212,14 @@ impl Follower {
         let plain = self.open.as_ref().filter(|o| o.source.is_plain());
         let size = plain.and_then(|o| o.source.file().metadata().ok()).map_or(0, |m| m.len());
         size.saturating_sub(self.lines.offset())
+    }
+
+    fn give(&mut self, progress: &mut Progress, on_line: &mut dyn FnMut(&[u8])) {
+        let given = self.lines.give(self.settings.max_line, on_line);
+        progress.lines += given.lines;
+        if given.cut > 0 {
+            self.events.push(FollowEvent::LineCut { count: given.cut });
+        }
     }
 
     fn mark(&self, open: &Open) -> Position {
@@ -308,6 +314,8 @@ impl Follower {
             seen: 0,
             broken: false,
         });
+        // Known by its bytes from the first moment. A failure comes again when it is read.
+        let _ = self.fill();
     }
 
     /// The open file was rewritten in place: its copy comes first, if there is one. False when that is not decided.

@@ -31,7 +31,7 @@ impl Follower {
         let newer = match family.iter().position(|s| s.id == open.id) {
             Some(i) => family.into_iter().skip(i + 1).collect(),
             // Deleted, moved away or compressed, but held: the times tell.
-            None if live.is_some() => {
+            None => {
                 let mtime = open.source.file().metadata().map_or(open.newest, |m| source::mtime(&m));
                 let newer = since(family, mtime);
                 let packed = |s: &Sibling| {
@@ -43,7 +43,6 @@ impl Follower {
                     None => newer,
                 }
             }
-            None => return,
         };
         self.merge(newer);
     }
@@ -71,6 +70,7 @@ impl Follower {
             match find(&family, &saved) {
                 Ok(Some((path, entry))) => {
                     self.adopt(path, entry, saved.offset, saved.skipping, saved.mtime);
+                    self.refresh();
                     return Ok(true);
                 }
                 Ok(None) if live.is_some() => {
