@@ -4,6 +4,7 @@
 //! `cargo bench --bench live [-- --pace 500000 --seconds 60 --accounts 1000]`; `--wide` is the case of 100,000
 //! accounts in turn at 150,000 lines/s. Prints lag and CPU once a second. Fails when a figure is wrong.
 
+#![allow(clippy::disallowed_methods, reason = "a bench measures real processes in real time")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a bench")]
 
 #[path = "../tests/corpus/mod.rs"]

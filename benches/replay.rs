@@ -5,6 +5,7 @@
 //! `cargo bench --bench replay [-- --lines N --accounts N --rounds N --no-gz]`. Fails when a figure is wrong; a missed
 //! bar is printed, and fails with `--strict`.
 
+#![allow(clippy::disallowed_methods, reason = "a bench measures real processes in real time")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a bench")]
 
 #[path = "../tests/corpus/mod.rs"]

@@ -41,7 +41,11 @@ const PURE_ROOMS: &[&str] = &["mail", "mta", "engine"];
 /// What a pure room never names: the machine, time, chance, logging, and the rooms that touch them.
 const IMPURE: &[&str] = &[
     "std::fs",
-    "std::net",
+    // Addresses are plain data; sockets are not.
+    "std::net::TcpListener",
+    "std::net::TcpStream",
+    "std::net::UdpSocket",
+    "std::net::ToSocketAddrs",
     "std::process",
     "std::env",
     "std::thread",

@@ -20,8 +20,9 @@ const INCOMING: Owner = 0;
 const NO_EVIDENCE: Owner = 1;
 const SYSTEM_UID: Owner = 2;
 const BOUNCE: Owner = 3;
-const FIRST_ACCOUNT: Owner = 4;
-const REASONS: [&str; 4] = ["incoming", "no_evidence", "system_uid", "bounce"];
+const WEB_SERVER_UID: Owner = 4;
+const FIRST_ACCOUNT: Owner = 5;
+const REASONS: [&str; 5] = ["incoming", "no_evidence", "system_uid", "bounce", "web_server_uid"];
 
 /// A queue id; short ids are written as the real server does: microseconds and inode in upper hex.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -175,7 +176,7 @@ impl<'m> Server<'m> {
             let n = self.pick_account(true);
             let (owner, uid) = match self.rng.u32(0..200) {
                 0 => (SYSTEM_UID, 0),
-                1 => (SYSTEM_UID, 33),
+                1 => (WEB_SERVER_UID, 33),
                 _ => (FIRST_ACCOUNT + n as usize, 2001 + n),
             };
             self.event(at, format_args!("postfix/pickup[27539]: {id}: uid={uid} from=<web{n}>"));

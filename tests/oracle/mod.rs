@@ -212,6 +212,9 @@ impl Oracle {
             let place = match &top.arrival {
                 _ if old => books.reason("opened_before_log"),
                 _ if like_bounce => books.reason("bounce"),
+                Some(Arrival::Uid(uid)) if self.names.get(uid).is_some_and(|name| name == "www-data") => {
+                    books.reason("web_server_uid")
+                }
                 Some(Arrival::Uid(uid)) if *uid < 1000 => books.reason("system_uid"),
                 Some(Arrival::Uid(uid)) => match self.names.get(uid) {
                     Some(name) => books.account(name),
