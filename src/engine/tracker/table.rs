@@ -21,7 +21,8 @@ pub struct Key {
 
 #[derive(Debug)]
 pub struct Table {
-    legs: Vec<Option<Leg>>,
+    /// Boxed: legs are large, and move between places often.
+    legs: Vec<Option<Box<Leg>>>,
     free: Vec<Slot>,
     live: HashTable<Slot>,
     linger: HashTable<Slot>,
@@ -61,12 +62,12 @@ impl Table {
     }
 
     pub fn get(&self, slot: Slot) -> Option<&Leg> {
-        self.legs.get(slot.0 as usize)?.as_ref()
+        self.legs.get(slot.0 as usize)?.as_deref()
     }
 
     /// The leg, to be changed: it will be written with the next rows.
     pub fn edit(&mut self, slot: Slot) -> Option<&mut Leg> {
-        let leg = self.legs.get_mut(slot.0 as usize)?.as_mut()?;
+        let leg = self.legs.get_mut(slot.0 as usize)?.as_deref_mut()?;
         if self.keep_rows && !leg.dirty {
             leg.dirty = true;
             self.dirty.push(slot);
@@ -75,7 +76,7 @@ impl Table {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (Slot, &Leg)> {
-        self.legs.iter().enumerate().filter_map(|(n, leg)| Some((Slot(n as u32), leg.as_ref()?)))
+        self.legs.iter().enumerate().filter_map(|(n, leg)| Some((Slot(n as u32), leg.as_deref()?)))
     }
 
     #[inline]
@@ -147,7 +148,7 @@ impl Table {
             }
         };
         if let Some(place) = self.legs.get_mut(slot.0 as usize) {
-            *place = Some(leg);
+            *place = Some(Box::new(leg));
         }
         let hash = self.hash(key);
         let Table { legs, live, linger, messages, hasher, .. } = self;
@@ -166,7 +167,7 @@ impl Table {
     }
 
     /// Takes a leg out for good.
-    pub fn remove(&mut self, slot: Slot) -> Option<Leg> {
+    pub fn remove(&mut self, slot: Slot) -> Option<Box<Leg>> {
         let leg = self.legs.get_mut(slot.0 as usize)?.take()?;
         let hash = self.hash(key_of(&leg));
         let index = if leg.ended.is_some() { &mut self.linger } else { &mut self.live };
@@ -174,7 +175,9 @@ impl Table {
             entry.remove();
         }
         self.unlist_message(slot, leg.message);
-        self.deadlines.remove(&(leg.deadline, leg.serial, slot));
+        if leg.deadline != Time::ZERO {
+            self.deadlines.remove(&(leg.deadline, leg.serial, slot));
+        }
         if leg.stored {
             self.gone.push(leg.serial);
         }
@@ -219,7 +222,9 @@ impl Table {
     pub fn set_deadline(&mut self, slot: Slot, deadline: Time) {
         let Some(leg) = self.edit(slot) else { return };
         let (old, serial) = (std::mem::replace(&mut leg.deadline, deadline), leg.serial);
-        self.deadlines.remove(&(old, serial, slot));
+        if old != Time::ZERO {
+            self.deadlines.remove(&(old, serial, slot));
+        }
         if deadline != Time::ZERO {
             self.deadlines.insert((deadline, serial, slot));
         }
@@ -289,10 +294,10 @@ fn hash_key(hasher: &foldhash::quality::FixedState, key: Key) -> u64 {
     state.finish()
 }
 
-fn rehash(legs: &[Option<Leg>], hasher: &foldhash::quality::FixedState, slot: Slot) -> u64 {
-    legs.get(slot.0 as usize).and_then(Option::as_ref).map_or(0, |leg| hash_key(hasher, key_of(leg)))
+fn rehash(legs: &[Option<Box<Leg>>], hasher: &foldhash::quality::FixedState, slot: Slot) -> u64 {
+    legs.get(slot.0 as usize).and_then(Option::as_deref).map_or(0, |leg| hash_key(hasher, key_of(leg)))
 }
 
-fn message_of(legs: &[Option<Leg>], slot: Slot) -> u64 {
-    legs.get(slot.0 as usize).and_then(Option::as_ref).map_or(0, |leg| leg.message)
+fn message_of(legs: &[Option<Box<Leg>>], slot: Slot) -> u64 {
+    legs.get(slot.0 as usize).and_then(Option::as_deref).map_or(0, |leg| leg.message)
 }
