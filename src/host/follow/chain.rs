@@ -41,6 +41,10 @@ impl Chain {
         self.0.iter().any(|h| h.id == id)
     }
 
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub fn clear(&mut self) {
         self.0.clear();
     }
