@@ -313,7 +313,9 @@ impl World {
         for (n, _) in &self.got {
             self.lines[*n].given = true;
         }
-        for file in &mut self.files {
+        // Without a place to stand the follower waits, and holds nothing.
+        let open = progress.as_ref().unwrap().open;
+        for file in self.files.iter_mut().filter(|_| open) {
             let Some(meta) = file.path.as_ref().and_then(|p| p.metadata().ok()) else { continue };
             file.held = true;
             file.empty = meta.len() == 0;

@@ -41,6 +41,10 @@ impl Chain {
         self.0.iter().any(|h| h.id == id)
     }
 
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub fn clear(&mut self) {
         self.0.clear();
     }
@@ -115,7 +119,8 @@ impl Chain {
         }
         for held in &self.0 {
             let packed = || source::is_packed(&held.file, file.try_clone()?);
-            if packed().map_err(blocked)? {
+            // A held file that cannot be read must not keep the others out.
+            if packed().unwrap_or(false) {
                 return Ok(Some(Found::PackedFrom(held.id)));
             }
         }

@@ -135,3 +135,40 @@ impl Lines {
         1
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(bytes: &[u8]) -> Lines {
+        let (buf, len) = (bytes.to_vec(), bytes.len());
+        Lines { buf, len, ..Lines::default() }
+    }
+
+    fn give(lines: &mut Lines, max: usize) -> (Vec<Vec<u8>>, u64) {
+        let mut out = Vec::new();
+        let given = lines.give(max, &mut |l| out.push(l.to_vec()));
+        assert_eq!(given.lines, out.len() as u64);
+        (out, given.cut)
+    }
+
+    #[test]
+    fn a_line_as_long_as_allowed_is_whole_and_the_next_longer_is_cut() {
+        let mut lines = filled(b"1234\n12345\n\n123");
+        assert_eq!(give(&mut lines, 4), (vec![b"1234".to_vec(), b"1234".to_vec(), vec![]], 1));
+        assert_eq!((lines.offset(), lines.skipping), (12, false));
+        let mut out = Vec::new();
+        assert_eq!(lines.flush(&mut |l| out.push(l.to_vec())), 1);
+        assert_eq!((out, lines.flush(&mut |_| {})), (vec![b"123".to_vec()], 0));
+    }
+
+    #[test]
+    fn the_rest_of_a_cut_line_is_no_line() {
+        let mut lines = filled(b"12345");
+        assert_eq!(give(&mut lines, 4), (vec![b"1234".to_vec()], 1));
+        assert!(lines.skipping && lines.flush(&mut |_| {}) == 0);
+        let mut lines = filled(b"rest\nnext\n");
+        lines.skipping = true;
+        assert_eq!(give(&mut lines, 9), (vec![b"next".to_vec()], 0));
+    }
+}

@@ -36,6 +36,7 @@ use chain::{Chain, Held};
 use lines::Lines;
 pub use position::Position;
 use position::{HEAD, Id};
+use rotated::listable;
 use source::Source;
 
 /// How one log is followed.
@@ -68,7 +69,10 @@ pub struct Progress {
 pub enum FollowEvent {
     /// A file was entered at an offset and none of its lines given out yet; stamps without a year now refer to
     /// [`Follower::reference_time`].
-    Entered { path: PathBuf, offset: u64 },
+    Entered {
+        path: PathBuf,
+        offset: u64,
+    },
     /// A file was finished and the next one follows.
     Rotated,
     /// The open file was cut or rewritten in place.
@@ -76,10 +80,17 @@ pub enum FollowEvent {
     /// The path does not exist (told once per disappearance).
     Disappeared,
     /// Unread lines are gone: at least `bytes` bytes of them; 0 when it cannot be known how many, or whether any.
-    LinesLost { reason: &'static str, bytes: u64 },
+    LinesLost {
+        reason: &'static str,
+        bytes: u64,
+    },
     /// Lines longer than `max_line` that were given out cut.
-    LineCut { count: u64 },
-    Unreadable { why: String },
+    LineCut {
+        count: u64,
+    },
+    Unreadable {
+        why: String,
+    },
     IsDirectory,
 }
 
@@ -177,6 +188,8 @@ impl Follower {
                     looked = true;
                     self.refresh();
                 }
+                // Not blindly: a copy of the next file may have come before it.
+                Filled::End if !listable(&self.settings.path) => return Ok(progress),
                 Filled::End => {
                     progress.lines += self.lines.flush(on_line);
                     self.next()?;
@@ -284,7 +297,19 @@ impl Follower {
     fn next(&mut self) -> Result<bool, FollowError> {
         let Some(next) = self.chain.front() else { return Ok(false) };
         let enter = || source::enter(next.file.try_clone()?, 0, None);
-        let entry = enter().map_err(|why| FollowError { path: next.path.clone(), why })?;
+        let entry = match enter() {
+            Ok(entry) => entry,
+            Err(why) => {
+                let path = next.path.clone();
+                self.failures += 1;
+                if self.failures > PATIENCE && self.chain.len() > 1 {
+                    self.failures = 0;
+                    self.chain.pop();
+                    self.lose("a file could not be read for long and another follows", 0);
+                }
+                return Err(FollowError { path, why });
+            }
+        };
         let (Some(entry), Some(next)) = (entry, self.chain.pop()) else { return Ok(false) };
         let floor = self.open.as_ref().map_or_else(|| self.saved.map_or(i64::MIN, |s| s.mtime), |o| o.newest);
         if self.open.is_some() {
@@ -325,7 +350,6 @@ impl Follower {
             return Ok(false);
         }
         let (offset, skipping) = (self.lines.offset(), self.lines.skipping);
-        let position = self.position();
         let Some(open) = self.open.as_mut() else { return Ok(false) };
         let failed = |why| FollowError { path: open.path.clone(), why };
         let again = open.source.file().try_clone().map_err(failed)?;
@@ -338,14 +362,13 @@ impl Follower {
                 self.adopt(copy, entry, offset, skipping, newest);
             }
             None => {
-                let entry = source::enter(again, 0, None).map_err(failed)?;
+                self.chain.push_front(Held { file: again, path, id, seen: 0 });
                 self.events.push(FollowEvent::Truncated);
                 self.lose("the log was cut or rewritten and no copy of it is left", lost);
-                // Where we were is nowhere now; after a restart it must not be looked for.
-                self.saved = Some(Position::since(position.mtime));
-                if let Some(entry) = entry {
-                    self.adopt(path, entry, 0, false, newest);
-                }
+                // Where we were is nowhere now: it is not looked for again. Rewritten twice, copies may come first.
+                self.open = None;
+                self.saved = Some(Position::since(newest));
+                return self.resume();
             }
         }
         Ok(true)

@@ -36,7 +36,8 @@ pub fn family(path: &Path, live: Option<&fs::Metadata>) -> Vec<Sibling> {
     // A listing is not a snapshot: files renamed meanwhile may be missed. Only what is seen twice alike is believed.
     for _ in 0..4 {
         let again = siblings(path);
-        let same = again.len() == found.len() && again.iter().zip(&found).all(|(a, b)| (&a.path, a.id) == (&b.path, b.id));
+        let same =
+            again.len() == found.len() && again.iter().zip(&found).all(|(a, b)| (&a.path, a.id) == (&b.path, b.id));
         found = again;
         if same {
             break;
@@ -44,12 +45,8 @@ pub fn family(path: &Path, live: Option<&fs::Metadata>) -> Vec<Sibling> {
     }
     found.reverse();
     if let Some(meta) = live {
-        let live = Sibling {
-            path: path.to_owned(),
-            id: source::id(meta),
-            mtime: source::mtime(meta),
-            order: Order::Live,
-        };
+        let live =
+            Sibling { path: path.to_owned(), id: source::id(meta), mtime: source::mtime(meta), order: Order::Live };
         // Renamed between the look at the path and the listing: it stands there under its new name.
         if found.iter().all(|s| s.id != live.id) {
             found.push(live);
@@ -58,11 +55,19 @@ pub fn family(path: &Path, live: Option<&fs::Metadata>) -> Vec<Sibling> {
     found
 }
 
+/// Whether rotated siblings would be seen.
+pub fn listable(path: &Path) -> bool {
+    path.parent().is_some_and(|dir| fs::read_dir(or_here(dir)).is_ok())
+}
+
+fn or_here(dir: &Path) -> &Path {
+    if dir.as_os_str().is_empty() { Path::new(".") } else { dir }
+}
+
 /// All rotated siblings, newest first. An unreadable directory has none.
 fn siblings(path: &Path) -> Vec<Sibling> {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else { return Vec::new() };
-    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(or_here(dir)) else { return Vec::new() };
     let mut found: Vec<Sibling> = entries
         .flatten()
         .filter_map(|entry| {
