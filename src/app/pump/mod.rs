@@ -19,7 +19,7 @@ use crate::host::follow::wake::Waker;
 use crate::host::names::Names;
 use crate::host::{clock, files};
 use crate::metrics::{Gauges, Metrics, Tally};
-use crate::store::{Batch, Durability, Store};
+use crate::store::{Batch, CheckState, Durability, Store};
 use projection::{Days, Projection};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -95,9 +95,10 @@ impl Pump {
         pump
     }
 
-    /// Runs until it is told to stop; what was read is committed.
-    pub fn run(mut self) {
-        let mut catching_up = true;
+    /// Runs until it is told to stop. True when everything that was read is committed; false when the store could not
+    /// take the last of it, which the next start then reads again.
+    pub fn run(mut self) -> bool {
+        let (mut catching_up, mut whole) = (true, true);
         while !self.shared.stopping() {
             self.answer_requests();
             let (lines, more) = self.read_batch(if catching_up { CATCH_UP } else { LIVE });
@@ -108,6 +109,7 @@ impl Pump {
             }
             let idle = lines == 0 && !more;
             if (!idle || self.something_changed()) && !self.commit(more) {
+                whole = false;
                 break;
             }
             if idle {
@@ -119,6 +121,7 @@ impl Pump {
             }
         }
         self.shared.update(|state| state.stopped = true);
+        whole
     }
 
     /// Reads all sources in turns until the batch is full or they are at their ends.
@@ -170,7 +173,11 @@ impl Pump {
             if self.shared.stopping() {
                 return false;
             }
-            self.waker.pause(RETRY);
+            let began = clock::monotonic();
+            while began.elapsed() < RETRY && !self.shared.stopping() {
+                // A growing log rings meanwhile; a full disk is not asked at that pace.
+                self.waker.pause(clock::left(began, RETRY));
+            }
         }
         self.batch.clear();
         for source in &mut self.sources {
@@ -204,10 +211,15 @@ impl Pump {
 
     /// Idle: looks for logs that have appeared, and keeps gauges fresh.
     fn look_around(&mut self) {
-        if self.looked.elapsed() < RETRY {
+        if self.looked.elapsed() < RETRY && self.shared.state().caught_up {
             return;
         }
         self.looked = clock::monotonic();
+        if matches!(self.store.check(), CheckState::Corrupt(_)) {
+            // Found damaged after the start, while nothing is to be written: says so, and waits like any failed commit.
+            self.commit(false);
+            return;
+        }
         if self.setup.logs.is_empty() {
             let known: Vec<PathBuf> = self.sources.iter().map(|source| source.path().to_owned()).collect();
             if files::existing_logs().iter().any(|path| !known.contains(path)) {
