@@ -1,6 +1,9 @@
 //! The tracker under random events: the books balance after every single one, and a cut, a save and a restore
 //! at any place change nothing of what comes after.
 
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
+#![allow(clippy::default_constructed_unit_structs, reason = "they get settings as the program grows")]
+
 use proptest::prelude::*;
 use sendwarden::engine::directory::Directory;
 use sendwarden::engine::ledger::Account;
@@ -185,6 +188,9 @@ fn run(steps: &[(Step, u8)], cuts: &[usize]) -> (Vec<String>, BTreeMap<u32, Acco
             *SEEN.lock().unwrap().entry(name(&event.kind)).or_default() += 1;
             assert_books(&engine, &|| format!("event {n}: {event:?}"));
         }
+        if gap % 16 == 5 {
+            engine.tick(Time::from_secs(at), &mut facts);
+        }
         if cuts.contains(&n) {
             engine = reborn(engine, &mut rows);
         } else if !cuts.is_empty() && n % 3 == 0 {
@@ -194,6 +200,48 @@ fn run(steps: &[(Step, u8)], cuts: &[usize]) -> (Vec<String>, BTreeMap<u32, Acco
     engine.finish(&mut facts);
     assert_books(&engine, &|| "the end".into());
     (facts.0, engine.ledger.owners().map(|(owner, account)| (owner.0, *account)).collect())
+}
+
+/// Small memory, ticks, stamps from the far future and the past: only the books are asked for.
+fn run_in_little_room(steps: &[(Step, u8)], max_open: usize) {
+    let settings = Settings { max_open, max_recipients: 2, details: true, keep_rows: true };
+    let mut engine = Engine::new(settings, Directory::default(), Replies::default(), SEED);
+    let mut facts = Facts::default();
+    let mut at = 1_800_000_000;
+    for (n, (step, gap)) in steps.iter().enumerate() {
+        at += i64::from(gap % 4) * 11;
+        let stamp = match gap {
+            250.. => at + 2_300_000_000,
+            240..250 => at - 900_000,
+            _ => at,
+        };
+        let event = event(step, stamp);
+        engine.observe(&event, &mut facts);
+        assert_books(&engine, &|| format!("event {n}: {event:?}"));
+        assert!(engine.tracker.open() <= max_open.max(1), "{} legs, {max_open} allowed", engine.tracker.open());
+        if gap % 7 == 0 {
+            engine.tick(Time::from_secs(at + i64::from(*gap)), &mut facts);
+            assert_books(&engine, &|| format!("a tick after event {n}"));
+            let limit = Time::from_secs(at + i64::from(*gap));
+            assert!(engine.next_wake().is_none_or(|wake| wake > limit), "all that was due is decided");
+        }
+    }
+    engine.finish(&mut facts);
+    assert_books(&engine, &|| "the end".into());
+    assert_eq!(engine.next_wake(), None, "nothing is waited for after the end");
+}
+
+#[test]
+fn books_balance_in_little_room() {
+    let config = ProptestConfig { cases: 12_000, failure_persistence: None, ..ProptestConfig::default() };
+    let steps = proptest::collection::vec((any::<Step>(), any::<u8>()), 1..80);
+    let mut runner = proptest::test_runner::TestRunner::new(config);
+    runner
+        .run(&(steps, 1usize..6), |(steps, max_open)| {
+            run_in_little_room(&steps, max_open);
+            Ok(())
+        })
+        .unwrap();
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The accounts that are known: a name and a dense, stable index for each. Bounded; text of logins is
-//! cleaned before it becomes a name. Who owns what is `directory`'s and `attribution`'s business.
+//! The accounts that are known: a dense, stable index for each, the key that evidence leads to, and the name that
+//! people gave it (the key, until it is renamed). Bounded; text of logins is cleaned before it becomes a key. Who owns what is `directory`'s and `attribution`'s business.
 
 use crate::mail::{Owner, Time, Unattributed, text};
 use hashbrown::HashTable;
@@ -12,6 +12,9 @@ pub const MAX_NAME: usize = 128;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
     pub owner: Owner,
+    /// What evidence leads to: the accounts file's id, a login, a unix user. Unique.
+    pub key: String,
+    /// What people call it. Unique.
     pub name: String,
     /// The unix user behind an account that was found by uid: a recycled name is seen by these.
     pub uid: Option<u32>,
@@ -25,6 +28,7 @@ pub struct Known {
 pub struct Accounts {
     known: Vec<Option<Known>>,
     by_name: HashTable<u32>,
+    by_key: HashTable<u32>,
     hasher: foldhash::quality::FixedState,
     /// Never lowered: the index of an erased account is not given to another one.
     next: u32,
@@ -38,6 +42,7 @@ impl Accounts {
         Accounts {
             known: Vec::new(),
             by_name: HashTable::new(),
+            by_key: HashTable::new(),
             hasher: foldhash::quality::FixedState::with_seed(seed),
             next: Owner::FIRST_ACCOUNT,
             most,
@@ -79,18 +84,27 @@ impl Accounts {
         self.get(Owner(owner))
     }
 
-    /// The account of this name, made when it is new. `Owner::nobody(AccountLimit)` when the limit is reached.
-    pub fn intern(&mut self, name: &str, at: Time) -> Owner {
-        if let Some(known) = self.find(name) {
+    fn find_key(&self, key: &str) -> Option<&Known> {
+        let owner = *self.by_key.find(self.hash(key), |&owner| self.key(Owner(owner)) == key)?;
+        self.get(Owner(owner))
+    }
+
+    fn key(&self, owner: Owner) -> &str {
+        self.get(owner).map_or("", |known| known.key.as_str())
+    }
+
+    /// The account of this key, made when it is new. `Owner::nobody(AccountLimit)` when the limit is reached.
+    pub fn intern(&mut self, key: &str, at: Time) -> Owner {
+        if let Some(known) = self.find_key(key) {
             return known.owner;
         }
-        self.add(name, None, None, at)
+        self.add(key, None, None, at)
     }
 
     /// The account of a unix user. A known name whose uid or home differ belonged to somebody else:
     /// that account is renamed `name~uid` and closed, and the name starts afresh.
-    pub fn intern_user(&mut self, name: &str, uid: u32, home: &str, at: Time) -> Owner {
-        match self.find(name) {
+    pub fn intern_user(&mut self, key: &str, uid: u32, home: &str, at: Time) -> Owner {
+        match self.find_key(key) {
             Some(known) if known.uid.is_none() && known.home.is_none() => {
                 let owner = known.owner;
                 self.edit(owner, |known| {
@@ -102,16 +116,24 @@ impl Accounts {
             Some(known) if known.uid == Some(uid) && known.home.as_deref() == Some(home) => known.owner,
             Some(known) => {
                 let (owner, former) = (known.owner, known.uid.unwrap_or(0));
-                let retired = self.free_name(&format!("{name}~{former}"));
-                self.rename(owner, &retired);
-                self.edit(owner, |known| known.closed = Some(at));
-                self.add(name, Some(uid), Some(home.to_owned()), at)
+                let retired = self.free_name(&format!("{key}~{former}"));
+                self.unlist(owner);
+                self.edit(owner, |known| {
+                    // A name that people gave it stays.
+                    if known.name == known.key {
+                        known.name.clone_from(&retired);
+                    }
+                    known.key = retired;
+                    known.closed = Some(at);
+                });
+                self.list(owner);
+                self.add(key, Some(uid), Some(home.to_owned()), at)
             }
-            None => self.add(name, Some(uid), Some(home.to_owned()), at),
+            None => self.add(key, Some(uid), Some(home.to_owned()), at),
         }
     }
 
-    /// Gives an account another name. False when the account is unknown or the name is taken.
+    /// Gives an account another name; evidence goes on leading to it. False when the account is unknown or the name is taken.
     pub fn rename(&mut self, owner: Owner, name: &str) -> bool {
         if self.find(name).is_some() || self.get(owner).is_none() {
             return false;
@@ -136,7 +158,7 @@ impl Accounts {
     /// Takes up an account from the store.
     pub fn restore(&mut self, known: Known) {
         let Some(slot) = slot(known.owner) else { return };
-        if self.find(&known.name).is_some() || slot > 50_000_000 {
+        if self.find(&known.name).is_some() || self.find_key(&known.key).is_some() || slot > 50_000_000 {
             return;
         }
         if slot >= self.known.len() {
@@ -164,12 +186,13 @@ impl Accounts {
         std::mem::take(&mut self.changed)
     }
 
-    fn add(&mut self, name: &str, uid: Option<u32>, home: Option<String>, at: Time) -> Owner {
+    fn add(&mut self, key: &str, uid: Option<u32>, home: Option<String>, at: Time) -> Owner {
         if self.by_name.len() >= self.most as usize {
             return Owner::nobody(Unattributed::AccountLimit);
         }
         let owner = Owner(self.next);
-        self.restore(Known { owner, name: name.to_owned(), uid, home, first_seen: at, closed: None });
+        let name = self.free_name(key);
+        self.restore(Known { owner, key: key.to_owned(), name, uid, home, first_seen: at, closed: None });
         self.changed.push(owner);
         owner
     }
@@ -185,7 +208,7 @@ impl Accounts {
     fn free_name(&self, wanted: &str) -> String {
         let mut name = wanted.to_owned();
         let mut n = 2;
-        while self.find(&name).is_some() {
+        while self.find(&name).is_some() || (name != wanted && self.find_key(&name).is_some()) {
             name = format!("{wanted}~{n}");
             n += 1;
         }
@@ -193,28 +216,26 @@ impl Accounts {
     }
 
     fn list(&mut self, owner: Owner) {
-        let hash = self.hash(self.name(owner));
-        let Accounts { known, by_name, hasher, .. } = self;
-        by_name.insert_unique(hash, owner.0, |&other| {
-            let name = slot(Owner(other)).and_then(|slot| known.get(slot)).and_then(Option::as_ref);
-            hash_name(hasher, name.map_or("", |known| known.name.as_str()))
-        });
+        let (name, key) = (self.hash(self.name(owner)), self.hash(self.key(owner)));
+        let Accounts { known, by_name, by_key, hasher, .. } = self;
+        let entry = |owner: u32| slot(Owner(owner)).and_then(|slot| known.get(slot)).and_then(Option::as_ref);
+        let hash = |text: Option<&String>| hasher.hash_one(text.map_or("", String::as_str));
+        by_name.insert_unique(name, owner.0, |&other| hash(entry(other).map(|known| &known.name)));
+        by_key.insert_unique(key, owner.0, |&other| hash(entry(other).map(|known| &known.key)));
     }
 
     fn unlist(&mut self, owner: Owner) {
-        let hash = self.hash(self.name(owner));
-        if let Ok(entry) = self.by_name.find_entry(hash, |&other| other == owner.0) {
-            entry.remove();
+        let (name, key) = (self.hash(self.name(owner)), self.hash(self.key(owner)));
+        for (table, hash) in [(&mut self.by_name, name), (&mut self.by_key, key)] {
+            if let Ok(entry) = table.find_entry(hash, |&other| other == owner.0) {
+                entry.remove();
+            }
         }
     }
 
     fn hash(&self, name: &str) -> u64 {
-        hash_name(&self.hasher, name)
+        self.hasher.hash_one(name)
     }
-}
-
-fn hash_name(hasher: &foldhash::quality::FixedState, name: &str) -> u64 {
-    hasher.hash_one(name)
 }
 
 fn slot(owner: Owner) -> Option<usize> {
@@ -261,6 +282,18 @@ mod tests {
         let c = accounts.intern("c", AT);
         assert!(c.is_account() && c != a);
         assert!(accounts.find("a").is_none());
+    }
+
+    #[test]
+    fn a_renamed_account_is_still_found_by_its_evidence() {
+        let mut accounts = Accounts::new(1, 10);
+        let bob = accounts.intern_user("bob", 2001, "/home/bob", AT);
+        assert!(accounts.rename(bob, "shop"));
+        assert_eq!(accounts.intern_user("bob", 2001, "/home/bob", AT), bob);
+        let other = accounts.intern("shop", AT);
+        assert_ne!(other, bob, "a login called like somebody's given name is another account");
+        assert_eq!((accounts.name(bob), accounts.name(other)), ("shop", "shop~2"));
+        assert!(!accounts.rename(other, "shop"), "taken");
     }
 
     #[test]

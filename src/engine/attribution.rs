@@ -8,8 +8,8 @@
 use super::accounts::{Accounts, name_from};
 use super::directory::Directory;
 use crate::mail::{Basis, Origin, Owner, Time, Unattributed, address};
+use core::net::IpAddr;
 use hashbrown::HashMap;
-use std::net::IpAddr;
 
 /// What is known of where a message came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub struct Attribution {
     users: HashMap<u32, Option<User>, foldhash::quality::FixedState>,
     /// Answers per uid, valid until the directory or the user's entry changes.
     owners: HashMap<u32, Owner, foldhash::quality::FixedState>,
+    /// The same per login as logged; emptied when it is full.
+    logins: HashMap<Box<[u8]>, Owner, foldhash::quality::FixedState>,
 }
 
 impl Attribution {
@@ -60,14 +62,15 @@ impl Attribution {
             accounts,
             directory,
             users: HashMap::with_hasher(state.clone()),
-            owners: HashMap::with_hasher(state),
+            owners: HashMap::with_hasher(state.clone()),
+            logins: HashMap::with_hasher(state),
         }
     }
 
     /// Replaces the directory (the accounts file changed). Messages already counted stay with their owner.
     pub fn set_directory(&mut self, directory: Directory) {
         self.directory = directory;
-        self.owners.clear();
+        self.forget_answers();
     }
 
     pub fn directory(&self) -> &Directory {
@@ -76,7 +79,7 @@ impl Attribution {
 
     /// True when the name service need not be asked for this uid.
     pub fn knows_user(&self, uid: u32) -> bool {
-        self.users.contains_key(&uid) || self.directory.by_uid(uid).is_some()
+        self.owners.contains_key(&uid) || self.users.contains_key(&uid) || self.directory.by_uid(uid).is_some()
     }
 
     /// What the name service says of a uid; `None`: it has no name.
@@ -92,7 +95,13 @@ impl Attribution {
     /// Forgets what the name service said, so that it is asked again (users come and go).
     pub fn forget_users(&mut self) {
         self.users.clear();
+        self.forget_answers();
+    }
+
+    /// Accounts were renamed, erased or mapped anew: every answer is found again.
+    pub fn forget_answers(&mut self) {
         self.owners.clear();
+        self.logins.clear();
     }
 
     /// True when unauthenticated mail from this address is this host's or a trusted node's own.
@@ -103,9 +112,9 @@ impl Attribution {
     pub fn attribute(&mut self, arrival: Arrival<'_>, sender: &[u8], at: Time) -> Attributed {
         match arrival {
             Arrival::Login(login) => {
-                let owner = match self.directory.by_login(login) {
-                    Some(id) => self.accounts.intern(id, at),
-                    None => self.accounts.intern(&name_from(login), at),
+                let owner = match self.logins.get(login) {
+                    Some(&owner) => owner,
+                    None => self.owner_of_login(login, at),
                 };
                 Attributed { owner, origin: Origin::SmtpAuth, basis: Basis::Login }
             }
@@ -114,6 +123,9 @@ impl Attribution {
                     Some(&owner) => owner,
                     None => {
                         let owner = self.owner_of_uid(uid, at);
+                        if self.owners.len() >= MAX_USERS {
+                            self.owners.clear();
+                        }
                         self.owners.insert(uid, owner);
                         owner
                     }
@@ -122,6 +134,18 @@ impl Attribution {
             }
             Arrival::Smtp(address) => self.by_address(address, sender, at),
         }
+    }
+
+    fn owner_of_login(&mut self, login: &[u8], at: Time) -> Owner {
+        let owner = match self.directory.by_login(login) {
+            Some(id) => self.accounts.intern(id, at),
+            None => self.accounts.intern(&name_from(login), at),
+        };
+        if self.logins.len() >= MAX_USERS {
+            self.logins.clear();
+        }
+        self.logins.insert(login.into(), owner);
+        owner
     }
 
     fn owner_of_uid(&mut self, uid: u32, at: Time) -> Owner {

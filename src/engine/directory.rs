@@ -4,9 +4,9 @@
 //! never decides which evidence wins (attribution does) and never invents an account: it only answers "whose is this?".
 //! Tables are sorted arrays, not hash maps: customers choose mailbox names, and sorted arrays cannot be flooded.
 
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::cmp::Ordering;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 

@@ -10,6 +10,7 @@ mod table_tests;
 
 use crate::mail::{Dsn, ReplyClass};
 use regex::bytes::{RegexSet, RegexSetBuilder};
+use std::sync::LazyLock;
 
 /// Reply texts are cut here before they are matched: what says why comes early, and the time is bounded.
 const LONGEST: usize = 1_024;
@@ -19,8 +20,14 @@ const LONGEST: usize = 1_024;
 pub struct Replies {
     own: RegexSet,
     own_classes: Vec<ReplyClass>,
-    known: RegexSet,
 }
+
+/// The built-in table, compiled when the first reply is classed. Its patterns are constants, and a test compiles them:
+/// should that fail all the same, everything is classed by its status code.
+static KNOWN: LazyLock<RegexSet> = LazyLock::new(|| {
+    let patterns: Vec<&str> = table::TABLE.iter().map(|(pattern, _)| *pattern).collect();
+    compile(&patterns, false).unwrap_or_else(|_| RegexSet::empty())
+});
 
 /// An operator's pattern cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -32,11 +39,9 @@ pub enum RepliesError {
 }
 
 impl Default for Replies {
-    /// The built-in table alone. Its patterns are constants, and a test compiles them: should that fail all the
-    /// same, everything is classed by its status code.
+    /// The built-in table alone.
     fn default() -> Replies {
-        let empty = || Replies { own: RegexSet::empty(), own_classes: Vec::new(), known: RegexSet::empty() };
-        Replies::new(&[]).unwrap_or_else(|_| empty())
+        Replies { own: RegexSet::empty(), own_classes: Vec::new() }
     }
 }
 
@@ -52,11 +57,9 @@ impl Replies {
         }
         let patterns: Vec<&str> = own.iter().map(|(pattern, _)| pattern.as_str()).collect();
         let too_large = |e: regex::Error| RepliesError::TooLarge { why: e.to_string() };
-        let known: Vec<&str> = table::TABLE.iter().map(|(pattern, _)| *pattern).collect();
         Ok(Replies {
             own: compile(&patterns, true).map_err(too_large)?,
             own_classes: own.iter().map(|(_, class)| *class).collect(),
-            known: compile(&known, false).map_err(too_large)?,
         })
     }
 
@@ -66,7 +69,7 @@ impl Replies {
         if let Some(class) = self.own.matches(reply).iter().next().and_then(|at| self.own_classes.get(at)) {
             return *class;
         }
-        if let Some((_, class)) = self.known.matches(reply).iter().next().and_then(|at| table::TABLE.get(at)) {
+        if let Some((_, class)) = KNOWN.matches(reply).iter().next().and_then(|at| table::TABLE.get(at)) {
             return *class;
         }
         by_code(dsn, code)

@@ -9,7 +9,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::clock;
 
@@ -41,6 +42,7 @@ pub enum ExecError {
 ///
 /// # Errors
 /// See [`ExecError`]; a non-zero exit is not an error here.
+#[allow(clippy::disallowed_methods, reason = "the one place that starts processes")]
 pub fn run(argv: &[String], stdin: &[u8], limit: Duration) -> Result<Output, ExecError> {
     let (program, args) = argv.split_first().ok_or(ExecError::Empty)?;
     let name = || program.clone();
@@ -66,16 +68,11 @@ pub fn run(argv: &[String], stdin: &[u8], limit: Duration) -> Result<Output, Exe
     for (pipe, slot) in [(&out, &mut stdout), (&err, &mut stderr)] {
         *slot = pipe.as_ref().and_then(|rx| rx.recv_timeout(clock::left(start, limit)).ok());
     }
-    let mut status = None;
-    if stdout.is_some() && stderr.is_some() {
-        loop {
-            status = child.try_wait().map_err(|why| ExecError::Wait { program: name(), why })?;
-            if status.is_some() || clock::left(start, limit).is_zero() {
-                break;
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
-    }
+    let status = group.map(ended).and_then(|rx| rx.recv_timeout(clock::left(start, limit)).ok());
+    let status = match status {
+        Some(()) => Some(child.wait().map_err(|why| ExecError::Wait { program: name(), why })?),
+        None => None,
+    };
     match (status, stdout, stderr) {
         (Some(status), Some((stdout, a)), Some((stderr, b))) => Ok(Output { status, stdout, stderr, cut: a || b }),
         _ => {
@@ -86,6 +83,16 @@ pub fn run(argv: &[String], stdin: &[u8], limit: Duration) -> Result<Output, Exe
             Err(ExecError::Limit { program: name(), limit })
         }
     }
+}
+
+/// Rings when the process has ended. It is not reaped there, so that its number stays its own until we let go of it.
+fn ended(pid: Pid) -> Receiver<()> {
+    let (tx, rx) = channel();
+    thread::spawn(move || {
+        while let Err(Errno::INTR) = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {}
+        let _ = tx.send(());
+    });
+    rx
 }
 
 fn drain(mut pipe: impl Read + Send + 'static) -> Receiver<(Vec<u8>, bool)> {
@@ -117,6 +124,11 @@ mod tests {
     fn kills_at_the_limit_and_names_what_is_missing() {
         let err = run(&argv(&["sleep", "60"]), b"", Duration::from_millis(30));
         assert!(matches!(err, Err(ExecError::Limit { .. })));
+        // Closed pipes are no end, and an end is none while a child's child holds the pipes.
+        for script in ["exec >&- 2>&-; sleep 60", "sleep 60 &"] {
+            let err = run(&argv(&["sh", "-c", script]), b"", Duration::from_millis(30));
+            assert!(matches!(err, Err(ExecError::Limit { .. })), "{script}");
+        }
         assert!(matches!(run(&argv(&["/nonexistent/x"]), b"", Duration::ZERO), Err(ExecError::Start { .. })));
     }
 }

@@ -13,7 +13,7 @@ use crate::mail::{
 pub(super) fn leg<'a>(id: &str, owner: u32, secs: i64, recipients: &'a [RecipientTrace]) -> LegFact<'a> {
     LegFact {
         host: b"mx1",
-        instance: b"postfix",
+        instance: b"mx",
         id: QueueId::new(id.as_bytes()).unwrap(),
         owner: Owner(owner),
         origin: Origin::Script,

@@ -4,11 +4,15 @@ use regex::Regex;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
+    /// Seconds of the stamp, counted from some day.
+    pub at: i64,
     pub host: String,
     pub instance: String,
     pub pid: String,
     /// Written by a daemon whose tag always carries the instance's own name.
     pub owns_queue: bool,
+    /// Written by one of the daemons that never have a `syslog_name` of their own.
+    pub names_instance: bool,
     pub id: String,
     pub what: What,
 }
@@ -66,7 +70,7 @@ impl Reader {
         let new = |text: &str| Regex::new(text).expect("a regular expression of the oracle");
         Reader {
             head: new(concat!(
-                r"^(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\S+) (\S+) ",
+                r"^(?:[A-Z][a-z]{2} ([ \d]\d) (\d\d):(\d\d):(\d\d)|\d{4}-\d\d-(\d\d)T(\d\d):(\d\d):(\d\d)\S*) (\S+) ",
                 r"([^\s/\[]+)((?:/[\w.-]+)*)/([\w-]+)\[(\d+)\]: (.*)$"
             )),
             id: new(r"^([0-9A-Za-z]{6,31}): (.*)$"),
@@ -87,12 +91,15 @@ impl Reader {
     pub fn read(&self, line: &str) -> Option<Entry> {
         let head = self.head.captures(line)?;
         let group = |n: usize| head.get(n).map_or("", |m| m.as_str());
-        let (daemon, text) = (group(4), group(6));
+        let number = |n: usize| head.get(n).or(head.get(n + 4)).and_then(|m| m.as_str().trim().parse::<i64>().ok());
+        let (daemon, text) = (group(12), group(14));
         let mut entry = Entry {
-            host: group(1).to_owned(),
-            instance: group(2).to_owned(),
-            pid: group(5).to_owned(),
+            at: ((number(1)? * 24 + number(2)?) * 60 + number(3)?) * 60 + number(4)?,
+            host: group(9).to_owned(),
+            instance: group(10).to_owned(),
+            pid: group(13).to_owned(),
             owns_queue: daemon != "smtpd",
+            names_instance: matches!(daemon, "pickup" | "cleanup" | "qmgr"),
             id: String::new(),
             what: What::HoldNext,
         };
@@ -123,11 +130,14 @@ impl Reader {
             "smtpd" => {
                 let c = self.client.captures(text)?;
                 let rest = c.get(2).map_or("", |m| m.as_str());
+                let loopback = c[1].starts_with("127.") || &c[1] == "::1";
                 let login = rest.split_once("sasl_username=").map(|(_, login)| {
                     let login = login.split(", sasl_sender=").next().unwrap_or(login);
-                    login.split(", orig_queue_id=").next().unwrap_or(login).to_owned()
+                    // From elsewhere it is part of the name: only a content filter on this host hands it over.
+                    let hop = login.split(", orig_queue_id=").next().filter(|_| loopback);
+                    hop.unwrap_or(login).to_owned()
                 });
-                Some(What::Client { loopback: c[1].starts_with("127.") || &c[1] == "::1", login })
+                Some(What::Client { loopback, login })
             }
             "cleanup" => {
                 let refused = ["milter-reject: END-OF-MESSAGE ", "milter-discard: ", "reject: ", "discard: "];

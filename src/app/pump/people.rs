@@ -52,10 +52,9 @@ impl Pump {
         self.engine.tracker.disown(owner);
         self.engine.ledger.forget(owner);
         self.engine.attribution.accounts.forget(owner);
-        self.engine.attribution.forget_users();
+        self.engine.attribution.forget_answers();
         self.metrics.forget(owner);
-        self.batch.rows.push(rows::slot_row(owner, None));
-        self.batch.rows.push(rows::figures_gone(owner));
+        self.batch.rows.extend(rows::gone(owner));
         self.save_metrics();
         self.settle(true, "")
     }

@@ -11,6 +11,7 @@ use crate::host::clock;
 use crate::mail::{Origin, Owner};
 use crate::metrics::{COUNTERS, Metrics, OwnerFigures, Saved as SavedMetrics, Slot};
 use crate::store::{AccountRow, Row, Saved};
+use std::collections::HashMap;
 
 // Kinds of rows besides the engine's own (1 and 2).
 /// The seed of all hashes in the engine's rows.
@@ -20,6 +21,8 @@ const FIGURES: u8 = 10;
 const COUNTER: u8 = 11;
 const SLOT: u8 = 12;
 const DIALECT: u8 = 13;
+/// Per owner: the key that evidence leads to, where it is not the name.
+const KEY: u8 = 14;
 
 /// What was kept from earlier runs, besides what went into the engine.
 #[derive(Debug, Default)]
@@ -48,9 +51,11 @@ pub fn seed(saved: &Saved) -> (u64, Option<Row>) {
 /// Puts what the store kept into engine and metrics.
 pub fn restore(saved: Saved, engine: &mut Engine, metrics: &Metrics) -> Kept {
     let mut kept = Kept { positions: saved.positions, ..Kept::default() };
+    let keys: HashMap<u32, String> = saved.rows.iter().filter(|row| row.kind == KEY).filter_map(read_key).collect();
     for row in saved.accounts {
         engine.attribution.accounts.restore(Known {
             owner: Owner(row.owner),
+            key: keys.get(&row.owner).unwrap_or(&row.name).clone(),
             name: row.name,
             uid: row.uid,
             home: row.home,
@@ -110,6 +115,11 @@ fn read_figures(key: &[u8], value: &[u8], engine: &mut Engine, days: &mut Vec<(O
     Some(())
 }
 
+fn read_key(row: &Row) -> Option<(u32, String)> {
+    let owner = u32::from_be_bytes(row.key.as_slice().try_into().ok()?);
+    Some((owner, String::from_utf8(row.value.clone()?).ok()?))
+}
+
 fn read_counter(key: &[u8], value: &[u8], figures: &mut SavedMetrics) -> Option<()> {
     let name = std::str::from_utf8(key).ok()?.to_owned();
     figures.counters.push((name, u64::from_le_bytes(value.try_into().ok()?)));
@@ -144,6 +154,8 @@ impl Pump {
         for owner in self.engine.attribution.accounts.take_changed() {
             if let Some(known) = self.engine.attribution.accounts.get(owner) {
                 self.batch.accounts.push(account_row(known));
+                let key = (known.key != known.name).then(|| known.key.clone().into_bytes());
+                self.batch.rows.push(Row { kind: KEY, key: owner.0.to_be_bytes().to_vec(), value: key });
             }
         }
         let mut changes: Vec<Change> = Vec::new();
@@ -228,12 +240,13 @@ impl Pump {
     }
 }
 
-pub fn slot_row(owner: Owner, value: Option<Vec<u8>>) -> Row {
+fn slot_row(owner: Owner, value: Option<Vec<u8>>) -> Row {
     Row { kind: SLOT, key: owner.0.to_be_bytes().to_vec(), value }
 }
 
-pub fn figures_gone(owner: Owner) -> Row {
-    Row { kind: FIGURES, key: owner.0.to_be_bytes().to_vec(), value: None }
+/// Rows of an owner that go when it is forgotten.
+pub fn gone(owner: Owner) -> [Row; 3] {
+    [FIGURES, SLOT, KEY].map(|kind| Row { kind, key: owner.0.to_be_bytes().to_vec(), value: None })
 }
 
 fn account_row(known: &Known) -> AccountRow {

@@ -6,7 +6,7 @@ use super::{Cx, GRACE_SECS, Tracker, books, kept};
 use crate::engine::Sink;
 use crate::engine::attribution::{Arrival, Attributed};
 use crate::mail::{Basis, Head, Holder, Origin, Owner, QueueId, Unattributed};
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 impl Tracker {
     pub(super) fn submitted<S: Sink>(
@@ -85,8 +85,10 @@ impl Tracker {
         let hash = if message_id.is_empty() { 0 } else { self.table.hash_text(host, message_id, b"") };
         let Some(leg) = self.table.edit(slot) else { return };
         leg.last = head.at;
-        if leg.came == Came::Unseen && leg.class == Class::Unborn {
-            leg.came = Came::Internal;
+        match leg.came {
+            Came::Unseen if leg.class == Class::Unborn => leg.came = Came::Internal,
+            Came::Named => leg.came = Came::Unseen,
+            _ => {}
         }
         if leg.message == 0 {
             if let Some(details) = leg.details.as_deref_mut() {
@@ -123,9 +125,13 @@ impl Tracker {
     ) {
         let slot = self.locate_or_join(head, id, cx);
         self.note_sender(slot, sender);
+        let high = self.high();
         let Some(leg) = self.table.edit(slot) else { return };
         leg.last = head.at;
         leg.size = size;
+        if leg.is_blind() {
+            self.blind_until = high.plus_secs(GRACE_SECS);
+        }
         books::hold(leg, false, cx);
         if leg.class == Class::Unborn {
             self.be_born(slot, sender, cx);
@@ -148,7 +154,7 @@ impl Tracker {
 
     /// The message is accepted: decide whose recipients these are.
     pub(super) fn be_born<S: Sink>(&mut self, slot: Slot, sender: &[u8], cx: &mut Cx<'_, S>) {
-        let at = self.high;
+        let at = self.high();
         let Some(leg) = self.table.get(slot) else { return };
         if leg.probe {
             return;
@@ -158,9 +164,8 @@ impl Tracker {
             _ => false,
         };
         let parent = leg.parent.filter(|_| local).and_then(|id| self.find_parent(slot, id));
-        // At the beginning of a log the message it continues may not have shown itself yet.
-        let early = at.secs_since(self.began) <= GRACE_SECS;
-        let maybe_hop = local && (early || self.table.same_message(slot).next().is_some());
+        // A message whose header was before the log may be the one that it continues.
+        let maybe_hop = local && (at <= self.blind_until || self.table.same_message(slot).next().is_some());
         let Some(leg) = self.table.edit(slot) else { return };
         let attributed = match &leg.came {
             Came::Login(login) => cx.attribution.attribute(Arrival::Login(login), sender, cx.at),
@@ -170,7 +175,7 @@ impl Tracker {
                 leg.notification = true;
                 Attributed::nobody(Unattributed::Bounce, Origin::Internal)
             }
-            Came::Internal | Came::Unseen | Came::Requeue => Attributed {
+            Came::Internal | Came::Unseen | Came::Requeue | Came::Named => Attributed {
                 owner: Owner::nobody(Unattributed::OpenedBeforeLog),
                 origin: Origin::Internal,
                 basis: Basis::None,

@@ -109,6 +109,7 @@ pub fn settle<S: Sink>(leg: &mut Leg, recipient: u64, outcome: Outcome, most: us
         return Settling::Again(before);
     }
     leg.seen.set(recipient, Seen::Ended(outcome), most);
+    book_seen(leg, cx);
     if leg.open() == 0 {
         match leg.class {
             Class::Own => book(leg, 1, cx),
@@ -122,6 +123,19 @@ pub fn settle<S: Sink>(leg: &mut Leg, recipient: u64, outcome: Outcome, most: us
     }
     close_out(leg, outcome, 1, cx);
     Settling::Counted
+}
+
+/// Of a message joined in the middle of its life, every recipient that is seen is booked.
+pub fn book_seen<S: Sink>(leg: &mut Leg, cx: &mut Cx<'_, S>) {
+    if leg.class == Class::Own && leg.is_mid_stream() {
+        book(leg, (leg.seen.count() as u32).saturating_sub(leg.booked), cx);
+    }
+}
+
+/// A recipient of a message joined in the middle of its life went on to a leg that books it itself.
+pub fn pass_by(leg: &mut Leg) {
+    leg.booked = leg.booked.saturating_add(1);
+    leg.done = leg.done.saturating_add(1);
 }
 
 /// Uses up one outcome that waited for a booked recipient. Returns the id to hand on to, if that was the outcome:

@@ -1,7 +1,7 @@
 //! What becomes of recipients: delivery attempts, expiry, and the end of a queue id.
 
 use super::books::{self, Settling};
-use super::leg::{Class, Ended, Seen};
+use super::leg::{Came, Class, Ended, Seen};
 use super::table::Slot;
 use super::{Cx, MAX_TEXT, Tracker, kept, state_of};
 use crate::engine::Sink;
@@ -59,10 +59,7 @@ impl Tracker {
                 let first = leg.seen.get(recipient).is_none();
                 if first {
                     leg.seen.set(recipient, Seen::Deferred, most);
-                    // Joined in the middle of its life: a recipient that is seen is booked.
-                    if leg.class == Class::Own && leg.is_mid_stream() {
-                        books::book(leg, 1, cx);
-                    }
+                    books::book_seen(leg, cx);
                 }
                 if leg.class == Class::Own || (leg.class == Class::Child && leg.booked > 0) {
                     cx.emit(Fact::Deferral { at: head.at, owner: leg.owner });
@@ -174,12 +171,15 @@ impl Tracker {
             self.close(slot, ended, cx);
             return;
         }
+        if leg.came == Came::Named && ended != Ended::Deleted {
+            return self.resolve(slot, cx);
+        }
         books::end(leg, ended, cx);
         let wait = match leg.class {
             Class::Waiting => true,
             Class::Child => !leg.is_complete(),
-            // At the beginning of a log, the line that hands it this message's recipients may still come.
-            Class::Own => leg.is_blind() && self.high.secs_since(self.began) <= super::GRACE_SECS,
+            // The line that hands it these recipients may still come.
+            Class::Own => leg.is_blind(),
             Class::Unborn => false,
         };
         if wait {

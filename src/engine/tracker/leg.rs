@@ -4,8 +4,8 @@
 //! recipients; recipients that go on under another id are handed over, and never counted again.
 
 use crate::mail::{Basis, Origin, Outcome, Owner, QueueId, RecipientTrace, Time, Unattributed};
+use core::net::IpAddr;
 use hashbrown::HashMap;
-use std::net::IpAddr;
 
 /// Whose recipients a leg carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub enum Came {
     Smtp(Option<IpAddr>),
     /// Requeued by an administrator under a new id.
     Requeue,
+    /// Not seen at all: only the leg that handed recipients to it has named it.
+    Named,
 }
 
 /// What one recipient has come to, by the hash of its address.

@@ -4,13 +4,29 @@
 //! message and recipient once, and keeps the books balanced after every single event (design section 1).
 //! It never counts by itself: it emits facts, and `ledger` adds them up. Its memory is bounded: beyond
 //! `max_open` legs the longest silent one is taken out of the books, and that is counted.
+//!
+//! The joining rules. A *leg* is the life of a message under one queue id; a leg continues one other at most.
+//! - What a relay says (`queued as ID`) is believed of a relay on this host only, and joins only an unclaimed arrival
+//!   over loopback without a login that carries the same Message-ID. What the server says itself (`forwarded as`, a
+//!   requeue's old id, a notification's id) joins a leg that the server made itself.
+//! - So a loopback arrival whose Message-ID is open already waits up to 30 s for the line that names it; so does a leg
+//!   of which only the header was seen. Nothing of it is booked until then. What waited too long is its own message.
+//! - A leg is decided after the leg that claimed it; recipients only move between legs of one owner.
+//! - *Blind* is a leg whose arrival and header lines were before the log began. Nothing can be compared with it, so its
+//!   hand-over lines are believed: of a loopback arrival, of a leg without arrival line, and of an id not heard of yet,
+//!   which is then *named*: if it says nothing for 30 s, it was sent. While blind legs are taken up, loopback arrivals
+//!   wait. Of messages older than the log only recipients count that a line names or a hand-over brings.
+//! - An id that comes again while its earlier life still waits has several lingering legs, 8 at most.
 
 mod arrivals;
 mod books;
+mod comebacks;
 mod deliveries;
 mod joins;
 mod leg;
+mod log_time;
 mod places;
+mod resolve;
 mod rows;
 mod sweep;
 mod table;
@@ -21,6 +37,7 @@ pub use rows::{Row, RowKind};
 use crate::engine::Sink;
 use crate::mail::{Event, Fact, Head, Kind, LegFact, Outcome, QueueId, RecipientState, Time};
 use leg::{Came, Class, Ended, Leg};
+use log_time::{LogTime, Step};
 use places::Places;
 use sweep::Sweeps;
 use table::{Key, Slot, Table};
@@ -54,6 +71,9 @@ const UNBORN_SECS: i64 = 6 * 3_600;
 /// A message without any line for so long has left the queue unseen (the longest usual lifetime is days).
 const SILENT_SECS: i64 = 30 * 86_400;
 
+/// Most legs evicted for one that comes.
+const EVICT_AT_ONCE: usize = 8;
+
 /// Why legs were taken out of the books by the tracker itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Evictions {
@@ -69,10 +89,10 @@ pub struct Tracker {
     table: Table,
     places: Places,
     sweeps: Sweeps,
-    /// Log time of the first event ever.
-    began: Time,
-    /// Highest log time seen.
-    high: Time,
+    /// Until when a message whose header line was before the log may go on under a new id: at the beginning of the
+    /// log, and as often as such a message is taken up for delivery.
+    blind_until: Time,
+    time: LogTime,
     /// Where the search for silent legs goes on.
     hand: u32,
     pub evictions: Evictions,
@@ -87,8 +107,8 @@ impl Tracker {
             settings,
             places: Places::default(),
             sweeps: Sweeps::default(),
-            began: Time::ZERO,
-            high: Time::ZERO,
+            blind_until: Time::ZERO,
+            time: LogTime::default(),
             hand: 0,
             evictions: Evictions::default(),
             ambiguous_sweeps: 0,
@@ -102,7 +122,7 @@ impl Tracker {
 
     /// Highest log time seen so far.
     pub fn high(&self) -> Time {
-        self.high
+        self.time.high()
     }
 
     pub fn next_deadline(&self) -> Option<Time> {
@@ -111,14 +131,18 @@ impl Tracker {
 
     pub fn observe<S: Sink>(&mut self, event: &Event<'_>, cx: &mut Cx<'_, S>) {
         let head = &event.head;
-        if self.began == Time::ZERO {
-            self.began = head.at;
-        }
-        if head.at > self.high {
-            self.high = head.at;
-            self.resolve_due(self.high, cx);
-        }
         cx.at = head.at;
+        if self.high() == Time::ZERO {
+            self.blind_until = head.at.plus_secs(GRACE_SECS);
+        }
+        match self.time.see(head.at) {
+            Step::Same => {}
+            Step::Forward => self.resolve_due(self.high(), cx),
+            Step::Back => {
+                self.resolve_due(Time(i64::MAX), cx);
+                self.blind_until = head.at.plus_secs(GRACE_SECS);
+            }
+        }
         match event.kind {
             Kind::Submitted { id, uid, sender, requeued_from } => {
                 self.submitted(head, id, uid, sender, requeued_from, cx);
@@ -141,24 +165,19 @@ impl Tracker {
         }
     }
 
-    /// Time has passed without lines: what was waited for until `now` is decided.
+    /// Time has passed without lines: what was waited for until `now`, the host's clock, is decided. To be called
+    /// when the log has been read to its end, or what is waited for may still stand in the lines not read yet.
     pub fn tick<S: Sink>(&mut self, now: Time, cx: &mut Cx<'_, S>) {
-        cx.at = self.high;
+        self.time.tick(now);
+        cx.at = self.high();
         self.resolve_due(now, cx);
         self.drop_silent(cx);
     }
 
     /// The end of all input (`replay`): nothing is waited for any longer.
     pub fn finish<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
-        cx.at = self.high;
+        cx.at = self.high();
         self.resolve_due(Time(i64::MAX), cx);
-    }
-
-    fn resolve_due<S: Sink>(&mut self, now: Time, cx: &mut Cx<'_, S>) {
-        while let Some(slot) = self.table.due(now) {
-            self.table.set_deadline(slot, Time::ZERO);
-            self.resolve(slot, cx);
-        }
     }
 
     /// The live leg of an id. Services that log under a name of their own (an instance without a queue)
@@ -170,29 +189,33 @@ impl Tracker {
         if let Some(slot) = self.table.find(key) {
             return Ok(slot);
         }
-        if !self.places.has_queue(instance) {
-            let mut owner = key;
-            for other in self.places.others(instance, true) {
-                owner = Key { instance: other, ..key };
-                if let Some(slot) = self.table.find(owner) {
-                    return Ok(slot);
+        let owned = self.places.has_queue(instance);
+        let fits = |leg: &Leg| self.places.has_queue(leg.instance) != owned;
+        let others = self.table.live(host, id);
+        let other = others.into_iter().find(|&slot| self.table.get(slot).is_some_and(fits));
+        match other {
+            Some(slot) => {
+                if owned {
+                    self.table.rekey(slot, instance);
                 }
+                Ok(slot)
             }
-            return Err(owner);
+            None if owned => Err(key),
+            None => Err(Key { instance: self.places.last_queue().unwrap_or(instance), ..key }),
         }
-        for other in self.places.others(instance, false) {
-            if let Some(slot) = self.table.find(Key { instance: other, ..key }) {
-                self.table.rekey(slot, instance);
-                return Ok(slot);
-            }
-        }
-        Err(key)
     }
 
     /// The live leg of an id, or one that is first seen now, in the middle of its life.
     fn locate_or_join<S: Sink>(&mut self, head: &Head<'_>, id: QueueId, cx: &mut Cx<'_, S>) -> Slot {
         match self.locate(head, id) {
-            Ok(slot) => slot,
+            Ok(slot) => {
+                if self.table.get(slot).is_some_and(|leg| leg.came == Came::Named)
+                    && let Some(leg) = self.table.edit(slot)
+                {
+                    leg.came = Came::Unseen;
+                }
+                slot
+            }
             Err(key) => {
                 let mut leg = self.leg(key, head.at);
                 leg.class = Class::Own;
@@ -210,7 +233,11 @@ impl Tracker {
     }
 
     fn insert<S: Sink>(&mut self, leg: Leg, cx: &mut Cx<'_, S>) -> Slot {
-        if self.table.len() >= self.settings.max_open {
+        // More than one when more than is allowed now was restored.
+        for _ in 0..EVICT_AT_ONCE {
+            if self.table.len() < self.settings.max_open {
+                break;
+            }
             self.evict_one(cx);
         }
         self.table.insert(leg)
@@ -219,7 +246,7 @@ impl Tracker {
     /// Ends a leg's story: out of the table, and told to the index.
     fn close<S: Sink>(&mut self, slot: Slot, ended: Ended, cx: &mut Cx<'_, S>) {
         let Some(leg) = self.table.remove(slot) else { return };
-        if leg.class != Class::Unborn && !leg.probe {
+        if leg.class != Class::Unborn && !leg.probe && leg.came != Came::Named {
             self.tell(&leg, ended.name(), cx);
         }
     }
@@ -293,7 +320,7 @@ impl Tracker {
             let slot = Slot(self.hand);
             self.hand += 1;
             let Some(leg) = self.table.get(slot) else { continue };
-            let silent = self.high.secs_since(leg.last);
+            let silent = self.high().secs_since(leg.last);
             if leg.class == Class::Unborn && silent > UNBORN_SECS {
                 self.close(slot, Ended::Lost, cx);
             } else if silent > SILENT_SECS && !leg.held {

@@ -52,17 +52,9 @@ impl Places {
         self.instances.get(usize::from(instance)).is_some_and(|instance| instance.has_queue)
     }
 
-    /// Instances other than `than` that have a queue, or that have none.
-    pub fn others(&self, than: u16, with_queue: bool) -> impl Iterator<Item = u16> + '_ {
-        self.instances
-            .iter()
-            .enumerate()
-            .filter(move |(n, instance)| *n != usize::from(than) && instance.has_queue == with_queue)
-            .map(|(n, _)| n as u16)
-    }
-
-    pub fn all(&self) -> impl Iterator<Item = u16> + use<> {
-        0..self.instances.len() as u16
+    /// The instance with a queue that was heard of last.
+    pub fn last_queue(&self) -> Option<u16> {
+        self.instances.iter().rposition(|instance| instance.has_queue).map(|n| n as u16)
     }
 
     pub fn host_name(&self, host: u16) -> &[u8] {

@@ -4,6 +4,7 @@
 //! Rows carry a version; a row that cannot be read is dropped and counted.
 
 use super::leg::{Came, Class, Details, Ended, Leg, Seen};
+use super::log_time::LogTime;
 use super::{Sweeps, Tracker};
 use crate::engine::codec::{Reader, Writer};
 use crate::mail::{Basis, Origin, Outcome, Owner, RecipientState, RecipientTrace, Time};
@@ -59,7 +60,8 @@ impl Tracker {
             }
         }
         let mut out = Writer::default();
-        out.u64(VERSION).time(self.high).time(self.began);
+        out.u64(VERSION).time(self.blind_until);
+        self.time.save(&mut out);
         self.places.save(&mut out);
         self.sweeps.save(&mut out);
         each(Row { kind: RowKind::State, key: Vec::new(), value: Some(out.bytes) });
@@ -90,11 +92,11 @@ impl Tracker {
     }
 
     fn restore_state(&mut self, saved: &mut Reader<'_>) -> Option<()> {
-        let (high, began) = (saved.time()?, saved.time()?);
+        let (blind_until, time) = (saved.time()?, LogTime::restore(saved)?);
         self.places.restore(saved)?;
         let mut sweeps = Sweeps::default();
         sweeps.restore(saved)?;
-        (self.high, self.began, self.sweeps) = (high, began, sweeps);
+        (self.time, self.blind_until, self.sweeps) = (time, blind_until, sweeps);
         Some(())
     }
 }
@@ -115,6 +117,7 @@ fn write_leg(leg: &Leg, out: &mut Writer) {
         Came::Smtp(None) => out.u64(4),
         Came::Smtp(Some(address)) => out.u64(5).bytes(address.to_string().as_bytes()),
         Came::Requeue => out.u64(6),
+        Came::Named => out.u64(7),
     };
     out.u32(leg.owner.0).u64(u64::from(leg.origin.code())).u64(u64::from(leg.basis.code()));
     let flags = [leg.notification, leg.probe, leg.held, leg.hold_pending];
@@ -178,6 +181,7 @@ fn read_leg(serial: u64, saved: &mut Reader<'_>) -> Option<Leg> {
         4 => Came::Smtp(None),
         5 => Came::Smtp(Some(std::str::from_utf8(saved.bytes()?).ok()?.parse().ok()?)),
         6 => Came::Requeue,
+        7 => Came::Named,
         _ => return None,
     };
     leg.owner = Owner(saved.u32()?);

@@ -83,11 +83,32 @@ impl Table {
         self.live.find(self.hash(key), |&slot| self.is(slot, key)).copied()
     }
 
-    pub fn find_lingering(&self, key: Key) -> Option<Slot> {
-        if self.linger.is_empty() {
-            return None;
-        }
-        self.linger.find(self.hash(key), |&slot| self.is(slot, key)).copied()
+    /// Incarnations of an id that only wait for late lines, oldest first.
+    pub fn lingering(&self, key: Key) -> Vec<Slot> {
+        let found = self.linger.iter_hash(self.hash(key)).copied();
+        self.by_age(found.filter(|&slot| self.is(slot, key)).collect())
+    }
+
+    /// Every leg under an id, of whatever instance: those that linger first, then the live ones; oldest first.
+    pub fn named(&self, host: u16, id: QueueId) -> Vec<Slot> {
+        let hash = self.hash(Key { host, instance: 0, id });
+        let named = |&slot: &Slot| self.get(slot).is_some_and(|leg| (leg.host, leg.id) == (host, id));
+        let mut found = self.by_age(self.linger.iter_hash(hash).copied().filter(named).collect());
+        found.extend(self.by_age(self.live.iter_hash(hash).copied().filter(named).collect()));
+        found
+    }
+
+    /// Live legs of an id under any instance, oldest first: for lines that do not say the instance.
+    pub fn live(&self, host: u16, id: QueueId) -> Vec<Slot> {
+        let hash = self.hash(Key { host, instance: 0, id });
+        let named = |&slot: &Slot| self.get(slot).is_some_and(|leg| (leg.host, leg.id) == (host, id));
+        self.by_age(self.live.iter_hash(hash).copied().filter(named).collect())
+    }
+
+    /// The order of a hash table must never show.
+    fn by_age(&self, mut slots: Vec<Slot>) -> Vec<Slot> {
+        slots.sort_unstable_by_key(|&slot| self.get(slot).map(|leg| leg.serial));
+        slots
     }
 
     /// Other legs that carry the same Message-ID on the same host.
@@ -179,17 +200,10 @@ impl Table {
 
     /// Gives a live leg another instance: its arrival was logged under a service's own name.
     pub fn rekey(&mut self, slot: Slot, instance: u16) {
-        let Some(leg) = self.edit(slot) else { return };
-        let old = key_of(leg);
-        leg.instance = instance;
-        let new = key_of(leg);
-        let hash = self.hash(old);
-        if let Ok(entry) = self.live.find_entry(hash, |&other| other == slot) {
-            entry.remove();
+        // The indexes hash host and id only, so its place in them stays.
+        if let Some(leg) = self.edit(slot) {
+            leg.instance = instance;
         }
-        let hash = self.hash(new);
-        let Table { legs, live, hasher, .. } = self;
-        live.insert_unique(hash, slot, |&slot| rehash(legs, hasher, slot));
     }
 
     pub fn set_message(&mut self, slot: Slot, message: u64) {
@@ -267,9 +281,10 @@ fn key_of(leg: &Leg) -> Key {
     Key { host: leg.host, instance: leg.instance, id: leg.id }
 }
 
+/// Host and id only: legs are also looked for under any instance.
 fn hash_key(hasher: &foldhash::quality::FixedState, key: Key) -> u64 {
     let mut state = hasher.build_hasher();
-    (u32::from(key.host) << 16 | u32::from(key.instance)).hash(&mut state);
+    key.host.hash(&mut state);
     state.write(key.id.as_bytes());
     state.finish()
 }

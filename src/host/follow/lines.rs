@@ -61,10 +61,17 @@ impl Lines {
         self.buf.get(self.start.saturating_sub(TAIL)..self.start).unwrap_or_default()
     }
 
-    /// The last bytes read, given out or not, and where they are in the file.
-    pub fn last_read(&self) -> (u64, &[u8]) {
-        let from = self.len.saturating_sub(TAIL);
-        (self.base + from as u64, self.buf.get(from..self.len).unwrap_or_default())
+    /// The last bytes that were read before the newest `n`, given out or not, and where they are in the file.
+    pub fn read_before(&self, n: usize) -> (u64, &[u8]) {
+        let to = self.len.saturating_sub(n);
+        let from = to.saturating_sub(TAIL);
+        (self.base + from as u64, self.buf.get(from..to).unwrap_or_default())
+    }
+
+    /// Forgets the newest `n` bytes, which turned out not to belong here.
+    pub fn unfill(&mut self, n: usize) {
+        self.len = self.len.saturating_sub(n).max(self.start);
+        self.head.truncate(usize::try_from(self.end()).unwrap_or(HEAD));
     }
 
     /// Reads at most `chunk` more bytes; 0 at the end of the file.

@@ -3,26 +3,40 @@
 //! Plain blocking code for the pump thread. It never waits (see `wake`), never stores anything, never interprets a
 //! line. What cannot be read any more is reported as [`FollowEvent::LinesLost`], never passed over in silence.
 //!
-//! After a rename the old file stays open until the new one has bytes: the writer may go on with the old descriptor
-//! until it is told to reopen.
+//! **Running**, the file being read and all that follow it are held open, so nothing seen can be lost and nothing is
+//! in doubt. A file is left only when a later one has bytes: the writer may go on with the old descriptor until it is
+//! told to reopen. A file that shrank, or no longer carries the bytes read last, was rewritten in place: its copy is
+//! looked for (the first bytes and the last 256 read), finished, and then the file is read from its first byte.
+//!
+//! **After a restart** the file of the saved position is the one with its device, inode and birth if its bytes fit;
+//! else the *oldest* of the family whose bytes fit and which was not last modified before the position was taken. If
+//! there is none, lines may be lost: that is reported, and only files modified later are read. Nothing is decided
+//! while the path is missing: a rotation may be half done. Files must keep their time when compressed, as they do.
+//!
+//! **What nobody can decide**, and what is done: a file rewritten in place to the very bytes that were read so far is
+//! read on (its remaining lines are lost unseen; so are lines written and destroyed between two looks). After a
+//! restart, a file gone *may* have held unread lines: it is reported although perhaps nothing is lost. Files that
+//! agree in all bytes up to the position are told apart by inode, then the oldest is taken. Log lines carry stamps, so
+//! these need a file of which next to nothing was read.
 
+mod chain;
 mod lines;
 pub mod position;
-pub mod rotated;
+mod resume;
+mod rotated;
 mod source;
 pub mod wake;
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::host::clock;
 use crate::mail::Time;
+use chain::{Chain, Held};
 use lines::Lines;
-pub use position::{Before, Mark, Position};
-use position::{HEAD, fnv};
-use rotated::{Sibling, siblings};
-use source::{Source, carries, enter, enter_at, ids};
+pub use position::Position;
+use position::{HEAD, Id};
+use source::Source;
 
 /// How one log is followed.
 #[derive(Debug, Clone)]
@@ -32,17 +46,15 @@ pub struct Settings {
     pub max_line: usize,
     /// Bytes per read.
     pub read_chunk: usize,
-    /// Without a saved position: begin at the first byte instead of at the end.
-    pub from_start: bool,
 }
 
 impl Settings {
     pub fn new(path: impl Into<PathBuf>) -> Settings {
-        Settings { path: path.into(), max_line: 64 * 1024, read_chunk: 512 * 1024, from_start: true }
+        Settings { path: path.into(), max_line: 64 * 1024, read_chunk: 512 * 1024 }
     }
 }
 
-/// What one `read` did. `more`: the budget ended it, not the log.
+/// What one `read` did. `more`: the budget ended it, or a new file was entered; not the end of the log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
     pub lines: u64,
@@ -54,27 +66,20 @@ pub struct Progress {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FollowEvent {
-    /// A file was entered at an offset; stamps without a year now refer to `Follower::reference_time`.
-    Entered {
-        path: PathBuf,
-        offset: u64,
-    },
+    /// A file was entered at an offset and none of its lines given out yet; stamps without a year now refer to
+    /// [`Follower::reference_time`].
+    Entered { path: PathBuf, offset: u64 },
     /// A file was finished and the next one follows.
     Rotated,
     /// The open file was cut or rewritten in place.
     Truncated,
     /// The path does not exist (told once per disappearance).
     Disappeared,
-    /// What we had read up to is nowhere any more; how many lines followed there cannot be known.
-    LinesLost {
-        reason: &'static str,
-    },
-    LineCut {
-        count: u64,
-    },
-    Unreadable {
-        why: String,
-    },
+    /// Unread lines are gone: at least `bytes` bytes of them; 0 when it cannot be known how many, or whether any.
+    LinesLost { reason: &'static str, bytes: u64 },
+    /// Lines longer than `max_line` that were given out cut.
+    LineCut { count: u64 },
+    Unreadable { why: String },
     IsDirectory,
 }
 
@@ -86,98 +91,109 @@ pub struct FollowError {
     pub why: io::Error,
 }
 
+/// The file being read.
 struct Open {
     source: Source,
     path: PathBuf,
-    dev: u64,
-    ino: u64,
+    id: Id,
+    /// As the file system says; and never before that of any file read earlier.
     mtime: i64,
+    newest: i64,
+    /// Bytes it was seen to have.
+    seen: u64,
+    /// A compressed file ends where it is broken.
+    broken: bool,
 }
 
 /// One followed log.
 pub struct Follower {
     settings: Settings,
     open: Option<Open>,
+    chain: Chain,
     lines: Lines,
-    /// The place to go to when nothing is open; `None` before the first file was ever seen.
+    /// The end of the last file something was consumed of; `None` before the log was ever looked for.
     saved: Option<Position>,
-    before: Before,
     events: Vec<FollowEvent>,
     /// What keeps the path from being read, so that it is told once.
     trouble: Option<FollowEvent>,
+    /// Consecutive reads that failed.
+    failures: u32,
+}
+
+/// So many reads of a file may fail before it is given up for the next one. At a poll each 100 ms: half a minute.
+const PATIENCE: u32 = 300;
+
+enum Filled {
+    Bytes(usize),
+    End,
+    Rewritten,
 }
 
 impl Follower {
     pub fn new(settings: Settings, saved: Option<Position>) -> Follower {
-        let before = saved.map_or(Before::Unknown, |p| p.before);
-        Follower { settings, open: None, lines: Lines::default(), saved, before, events: Vec::new(), trouble: None }
+        Follower {
+            settings,
+            open: None,
+            chain: Chain::default(),
+            lines: Lines::default(),
+            saved,
+            events: Vec::new(),
+            trouble: None,
+            failures: 0,
+        }
     }
 
-    /// Reads about `budget` bytes and gives out each complete line without its newline.
+    /// Reads about `budget` bytes and gives out each complete line without its newline. Returns early, with `more`,
+    /// after entering a file, so that the caller can take the events before its first line.
     ///
     /// # Errors
-    /// When an opened file cannot be read; the place is kept and the file is entered again by the next call.
+    /// When an opened file cannot be read. The place is kept; the next call tries again.
     pub fn read(&mut self, budget: usize, on_line: &mut dyn FnMut(&[u8])) -> Result<Progress, FollowError> {
         let mut progress = Progress::default();
-        let mut verified = false;
+        self.look();
+        if self.open.is_none() {
+            progress.open = self.resume()?;
+            progress.more = progress.open;
+            return Ok(progress);
+        }
+        progress.open = true;
+        // What was read on entering.
+        self.give(&mut progress, on_line);
+        let mut looked = false;
         while progress.bytes < budget as u64 {
-            if self.open.is_none() {
-                if !self.resume() {
+            match self.fill()? {
+                Filled::Bytes(n) => {
+                    looked = false;
+                    progress.bytes += n as u64;
+                    self.give(&mut progress, on_line);
+                }
+                Filled::Rewritten => {
+                    progress.more = self.rewritten()?;
                     return Ok(progress);
                 }
-                verified = true;
-            }
-            if !verified && !self.unchanged() {
-                self.leave(FollowEvent::Truncated);
-                continue;
-            }
-            verified = true;
-            let Some(open) = self.open.as_mut() else { continue };
-            let filled = self.lines.fill(&mut open.source, self.settings.read_chunk.max(1));
-            let n = match filled {
-                Ok(n) => n,
-                Err(why) => {
-                    let path = open.path.clone();
-                    self.saved = Some(self.position());
-                    self.open = None;
-                    return Err(FollowError { path, why });
+                Filled::End if !self.chain.has_bytes() => return Ok(progress),
+                // Between the last reading and the look at the directory more may have come: once more.
+                Filled::End if !looked => {
+                    looked = true;
+                    self.refresh();
                 }
-            };
-            let given = self.lines.give(self.settings.max_line, on_line);
-            progress.bytes += n as u64;
-            progress.lines += given.lines;
-            if given.cut > 0 {
-                self.events.push(FollowEvent::LineCut { count: given.cut });
-            }
-            if n == 0 {
-                // Between the reading and the look at the directory more may have come: the successor is looked for
-                // first, then the file is read to its end once more, and only then left.
-                let Some(next) = self.successor() else { break };
-                let Some(open) = self.open.as_mut() else { continue };
-                if self.lines.fill(&mut open.source, self.settings.read_chunk.max(1)).unwrap_or(0) > 0 {
-                    progress.lines += self.lines.give(self.settings.max_line, on_line).lines;
-                    continue;
+                Filled::End => {
+                    progress.lines += self.lines.flush(on_line);
+                    self.next()?;
+                    progress.more = true;
+                    return Ok(progress);
                 }
-                progress.lines += self.lines.flush(on_line);
-                self.before = Before::File(self.mark());
-                self.open = None;
-                self.saved = Some(Position { before: self.before, ..Position::default() });
-                self.lines.enter(0, Vec::new(), &[], false);
-                self.events.push(FollowEvent::Rotated);
-                self.enter_start(&next);
             }
         }
-        progress.open = self.open.is_some();
-        progress.more = progress.bytes >= budget as u64;
+        progress.more = true;
         Ok(progress)
     }
 
-    /// The place after the last line given out. Before any file was seen: the place that was saved.
+    /// The place after the last line given out. While nothing of a file was given out: the end of the one before.
     pub fn position(&self) -> Position {
         match (&self.open, self.saved) {
-            (Some(_), _) => Position { at: self.mark(), before: self.before, skipping: self.lines.skipping },
-            (None, Some(saved)) => saved,
-            (None, None) => Position::default(),
+            (Some(open), _) if self.lines.offset() > 0 => self.mark(open),
+            (_, saved) => saved.unwrap_or_default(),
         }
     }
 
@@ -191,174 +207,191 @@ impl Follower {
         self.open.as_ref().map(|o| Time(o.mtime))
     }
 
-    /// Bytes of the open plain file that were not given out yet; rotated files still to come are not included.
+    /// Bytes of the open plain file that were not given out yet; the files after it are not included.
     pub fn backlog_bytes(&self) -> u64 {
-        let size = self.open.as_ref().and_then(|o| o.source.plain()?.metadata().ok()).map_or(0, |m| m.len());
+        let plain = self.open.as_ref().filter(|o| o.source.is_plain());
+        let size = plain.and_then(|o| o.source.file().metadata().ok()).map_or(0, |m| m.len());
         size.saturating_sub(self.lines.offset())
     }
 
-    fn mark(&self) -> Mark {
+    fn give(&mut self, progress: &mut Progress, on_line: &mut dyn FnMut(&[u8])) {
+        let given = self.lines.give(self.settings.max_line, on_line);
+        progress.lines += given.lines;
+        if given.cut > 0 {
+            self.events.push(FollowEvent::LineCut { count: given.cut });
+        }
+    }
+
+    fn mark(&self, open: &Open) -> Position {
         let offset = self.lines.offset();
         let head = self.lines.head();
         let head = head.get(..usize::try_from(offset).unwrap_or(HEAD).min(head.len())).unwrap_or_default();
-        let tail = self.lines.tail();
-        let (dev, ino, mtime) = self.open.as_ref().map_or((0, 0, 0), |o| (o.dev, o.ino, o.mtime));
-        Mark {
-            dev,
-            ino,
-            offset,
-            head: fnv(head),
-            tail: fnv(tail),
-            mtime,
-            head_len: u16::try_from(head.len()).unwrap_or(0),
-            tail_len: u16::try_from(tail.len()).unwrap_or(0),
-        }
+        let skipping = self.lines.skipping;
+        Position { skipping, ..Position::of(open.id, offset, head, self.lines.tail(), open.newest) }
     }
 
-    /// Whether the open file still has the bytes we read from it; also notes its new modification time.
-    fn unchanged(&mut self) -> bool {
-        let Some(open) = self.open.as_mut() else { return true };
-        let Some(file) = open.source.plain() else { return true };
-        let (at, bytes) = self.lines.last_read();
-        let same = carries(file, at, bytes).unwrap_or(true) && carries(file, 0, self.lines.head()).unwrap_or(true);
-        if same && let Ok(meta) = file.metadata() {
-            open.mtime = meta.modified().map_or(open.mtime, |t| clock::from_system(t).0);
-        }
-        same
-    }
-
-    fn leave(&mut self, event: FollowEvent) {
-        self.saved = Some(self.position());
-        self.open = None;
-        self.events.push(event);
-    }
-
-    /// Opens the file in which the saved place is, or the one after it. False when there is nothing to read now.
-    fn resume(&mut self) -> bool {
-        let live = self.live();
-        let old = siblings(&self.settings.path);
-        let Some(saved) = self.saved else { return self.begin(live.as_ref(), &old) };
-        if saved.at.head_len > 0 {
-            let mut fits: Vec<&Sibling> = live.iter().chain(&old).collect();
-            // Stable: a file with our inode is asked first, then newest first.
-            fits.sort_by_key(|s| (s.dev, s.ino) != (saved.at.dev, saved.at.ino));
-            if let Some((path, entry)) = fits.iter().find_map(|s| Some((&s.path, enter_at(&s.path, &saved.at)?))) {
-                let path = path.clone();
-                self.adopt(&path, entry, saved.at.offset, saved.skipping);
-                return true;
+    /// Reads the next bytes of the open file and makes sure that they follow those read before.
+    fn fill(&mut self) -> Result<Filled, FollowError> {
+        let Some(open) = self.open.as_mut().filter(|o| !o.broken) else { return Ok(Filled::End) };
+        let filled = self.lines.fill(&mut open.source, self.settings.read_chunk.max(1));
+        let checked = filled.and_then(|n| {
+            // After the reading: what is still in place now was in place meanwhile.
+            let same = unchanged(open, &self.lines, n);
+            if !matches!(same, Ok(true)) {
+                self.lines.unfill(n);
+                open.source.unread(n);
             }
-            if live.is_none() {
-                // Nothing is decided while the path is missing: a rename may be half done.
-                return false;
+            same.map(|same| (n, same))
+        });
+        match checked {
+            Ok((n, same)) => {
+                self.failures = 0;
+                Ok(match (n, same) {
+                    (_, false) => Filled::Rewritten,
+                    (0, true) => Filled::End,
+                    (n, true) => Filled::Bytes(n),
+                })
             }
-            self.events.push(FollowEvent::LinesLost { reason: "the file read last is gone or rewritten" });
-        }
-        let next = match saved.before {
-            Before::Unknown => None,
-            Before::Nothing => old.iter().rev().find(|s| s.size > 0),
-            Before::File(mark) => after(&old, &mark),
-        };
-        match next.map(|s| s.path.clone()).or_else(|| live.map(|s| s.path)) {
-            Some(path) => self.enter_start(&path),
-            None => false,
+            Err(why) => self.failed(why),
         }
     }
 
-    /// The very first file.
-    fn begin(&mut self, live: Option<&Sibling>, old: &[Sibling]) -> bool {
-        self.before = match old.first() {
-            None => Before::Nothing,
-            Some(newest) => end_mark(newest).map_or(Before::Unknown, Before::File),
-        };
-        let Some(live) = live else { return false };
-        if self.settings.from_start {
-            return self.enter_start(&live.path);
+    fn failed(&mut self, why: io::Error) -> Result<Filled, FollowError> {
+        let position = self.position();
+        let Some(open) = self.open.as_mut() else { return Ok(Filled::End) };
+        if !open.source.is_plain() && source::is_damage(&why) {
+            open.broken = true;
+            self.lose("a compressed file is damaged", 0);
+            return Ok(Filled::End);
         }
-        match enter(&live.path, live.size) {
-            Ok(Some(entry)) => {
-                let skipping = entry.tail.last().is_some_and(|b| *b != b'\n');
-                self.adopt(&live.path, entry, live.size, skipping);
-                true
-            }
-            _ => false,
+        self.failures += 1;
+        if self.failures > PATIENCE && self.chain.has_bytes() {
+            open.broken = true;
+            self.lose("a file could not be read for long and another follows", 0);
+            return Ok(Filled::End);
         }
+        let path = open.path.clone();
+        // A decoder cannot be asked again, nor a descriptor that its file server forgot: both are opened anew.
+        if !open.source.is_plain() || rustix::io::Errno::from_io_error(&why) == Some(rustix::io::Errno::STALE) {
+            self.saved = Some(position);
+            self.open = None;
+            self.chain.clear();
+        }
+        Err(FollowError { path, why })
     }
 
-    fn enter_start(&mut self, path: &Path) -> bool {
-        match enter(path, 0) {
-            Ok(Some(entry)) => {
-                self.adopt(path, entry, 0, false);
-                true
-            }
-            Ok(None) => false,
-            Err(why) => {
-                self.complain(FollowEvent::Unreadable { why: format!("{}: {why}", path.display()) });
-                false
-            }
+    /// Leaves the open file, if any, for the next one held.
+    fn next(&mut self) -> Result<bool, FollowError> {
+        let Some(next) = self.chain.front() else { return Ok(false) };
+        let enter = || source::enter(next.file.try_clone()?, 0, None);
+        let entry = enter().map_err(|why| FollowError { path: next.path.clone(), why })?;
+        let (Some(entry), Some(next)) = (entry, self.chain.pop()) else { return Ok(false) };
+        let floor = self.open.as_ref().map_or_else(|| self.saved.map_or(i64::MIN, |s| s.mtime), |o| o.newest);
+        if self.open.is_some() {
+            self.saved = Some(self.position());
+            self.events.push(FollowEvent::Rotated);
         }
+        let size = entry.meta.len();
+        if size < next.seen {
+            self.lose("a file was cut before it was read", next.seen);
+        }
+        self.adopt(next.path, entry, 0, false, floor);
+        Ok(true)
     }
 
-    fn adopt(&mut self, path: &Path, entry: source::Entry, offset: u64, skipping: bool) {
-        let (dev, ino) = ids(&entry.meta);
-        let mtime = entry.meta.modified().map_or(0, |t| clock::from_system(t).0);
+    fn adopt(&mut self, path: PathBuf, entry: source::Entry, offset: u64, skipping: bool, floor: i64) {
+        let mtime = source::mtime(&entry.meta);
         self.lines.enter(offset, entry.head, &entry.tail, skipping);
-        self.open = Some(Open { source: entry.source, path: path.to_owned(), dev, ino, mtime });
+        self.events.push(FollowEvent::Entered { path: path.clone(), offset });
         self.trouble = None;
-        self.events.push(FollowEvent::Entered { path: path.to_owned(), offset });
+        self.failures = 0;
+        self.open = Some(Open {
+            source: entry.source,
+            path,
+            id: source::id(&entry.meta),
+            mtime,
+            newest: mtime.max(floor),
+            seen: 0,
+            broken: false,
+        });
+        // Known by its bytes from the first moment. A failure comes again when it is read.
+        let _ = self.fill();
     }
 
-    /// The file that follows the open one, once that one is out of place and the next has bytes.
-    fn successor(&mut self) -> Option<PathBuf> {
-        let live = self.live();
-        let open = self.open.as_ref()?;
-        if live.as_ref().is_some_and(|l| (l.dev, l.ino) == (open.dev, open.ino)) {
-            return None;
+    /// The open file was rewritten in place: its copy comes first, if there is one. False when that is not decided.
+    fn rewritten(&mut self) -> Result<bool, FollowError> {
+        let copy = self.copy();
+        if matches!(copy, Ok(None)) && self.live().is_none() {
+            return Ok(false);
         }
-        let old = siblings(&self.settings.path);
-        let mut mark = self.mark();
-        mark.mtime = open.mtime;
-        let next = match old.iter().position(|s| (s.dev, s.ino) == (open.dev, open.ino)) {
-            Some(i) => old.get(..i)?.iter().rev().find(|s| s.size > 0),
-            None => after(&old, &mark),
-        };
-        next.map(|s| s.path.clone()).or_else(|| live.filter(|l| l.size > 0).map(|l| l.path))
+        let (offset, skipping) = (self.lines.offset(), self.lines.skipping);
+        let position = self.position();
+        let Some(open) = self.open.as_mut() else { return Ok(false) };
+        let failed = |why| FollowError { path: open.path.clone(), why };
+        let again = open.source.file().try_clone().map_err(failed)?;
+        let (path, id, newest) = (open.path.clone(), open.id, open.newest);
+        let lost = open.seen.saturating_sub(offset);
+        match copy.map_err(failed)? {
+            Some((copy, entry)) => {
+                self.chain.push_front(Held { file: again, path, id, seen: 0 });
+                self.events.push(FollowEvent::Truncated);
+                self.adopt(copy, entry, offset, skipping, newest);
+            }
+            None => {
+                let entry = source::enter(again, 0, None).map_err(failed)?;
+                self.events.push(FollowEvent::Truncated);
+                self.lose("the log was cut or rewritten and no copy of it is left", lost);
+                // Where we were is nowhere now; after a restart it must not be looked for.
+                self.saved = Some(Position::since(position.mtime));
+                if let Some(entry) = entry {
+                    self.adopt(path, entry, 0, false, newest);
+                }
+            }
+        }
+        Ok(true)
     }
 
-    /// The file at the path itself.
-    fn live(&mut self) -> Option<Sibling> {
+    fn lose(&mut self, reason: &'static str, bytes: u64) {
+        self.events.push(FollowEvent::LinesLost { reason, bytes });
+    }
+
+    /// What stands at the path itself, if it is a file.
+    fn live(&mut self) -> Option<Metadata> {
         match fs::metadata(&self.settings.path) {
-            Ok(meta) if meta.is_file() => Some(Sibling::live(&self.settings.path, &meta)),
+            Ok(meta) if meta.is_file() => return Some(meta),
             Ok(_) => self.complain(FollowEvent::IsDirectory),
             Err(e) if e.kind() == io::ErrorKind::NotFound => self.complain(FollowEvent::Disappeared),
             Err(e) => self.complain(FollowEvent::Unreadable { why: format!("{}: {e}", self.settings.path.display()) }),
         }
+        None
     }
 
-    fn complain(&mut self, event: FollowEvent) -> Option<Sibling> {
+    fn complain(&mut self, event: FollowEvent) {
         if self.trouble.as_ref() != Some(&event) {
             self.trouble = Some(event.clone());
             self.events.push(event);
         }
-        None
     }
 }
 
-/// The oldest file with bytes that is newer than the marked one; without the marked one, the times decide.
-fn after<'a>(old: &'a [Sibling], mark: &Mark) -> Option<&'a Sibling> {
-    let known = |s: &Sibling| mark.head_len > 0 && s.size > 0 && enter_at(&s.path, mark).is_some();
-    let newer = match old.iter().position(known) {
-        Some(i) => old.get(..i)?,
-        None => old.get(..old.iter().take_while(|s| s.mtime > mark.mtime).count())?,
-    };
-    newer.iter().rev().find(|s| s.size > 0)
+/// Whether the open file still has the bytes read before the newest `n`; notes its size and time if so.
+fn unchanged(open: &mut Open, lines: &Lines, n: usize) -> io::Result<bool> {
+    if !open.source.is_plain() {
+        return Ok(true);
+    }
+    let file = open.source.file();
+    // The time before the bytes: that of a rewriting must never be taken for that of the bytes.
+    let meta = file.metadata()?;
+    let (at, bytes) = lines.read_before(n);
+    let longer = meta.len() >= open.seen.max(lines.end());
+    let same = longer && source::carries(file, at, bytes)? && source::carries(file, 0, lines.head())?;
+    if same {
+        open.mtime = source::mtime(&meta);
+        open.newest = open.newest.max(open.mtime);
+        open.seen = meta.len();
+    }
+    Ok(same)
 }
 
-/// A mark at the end of a plain file we never read.
-fn end_mark(file: &Sibling) -> Option<Mark> {
-    let entry = enter(&file.path, file.size).ok()??;
-    entry.source.plain()?;
-    let (head_len, tail_len) = (u16::try_from(entry.head.len()).ok()?, u16::try_from(entry.tail.len()).ok()?);
-    let (head, tail) = (fnv(&entry.head), fnv(&entry.tail));
-    let (dev, ino) = (file.dev, file.ino);
-    Some(Mark { dev, ino, offset: file.size, head, tail, mtime: file.mtime, head_len, tail_len })
-}
+#[cfg(test)]
+mod tests;

@@ -3,11 +3,17 @@
 //! The kernel's watch is only a shortcut: network and overlay file systems may stay silent, so the wait never lasts
 //! longer than the polling step. It never reads a log.
 
-use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+
+use crate::host::clock;
 
 /// Why the wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,37 +25,71 @@ pub enum Woken {
 
 /// Waits for changes in the parent directories of the followed paths.
 pub struct Waker {
-    bell: SyncSender<Woken>,
-    heard: Receiver<Woken>,
+    bell: SyncSender<()>,
+    heard: Receiver<()>,
+    /// A call rings, but a full bell must not swallow it.
+    called: Arc<AtomicBool>,
     watcher: Option<RecommendedWatcher>,
-    /// Parent directories and whether the watch stands.
-    dirs: Vec<(PathBuf, bool)>,
+    dirs: Vec<Dir>,
+    /// A change that rang during a pause.
+    missed: bool,
+}
+
+struct Dir {
+    path: PathBuf,
+    /// Device and inode that are watched: another directory of the same name is not.
+    watched: Option<(u64, u64)>,
 }
 
 /// Wakes the waiting thread from any other.
 #[derive(Debug, Clone)]
-pub struct Handle(SyncSender<Woken>);
+pub struct Handle(SyncSender<()>, Arc<AtomicBool>);
 
 impl Handle {
     pub fn wake(&self) {
+        self.1.store(true, Ordering::Release);
         // A full channel means that the waiter will wake anyway.
-        let _ = self.0.try_send(Woken::Called);
+        let _ = self.0.try_send(());
     }
 }
 
 impl Waker {
     pub fn new(paths: &[PathBuf]) -> Waker {
-        let (bell, heard) = sync_channel(8);
+        let (bell, heard) = sync_channel(1);
         let tell = bell.clone();
-        let watcher = notify::recommended_watcher(move |_| {
-            let _ = tell.try_send(Woken::Changed);
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // Opening a file or listing the directory, as we do ourselves, changes nothing.
+            if !event.is_ok_and(|e| e.kind.is_access()) {
+                let _ = tell.try_send(());
+            }
         })
         .ok();
-        let mut dirs: Vec<(PathBuf, bool)> =
-            paths.iter().filter_map(|p| p.parent()).map(|d| (d.to_owned(), false)).collect();
-        dirs.sort();
-        dirs.dedup();
-        Waker { bell, heard, watcher, dirs }
+        let mut waker = Waker { bell, heard, called: Arc::default(), watcher, dirs: Vec::new(), missed: false };
+        waker.watch(paths);
+        waker
+    }
+
+    /// Replaces the set of watched paths.
+    pub fn watch(&mut self, paths: &[PathBuf]) {
+        let mut wanted: Vec<PathBuf> = paths
+            .iter()
+            .filter_map(|p| p.parent())
+            .map(|d| if d.as_os_str().is_empty() { Path::new(".") } else { d }.to_owned())
+            .collect();
+        wanted.sort();
+        wanted.dedup();
+        for dir in &mut self.dirs {
+            if !wanted.contains(&dir.path) {
+                dir.watched = None;
+                if let Some(watcher) = &mut self.watcher {
+                    let _ = watcher.unwatch(&dir.path);
+                }
+            }
+        }
+        self.dirs.retain(|d| wanted.contains(&d.path));
+        wanted.retain(|w| self.dirs.iter().all(|d| d.path != *w));
+        self.dirs.extend(wanted.into_iter().map(|path| Dir { path, watched: None }));
+        self.stand();
     }
 
     /// Replaces the paths whose parent directories are watched.
@@ -64,28 +104,53 @@ impl Waker {
     }
 
     pub fn handle(&self) -> Handle {
-        Handle(self.bell.clone())
+        Handle(self.bell.clone(), Arc::clone(&self.called))
     }
 
     /// Waits at most `limit`. The caller passes its polling step, 100–250 ms; a busy log is read once per step.
     pub fn wait(&mut self, limit: Duration) -> Woken {
-        if let Some(watcher) = self.watcher.as_mut() {
-            for (dir, stands) in &mut self.dirs {
-                let there = dir.is_dir();
-                if there && !*stands {
-                    *stands = watcher.watch(dir, RecursiveMode::NonRecursive).is_ok();
-                } else if !there && *stands {
-                    let _ = watcher.unwatch(dir);
-                    *stands = false;
-                }
+        self.stand();
+        let missed = std::mem::take(&mut self.missed);
+        let called = self.called.load(Ordering::Acquire);
+        let rang = self.heard.recv_timeout(if missed || called { Duration::ZERO } else { limit }).is_ok();
+        // One wake-up answers for all that rang meanwhile; a call outranks a change.
+        while self.heard.try_recv().is_ok() {}
+        if self.called.swap(false, Ordering::AcqRel) {
+            Woken::Called
+        } else if rang || missed {
+            Woken::Changed
+        } else {
+            Woken::Timeout
+        }
+    }
+
+    /// Waits for a call or until the time is over; changes of files are kept for the next `wait`.
+    pub fn pause(&mut self, limit: Duration) -> Woken {
+        let start = clock::monotonic();
+        while !self.called.swap(false, Ordering::AcqRel) {
+            match self.heard.recv_timeout(clock::left(start, limit)) {
+                Ok(()) => self.missed = true,
+                Err(_) => return Woken::Timeout,
             }
         }
-        let first = match self.heard.recv_timeout(limit) {
-            Ok(why) => why,
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Woken::Timeout,
-        };
-        // One wake-up answers for all that rang meanwhile; a call outranks a change.
-        self.heard.try_iter().fold(first, |a, b| if b == Woken::Called { b } else { a })
+        Woken::Called
+    }
+
+    /// Watches what can be watched now.
+    fn stand(&mut self) {
+        let Some(watcher) = self.watcher.as_mut() else { return };
+        for dir in &mut self.dirs {
+            let there = fs::metadata(&dir.path).ok().filter(fs::Metadata::is_dir).map(|m| (m.dev(), m.ino()));
+            if there == dir.watched {
+                continue;
+            }
+            if dir.watched.take().is_some() {
+                let _ = watcher.unwatch(&dir.path);
+            }
+            if there.is_some() && watcher.watch(&dir.path, RecursiveMode::NonRecursive).is_ok() {
+                dir.watched = there;
+            }
+        }
     }
 }
 
@@ -93,11 +158,61 @@ impl Waker {
 mod tests {
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// Setting up a watch may ring by itself.
+    fn quiet(waker: &mut Waker) {
+        while waker.wait(Duration::from_millis(20)) != Woken::Timeout {}
+    }
+
     #[test]
     fn a_call_wakes() {
         let mut waker = Waker::new(&[]);
-        assert_eq!(waker.wait(Duration::ZERO), Woken::Timeout);
+        assert_eq!(waker.wait(Duration::from_millis(1)), Woken::Timeout);
         waker.handle().wake();
-        assert_eq!(waker.wait(Duration::from_secs(60)), Woken::Called);
+        assert_eq!(waker.wait(LONG), Woken::Called);
+    }
+
+    #[test]
+    fn a_write_wakes_and_reading_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("mail.log");
+        let mut waker = Waker::new(&[]);
+        waker.watch(std::slice::from_ref(&log));
+        fs::write(&log, "a\n").unwrap();
+        assert_eq!(waker.wait(LONG), Woken::Changed);
+        quiet(&mut waker);
+        fs::read(&log).unwrap();
+        fs::read_dir(dir.path()).unwrap().for_each(drop);
+        assert_eq!(waker.wait(Duration::from_millis(50)), Woken::Timeout);
+        waker.watch(&[]);
+        quiet(&mut waker);
+        fs::write(&log, "b\n").unwrap();
+        assert_eq!(waker.wait(Duration::from_millis(50)), Woken::Timeout);
+    }
+
+    #[test]
+    fn a_replaced_directory_is_watched_anew() {
+        let base = tempfile::tempdir().unwrap();
+        let dir = base.path().join("log");
+        fs::create_dir(&dir).unwrap();
+        let mut waker = Waker::new(&[dir.join("mail.log")]);
+        fs::rename(&dir, base.path().join("old")).unwrap();
+        fs::create_dir(&dir).unwrap();
+        quiet(&mut waker);
+        fs::write(dir.join("mail.log"), "a\n").unwrap();
+        assert_eq!(waker.wait(LONG), Woken::Changed);
+    }
+
+    #[test]
+    fn a_pause_keeps_changes_for_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("mail.log");
+        let mut waker = Waker::new(std::slice::from_ref(&log));
+        fs::write(&log, "a\n").unwrap();
+        assert_eq!(waker.pause(Duration::from_millis(50)), Woken::Timeout);
+        assert_eq!(waker.wait(LONG), Woken::Changed);
+        waker.handle().wake();
+        assert_eq!(waker.pause(LONG), Woken::Called);
     }
 }

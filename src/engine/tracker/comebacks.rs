@@ -1,0 +1,107 @@
+//! What the server itself says about two ids: a requeued message that is back, a notification about another message.
+
+use super::leg::{Came, Class, Ended, Leg};
+use super::table::{Key, Slot};
+use super::{Cx, GRACE_SECS, Tracker, books};
+use crate::engine::Sink;
+use crate::mail::{Head, Origin, Owner, QueueId, Unattributed};
+
+impl Tracker {
+    /// A requeued message is back under a new id, with the recipients that were open.
+    pub(super) fn come_back<S: Sink>(&mut self, slot: Slot, old: QueueId, cx: &mut Cx<'_, S>) {
+        let Some(leg) = self.table.get(slot) else { return };
+        let key = Key { host: leg.host, instance: leg.instance, id: old };
+        let found = self.table.lingering(key).pop().or_else(|| self.table.find(key)).filter(|&found| found != slot);
+        if let Some(found) = found
+            && self.table.get(found).is_some_and(|leg| leg.ended.is_none())
+        {
+            self.linger_requeued(found, cx);
+        }
+        // Its arrival was before the log: what was seen of it counts, and only what is open comes back.
+        let old_arrival = |leg: &Leg| leg.class == Class::Waiting && leg.came == Came::Internal;
+        if let Some(found) = found.filter(|&found| self.table.get(found).is_some_and(old_arrival)) {
+            self.resolve(found, cx);
+        }
+        let taken = found.and_then(|found| {
+            let old = self.table.edit(found)?;
+            let n = books::give(old, old.open(), cx);
+            let spare = (old.spare, std::mem::take(&mut old.spare_hands), old.spare_deferrals);
+            Some((found, old.clone(), n, spare))
+        });
+        let Some(leg) = self.table.edit(slot) else { return };
+        match taken {
+            Some((found, old, n, spare)) => {
+                let waiting = old.class == Class::Waiting;
+                (leg.owner, leg.origin, leg.basis) = (old.owner, old.origin, old.basis);
+                leg.class = if waiting { Class::Waiting } else { Class::Own };
+                leg.came = match old.came {
+                    Came::Unseen | Came::Internal => old.came,
+                    Came::Named => Came::Unseen,
+                    _ => Came::Requeue,
+                };
+                (leg.spare, leg.spare_hands, leg.spare_deferrals) = spare;
+                leg.parent = if waiting { old.parent } else { Some(old.id) };
+                books::take(leg, n, cx);
+                let (serial, leg_id, hands) = (leg.serial, leg.id, leg.spare_hands.clone());
+                // What the old id claimed is the new one's.
+                for id in hands {
+                    if let Some(claimed) = self.find_claimed(old.host, old.serial, id).and_then(|c| self.table.edit(c))
+                    {
+                        (claimed.claimed_by, claimed.parent) = (serial, Some(leg_id));
+                    }
+                }
+                if waiting {
+                    let deadline = self.high().plus_secs(GRACE_SECS);
+                    self.table.set_deadline(slot, deadline);
+                }
+                self.close(found, Ended::Requeued, cx);
+            }
+            None => {
+                // Requeued from before the log: its submitter was never seen, and the uid is the mail system's.
+                leg.came = Came::Unseen;
+                leg.class = Class::Own;
+            }
+        }
+    }
+
+    /// The server says that it wrote `child` as a notification: mail of nobody.
+    pub(super) fn notified<S: Sink>(&mut self, head: &Head<'_>, child: QueueId, cx: &mut Cx<'_, S>) {
+        let host = self.places.host(head.host);
+        let instance = self.places.instance(head.instance, head.owns_queue);
+        let key = Key { host, instance, id: child };
+        let made = |leg: &Leg| leg.class == Class::Waiting && leg.came == Came::Internal;
+        let lingering = self.table.lingering(key).into_iter();
+        if let Some(slot) = lingering.rev().find(|&slot| self.table.get(slot).is_some_and(made)) {
+            self.be_notification(slot, cx);
+            return;
+        }
+        match self.locate(head, child) {
+            Ok(slot) => {
+                if self.table.get(slot).is_some_and(|leg| matches!(leg.came, Came::Internal | Came::Unseen)) {
+                    self.be_notification(slot, cx);
+                }
+            }
+            Err(key) => {
+                // Announced before its own lines (3.11), or gone already: remembered for a moment.
+                let mut leg = self.leg(key, head.at);
+                leg.notification = true;
+                let slot = self.insert(leg, cx);
+                let deadline = self.high().plus_secs(GRACE_SECS);
+                self.table.set_deadline(slot, deadline);
+            }
+        }
+    }
+
+    fn be_notification<S: Sink>(&mut self, slot: Slot, cx: &mut Cx<'_, S>) {
+        let Some(leg) = self.table.edit(slot) else { return };
+        if leg.class == Class::Own || leg.class == Class::Child {
+            return;
+        }
+        leg.notification = true;
+        if leg.class == Class::Waiting {
+            leg.owner = Owner::nobody(Unattributed::Bounce);
+            leg.origin = Origin::Internal;
+            self.resolve(slot, cx);
+        }
+    }
+}
