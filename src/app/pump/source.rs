@@ -101,9 +101,10 @@ impl Source {
                 FollowEvent::Rotated => tracing::info!("{} was rotated", self.name()),
                 FollowEvent::Truncated => tracing::info!("{} was truncated or rewritten", self.name()),
                 FollowEvent::Disappeared => self.complain(format!("{} is not there; waiting for it", self.name())),
-                FollowEvent::LinesLost { reason } => {
+                FollowEvent::LinesLost { reason, bytes } => {
                     tally.lost(self.id, reason, 1);
-                    tracing::warn!("{}: lines were lost ({reason}): they are not counted", self.name());
+                    let much = if bytes > 0 { format!("at least {bytes} bytes, ") } else { String::new() };
+                    tracing::warn!("{}: lines were lost ({much}{reason}): they are not counted", self.name());
                 }
                 FollowEvent::LineCut { count } => tally.cut(self.id, count),
                 FollowEvent::Unreadable { why } => self.complain(why),

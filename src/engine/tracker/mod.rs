@@ -167,10 +167,11 @@ impl Tracker {
 
     /// Time has passed without lines: what was waited for until `now`, the host's clock, is decided. To be called
     /// when the log has been read to its end, or what is waited for may still stand in the lines not read yet.
-    pub fn tick<S: Sink>(&mut self, now: Time, cx: &mut Cx<'_, S>) {
+    /// `due` is log time: behind `now` where the log is written with a delay.
+    pub fn tick<S: Sink>(&mut self, now: Time, due: Time, cx: &mut Cx<'_, S>) {
         self.time.tick(now);
         cx.at = self.high();
-        self.resolve_due(now, cx);
+        self.resolve_due(due, cx);
         self.drop_silent(cx);
     }
 

@@ -92,17 +92,6 @@ impl Waker {
         self.stand();
     }
 
-    /// Replaces the paths whose parent directories are watched.
-    pub fn watch(&mut self, paths: &[PathBuf]) {
-        let Waker { bell, heard, .. } = Waker::new(paths);
-        let _ = (bell, heard);
-    }
-
-    /// Waits for a call, or until the time has passed; changes of files do not end it.
-    pub fn pause(&mut self, limit: Duration) {
-        let _ = self.wait(limit);
-    }
-
     pub fn handle(&self) -> Handle {
         Handle(self.bell.clone(), Arc::clone(&self.called))
     }
