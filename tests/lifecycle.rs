@@ -55,7 +55,9 @@ fn wait_sent(house: &House, n: u64) {
 }
 
 fn wait_published(house: &House, n: u64) {
-    wait(house, &format!("{n} messages in /metrics"), || house.metric("sendwarden_messages_accepted_total") >= n as f64);
+    wait(house, &format!("{n} messages in /metrics"), || {
+        house.metric("sendwarden_messages_accepted_total") >= n as f64
+    });
 }
 
 #[test]
@@ -269,7 +271,8 @@ impl Drop for Disk<'_> {
 /// What must hold while the store cannot be written, and after it can again: `fix` ends the trouble.
 fn pauses_and_goes_on(house: &House, words: &str, already: u64, fix: impl FnOnce()) {
     wait_published(house, already);
-    let (shown, read) = (house.metric("sendwarden_messages_accepted_total"), house.metric("sendwarden_log_lines_read_total"));
+    let (shown, read) =
+        (house.metric("sendwarden_messages_accepted_total"), house.metric("sendwarden_log_lines_read_total"));
     house.append(mail(already, already + 3_000, 0));
     wait(house, "not ready", || house.ready().is_some_and(|(s, body)| s == 503 && body.contains(words)));
     assert_eq!(house.metric("sendwarden_store_up"), 0.0);
@@ -374,4 +377,34 @@ fn a_log_whose_clock_jumps_counts_everything() {
         wait_sent(&house, n);
     }
     running.stop(Signal::TERM);
+}
+
+#[test]
+fn mail_submitted_before_a_kill_and_queued_after_it_keeps_its_users_name() {
+    let passwd = fs::read_to_string("/etc/passwd").unwrap();
+    let user = |line: &str| {
+        let mut fields = line.split(':');
+        Some((
+            fields.next()?.to_owned(),
+            fields.nth(1)?.parse::<u32>().ok().filter(|uid| (1_000..60_000).contains(uid))?,
+        ))
+    };
+    let (login, uid) = passwd.lines().find_map(user).expect("this host has an ordinary user: tests/rig/install");
+    let house = House::new("");
+    let mail = |from: u64, to: u64| mail(from, to, 0).replace(&format!("uid={UID} "), &format!("uid={uid} "));
+    let text = mail(0, 1);
+    let (submitted, rest) = text.split_at(text.find('\n').unwrap() + 1);
+    house.append(submitted);
+    let running = house.start();
+    wait(&house, "the first line in the store", || house.metric("sendwarden_log_lines_read_total") == 1.0);
+    running.kill();
+    house.append(rest);
+    let running = house.start();
+    wait_sent(&house, 1);
+    house.append(mail(1, 3));
+    wait_sent(&house, 3);
+    running.stop(Signal::TERM);
+    let books = house.books();
+    assert_eq!(books.accounts.keys().collect::<Vec<_>>(), [&login]);
+    assert_eq!(books.accounts[&login].sent, 3);
 }

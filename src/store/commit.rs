@@ -2,7 +2,9 @@
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use super::{AccountRow, Batch, CheckState, CommitError, Durability, ErrorRow, HistoryCounts, HistoryRow, Store, chunk};
+use super::{
+    AccountRow, Batch, CheckState, CommitError, Durability, ErrorRow, HistoryCounts, HistoryRow, Store, chunk,
+};
 use crate::mail::Counts;
 
 impl Store {

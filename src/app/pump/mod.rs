@@ -95,6 +95,7 @@ impl Pump {
             reported: rows::Reported::default(),
         };
         pump.batch.rows.extend(kept.first_rows);
+        pump.ask_again();
         pump.open_sources(&kept.positions, &kept.dialects);
         pump
     }
@@ -157,12 +158,24 @@ impl Pump {
         self.engine.tick_behind(now, due, &mut sink);
         if self.asked.elapsed() > ASK_AGAIN {
             self.asked = clock::monotonic();
-            self.engine.attribution.forget_users();
+            self.ask_again();
         }
         if self.tidied.elapsed() > TIDY {
             self.tidied = clock::monotonic();
             if let Err(why) = self.store.expire(now) {
                 tracing::warn!("{why}");
+            }
+        }
+    }
+
+    /// Asks the name service anew: users come and go. Those whose mail has been submitted but not attributed yet are
+    /// asked for at once, or that mail would be booked as if the service had no name for them.
+    pub(super) fn ask_again(&mut self) {
+        self.engine.attribution.forget_users();
+        for uid in self.engine.tracker.open_uids() {
+            if !self.engine.attribution.knows_user(uid) {
+                let user = source::user(&mut self.names, uid);
+                self.engine.attribution.learn_user(uid, user);
             }
         }
     }

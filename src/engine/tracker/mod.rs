@@ -338,6 +338,21 @@ impl Tracker {
         }
     }
 
+    /// The uids of open messages, each once: whoever attributes them must know their users, also after a restart.
+    pub fn open_uids(&self) -> Vec<u32> {
+        let mut uids: Vec<u32> = self
+            .table
+            .iter()
+            .filter_map(|(_, leg)| match leg.came {
+                Came::Uid(uid) => Some(uid),
+                _ => None,
+            })
+            .collect();
+        uids.sort_unstable();
+        uids.dedup();
+        uids
+    }
+
     /// An account is forgotten: its open messages are dropped, and what the log still says of them is counted
     /// like that of messages from before the log.
     pub fn disown(&mut self, owner: crate::mail::Owner) {

@@ -68,7 +68,10 @@ pub struct Progress {
 pub enum FollowEvent {
     /// A file was entered at an offset and none of its lines given out yet; stamps without a year now refer to
     /// [`Follower::reference_time`].
-    Entered { path: PathBuf, offset: u64 },
+    Entered {
+        path: PathBuf,
+        offset: u64,
+    },
     /// A file was finished and the next one follows.
     Rotated,
     /// The open file was cut or rewritten in place.
@@ -76,10 +79,17 @@ pub enum FollowEvent {
     /// The path does not exist (told once per disappearance).
     Disappeared,
     /// Unread lines are gone: at least `bytes` bytes of them; 0 when it cannot be known how many, or whether any.
-    LinesLost { reason: &'static str, bytes: u64 },
+    LinesLost {
+        reason: &'static str,
+        bytes: u64,
+    },
     /// Lines longer than `max_line` that were given out cut.
-    LineCut { count: u64 },
-    Unreadable { why: String },
+    LineCut {
+        count: u64,
+    },
+    Unreadable {
+        why: String,
+    },
     IsDirectory,
 }
 

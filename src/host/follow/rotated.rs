@@ -36,7 +36,8 @@ pub fn family(path: &Path, live: Option<&fs::Metadata>) -> Vec<Sibling> {
     // A listing is not a snapshot: files renamed meanwhile may be missed. Only what is seen twice alike is believed.
     for _ in 0..4 {
         let again = siblings(path);
-        let same = again.len() == found.len() && again.iter().zip(&found).all(|(a, b)| (&a.path, a.id) == (&b.path, b.id));
+        let same =
+            again.len() == found.len() && again.iter().zip(&found).all(|(a, b)| (&a.path, a.id) == (&b.path, b.id));
         found = again;
         if same {
             break;
@@ -44,12 +45,8 @@ pub fn family(path: &Path, live: Option<&fs::Metadata>) -> Vec<Sibling> {
     }
     found.reverse();
     if let Some(meta) = live {
-        let live = Sibling {
-            path: path.to_owned(),
-            id: source::id(meta),
-            mtime: source::mtime(meta),
-            order: Order::Live,
-        };
+        let live =
+            Sibling { path: path.to_owned(), id: source::id(meta), mtime: source::mtime(meta), order: Order::Live };
         // Renamed between the look at the path and the listing: it stands there under its new name.
         if found.iter().all(|s| s.id != live.id) {
             found.push(live);
