@@ -36,7 +36,7 @@ const WATCH_ACCOUNTS: Duration = Duration::from_secs(2);
 pub fn run(setup: Setup, start: &Start) -> Result<Exit, String> {
     make_state_dir(&setup.state_dir)?;
     let _lock = files::lock_state(&setup.state_dir).map_err(|why| format!("cannot start: {why}"))?;
-    if start.new_store {
+    if start.new_store && Store::present(&setup.state_dir) {
         let aside = Store::move_aside(&setup.state_dir, clock::now()).map_err(|why| why.to_string())?;
         tracing::warn!("--new-store: what was there is now {}", aside.display());
     }
@@ -78,10 +78,15 @@ pub fn run(setup: Setup, start: &Start) -> Result<Exit, String> {
         tracing::debug!("removing {}: {why}", socket.display());
     }
     match (alive, joined) {
-        (true, Ok(())) => {
+        (true, Ok(true)) => {
             tracing::info!("stopped; everything that was read is in the store");
             Ok(Exit::Done)
         }
+        (true, Ok(false)) => Err(format!(
+            "stopped while the store could not be written: {}. Nothing is lost: the next start reads the logs again \
+             from the last commit on, as long as they are there",
+            shared.state().store_trouble.unwrap_or_default()
+        )),
         _ => Err("the thread that reads the logs has ended by a fault; what was read up to the last commit is safe, \
                   and a restart goes on from there"
             .to_owned()),
@@ -164,7 +169,7 @@ async fn serve(
         return false;
     };
     let mut look = tokio::time::interval(WATCH_ACCOUNTS);
-    let mut seen = modified(setup.accounts_file.as_deref());
+    let mut seen = modified(backend.accounts_file().as_deref());
     let alive = loop {
         tokio::select! {
             _ = term.recv() => break true,
@@ -176,7 +181,7 @@ async fn serve(
                 if pump_ended() {
                     break false;
                 }
-                let now = modified(setup.accounts_file.as_deref());
+                let now = modified(backend.accounts_file().as_deref());
                 if now != seen {
                     seen = now;
                     tracing::info!("the accounts file has changed");

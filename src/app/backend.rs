@@ -13,8 +13,8 @@ use crate::web::api::{
     ErrorsView, HistoryView, LandingView, MetricsQuery, SourceView, StatusView, TraceQuery, TraceView,
 };
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub struct AgentBackend {
@@ -22,6 +22,8 @@ pub struct AgentBackend {
     config: Option<PathBuf>,
     /// Settings that only a restart can change, as they are in force.
     started_with: Setup,
+    /// The accounts file in force; a reload can name another.
+    accounts_file: Mutex<Option<PathBuf>>,
     metrics: Arc<Metrics>,
     shared: Arc<Shared>,
     started: crate::mail::Time,
@@ -36,10 +38,16 @@ impl AgentBackend {
             state_dir: setup.state_dir.clone(),
             config,
             started_with: setup.clone(),
+            accounts_file: Mutex::new(setup.accounts_file.clone()),
             metrics,
             shared,
             started: clock::now(),
         }
+    }
+
+    /// The accounts file in force.
+    pub fn accounts_file(&self) -> Option<PathBuf> {
+        self.accounts_file.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn views(&self) -> Answer<Views> {
@@ -99,8 +107,10 @@ impl Backend for AgentBackend {
         for key in self.started_with.needs_restart(&new) {
             tracing::warn!("{key} has changed: that takes effect when the agent is started again");
         }
+        hand_over(&self.shared, &new)?;
         self.metrics.set_max_accounts(new.metrics.max_accounts);
-        hand_over(&self.shared, &new)
+        *self.accounts_file.lock().unwrap_or_else(PoisonError::into_inner) = new.accounts_file;
+        Ok(())
     }
 
     fn glance(&self) -> LandingView {

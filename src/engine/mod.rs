@@ -65,7 +65,14 @@ impl Engine {
     /// Time has passed: `now` is the host's clock, never behind the log by more than its own delay.
     pub fn tick<S: Sink>(&mut self, now: Time, sink: &mut S) {
         let (tracker, mut cx) = self.parts(now, sink);
-        tracker.tick(now, &mut cx);
+        tracker.tick(now, now, &mut cx);
+    }
+
+    /// As `tick`, where lines arrive later than they are stamped: what was waited for until `due` in log time is
+    /// decided, and nothing that lines still on their way could answer.
+    pub fn tick_behind<S: Sink>(&mut self, now: Time, due: Time, sink: &mut S) {
+        let (tracker, mut cx) = self.parts(now, sink);
+        tracker.tick(now, due, &mut cx);
     }
 
     /// When `tick` has something to do at the latest, even if no line comes.

@@ -2,7 +2,9 @@
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use super::{AccountRow, Batch, CommitError, Durability, ErrorRow, HistoryCounts, HistoryRow, Store, chunk};
+use super::{
+    AccountRow, Batch, CheckState, CommitError, Durability, ErrorRow, HistoryCounts, HistoryRow, Store, chunk,
+};
 use crate::mail::Counts;
 
 impl Store {
@@ -14,12 +16,16 @@ impl Store {
         Ok(())
     }
 
-    /// Runs `work` in a write transaction; rolls back on any error.
+    /// Runs `work` in a write transaction; rolls back on any error. A store that the check in the background found
+    /// damaged takes no more writes: it is kept as it is.
     pub(super) fn write<T>(
         &mut self,
         durability: Durability,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, CommitError> {
+        if let CheckState::Corrupt(why) = self.check() {
+            return Err(CommitError::Corrupt { path: self.path.clone(), why });
+        }
         self.try_write(durability, work).map_err(|source| CommitError::sqlite(&self.path, source))
     }
 

@@ -80,6 +80,10 @@ impl Store {
         let path = dir.join(FILE_NAME);
         match fs::metadata(&path) {
             Ok(meta) => close_to_others(&path, &meta)?,
+            Err(error) if error.kind() == ErrorKind::NotFound && Store::present(dir) => {
+                let why = "its write-ahead log is there, the store itself is not".to_owned();
+                return Err(OpenError::Corrupt { path, why });
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => create(dir, &path)?,
             Err(source) => return Err(OpenError::Io { what: "read the store", path, source }),
         }
@@ -143,6 +147,11 @@ impl Store {
         })
     }
 
+    /// Whether `dir` holds a store, or what is left of one: SQLite would play an old log into a new store.
+    pub fn present(dir: &Path) -> bool {
+        ["", "-wal"].iter().any(|suffix| with_suffix(&dir.join(FILE_NAME), suffix).exists())
+    }
+
     /// Moves the store in `dir` aside (with its `-wal` and `-shm`), so that `open` starts an empty one.
     /// Returns the new name of the file. No store may be open on it.
     pub fn move_aside(dir: &Path, now: Time) -> Result<PathBuf, OpenError> {
@@ -155,9 +164,10 @@ impl Store {
         }
         // The log goes first: a crash in between leaves a store without its last commits, never a new store
         // with an old store's log.
+        let log_only = !from.exists() && Store::present(dir);
         for suffix in ["-wal", "-shm", ""] {
             match fs::rename(with_suffix(&from, suffix), with_suffix(&to, suffix)) {
-                Err(error) if error.kind() != ErrorKind::NotFound || suffix.is_empty() => {
+                Err(error) if error.kind() != ErrorKind::NotFound || (suffix.is_empty() && !log_only) => {
                     return Err(OpenError::Io { what: "move aside the store", path: from, source: error });
                 }
                 _ => {}

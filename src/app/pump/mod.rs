@@ -18,8 +18,9 @@ use crate::engine::Engine;
 use crate::host::follow::wake::Waker;
 use crate::host::names::Names;
 use crate::host::{clock, files};
+use crate::mail::Time;
 use crate::metrics::{Gauges, Metrics, Tally};
-use crate::store::{Batch, Durability, Store};
+use crate::store::{Batch, CheckState, Durability, Store};
 use projection::{Days, Projection};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -56,6 +57,8 @@ pub struct Pump {
     asked: Instant,
     tidied: Instant,
     looked: Instant,
+    /// When the last line was read.
+    heard: Instant,
     reported: rows::Reported,
 }
 
@@ -88,26 +91,33 @@ impl Pump {
             asked: now,
             tidied: now,
             looked: now,
+            heard: now,
             reported: rows::Reported::default(),
         };
         pump.batch.rows.extend(kept.first_rows);
+        pump.ask_again();
         pump.open_sources(&kept.positions, &kept.dialects);
         pump
     }
 
-    /// Runs until it is told to stop; what was read is committed.
-    pub fn run(mut self) {
-        let mut catching_up = true;
+    /// Runs until it is told to stop. True when everything that was read is committed; false when the store could not
+    /// take the last of it, which the next start then reads again.
+    pub fn run(mut self) -> bool {
+        let (mut catching_up, mut whole) = (true, true);
         while !self.shared.stopping() {
             self.answer_requests();
             let (lines, more) = self.read_batch(if catching_up { CATCH_UP } else { LIVE });
             catching_up = more;
+            if lines > 0 {
+                self.heard = clock::monotonic();
+            }
             let now = clock::now();
             if !more {
                 self.pass_time(now);
             }
             let idle = lines == 0 && !more;
             if (!idle || self.something_changed()) && !self.commit(more) {
+                whole = false;
                 break;
             }
             if idle {
@@ -119,6 +129,7 @@ impl Pump {
             }
         }
         self.shared.update(|state| state.stopped = true);
+        whole
     }
 
     /// Reads all sources in turns until the batch is full or they are at their ends.
@@ -137,17 +148,34 @@ impl Pump {
         (lines, more)
     }
 
-    fn pass_time(&mut self, now: crate::mail::Time) {
+    fn pass_time(&mut self, now: Time) {
         let mut sink = Projection { batch: &mut self.batch, tally: &mut self.tally };
-        self.engine.tick(now, &mut sink);
+        // Log time goes on from the last line at the pace of the clock. The host's clock would be ahead of a log that
+        // is forwarded with a delay, and decide what its next lines are about to say.
+        let high = self.engine.tracker.high();
+        let quiet = i64::try_from(self.heard.elapsed().as_secs()).unwrap_or(i64::MAX);
+        let due = if high == Time::ZERO { now } else { high.plus_secs(quiet) };
+        self.engine.tick_behind(now, due, &mut sink);
         if self.asked.elapsed() > ASK_AGAIN {
             self.asked = clock::monotonic();
-            self.engine.attribution.forget_users();
+            self.ask_again();
         }
         if self.tidied.elapsed() > TIDY {
             self.tidied = clock::monotonic();
             if let Err(why) = self.store.expire(now) {
                 tracing::warn!("{why}");
+            }
+        }
+    }
+
+    /// Asks the name service anew: users come and go. Those whose mail has been submitted but not attributed yet are
+    /// asked for at once, or that mail would be booked as if the service had no name for them.
+    pub(super) fn ask_again(&mut self) {
+        self.engine.attribution.forget_users();
+        for uid in self.engine.tracker.open_uids() {
+            if !self.engine.attribution.knows_user(uid) {
+                let user = source::user(&mut self.names, uid);
+                self.engine.attribution.learn_user(uid, user);
             }
         }
     }
@@ -170,7 +198,11 @@ impl Pump {
             if self.shared.stopping() {
                 return false;
             }
-            self.waker.pause(RETRY);
+            let began = clock::monotonic();
+            while began.elapsed() < RETRY && !self.shared.stopping() {
+                // A growing log rings meanwhile; a full disk is not asked at that pace.
+                self.waker.pause(clock::left(began, RETRY));
+            }
         }
         self.batch.clear();
         for source in &mut self.sources {
@@ -204,10 +236,15 @@ impl Pump {
 
     /// Idle: looks for logs that have appeared, and keeps gauges fresh.
     fn look_around(&mut self) {
-        if self.looked.elapsed() < RETRY {
+        if self.looked.elapsed() < RETRY && self.shared.state().caught_up {
             return;
         }
         self.looked = clock::monotonic();
+        if matches!(self.store.check(), CheckState::Corrupt(_)) {
+            // Found damaged after the start, while nothing is to be written: says so, and waits like any failed commit.
+            self.commit(false);
+            return;
+        }
         if self.setup.logs.is_empty() {
             let known: Vec<PathBuf> = self.sources.iter().map(|source| source.path().to_owned()).collect();
             if files::existing_logs().iter().any(|path| !known.contains(path)) {

@@ -12,6 +12,7 @@ impl Pump {
                 Request::Directory(directory) => {
                     self.engine.attribution.accounts.set_most(directory.policy().max_known_accounts);
                     self.engine.attribution.set_directory(*directory);
+                    self.ask_again();
                     tracing::info!("accounts file and attribution settings are in force");
                 }
                 Request::Rename { owner, to, answer } => {

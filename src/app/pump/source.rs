@@ -26,6 +26,11 @@ pub struct Source {
     written: Vec<u8>,
 }
 
+/// What the name service says of a uid, in the engine's words.
+pub fn user(names: &mut Names, uid: u32) -> Option<User> {
+    names.user(uid).map(|user| User { login: user.login, home: user.home.display().to_string() })
+}
+
 /// What one turn of reading brought.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Turn {
@@ -63,8 +68,7 @@ impl Source {
     /// Reads up to `budget` bytes of lines into the engine.
     pub fn read(&mut self, budget: usize, engine: &mut Engine, names: &mut Names, sink: &mut Projection<'_>) -> Turn {
         let Source { follower, ingest, .. } = self;
-        let mut lookup =
-            |uid: u32| names.user(uid).map(|user| User { login: user.login, home: user.home.display().to_string() });
+        let mut lookup = |uid: u32| user(names, uid);
         let unknown = ingest.counts.unknown;
         let read = follower.read(budget, &mut |line| ingest.line(line, engine, &mut lookup, sink));
         if ingest.counts.unknown > unknown {
@@ -103,7 +107,8 @@ impl Source {
                 FollowEvent::Disappeared => self.complain(format!("{} is not there; waiting for it", self.name())),
                 FollowEvent::LinesLost { reason, bytes } => {
                     tally.lost(self.id, reason, 1);
-                    tracing::warn!("{}: lines were lost ({reason}, {bytes} bytes known): not counted", self.name());
+                    let much = if bytes > 0 { format!("at least {bytes} bytes, ") } else { String::new() };
+                    tracing::warn!("{}: lines were lost ({much}{reason}): they are not counted", self.name());
                 }
                 FollowEvent::LineCut { count } => tally.cut(self.id, count),
                 FollowEvent::Unreadable { why } => self.complain(why),

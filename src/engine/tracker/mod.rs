@@ -167,10 +167,11 @@ impl Tracker {
 
     /// Time has passed without lines: what was waited for until `now`, the host's clock, is decided. To be called
     /// when the log has been read to its end, or what is waited for may still stand in the lines not read yet.
-    pub fn tick<S: Sink>(&mut self, now: Time, cx: &mut Cx<'_, S>) {
+    /// `due` is log time: behind `now` where the log is written with a delay.
+    pub fn tick<S: Sink>(&mut self, now: Time, due: Time, cx: &mut Cx<'_, S>) {
         self.time.tick(now);
         cx.at = self.high();
-        self.resolve_due(now, cx);
+        self.resolve_due(due, cx);
         self.drop_silent(cx);
     }
 
@@ -335,6 +336,21 @@ impl Tracker {
         for (_, leg) in self.table.iter().filter(|(_, leg)| leg.class != Class::Unborn && !leg.probe) {
             self.tell(leg, "open", cx);
         }
+    }
+
+    /// The uids of open messages, each once: whoever attributes them must know their users, also after a restart.
+    pub fn open_uids(&self) -> Vec<u32> {
+        let mut uids: Vec<u32> = self
+            .table
+            .iter()
+            .filter_map(|(_, leg)| match leg.came {
+                Came::Uid(uid) => Some(uid),
+                _ => None,
+            })
+            .collect();
+        uids.sort_unstable();
+        uids.dedup();
+        uids
     }
 
     /// An account is forgotten: its open messages are dropped, and what the log still says of them is counted
