@@ -97,10 +97,10 @@ impl Mta for Listening {
 impl Listening {
     fn hear(&mut self, event: &Event<'_>) {
         match event.kind {
-            Kind::Submitted { uid, requeued_from: None, .. } => {
-                if self.uids.len() < MAX_IDENTITIES || self.uids.contains_key(&uid) {
-                    *self.uids.entry(uid).or_default() += 1;
-                }
+            Kind::Submitted { uid, requeued_from: None, .. }
+                if self.uids.len() < MAX_IDENTITIES || self.uids.contains_key(&uid) =>
+            {
+                *self.uids.entry(uid).or_default() += 1;
             }
             Kind::Received { login: Some(login), .. } => {
                 if let Some(n) = self.logins.get_mut(login) {
