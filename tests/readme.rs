@@ -168,7 +168,7 @@ impl Drop for Started {
     fn drop(&mut self) {
         let group = rustix::process::Pid::from_child(&self.child);
         // Ended already, when all went well.
-        drop(rustix::process::kill_process_group(group, rustix::process::Signal::KILL));
+        let _gone = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         drop(self.child.wait());
     }
 }
