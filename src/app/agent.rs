@@ -13,9 +13,11 @@ use crate::host::{clock, files};
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::web;
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,13 +29,15 @@ pub struct Start {
     pub config: Option<PathBuf>,
     /// Move a store that cannot be used aside and begin with an empty one.
     pub new_store: bool,
+    /// Is told where the agent listens, as soon as it does.
+    pub bound: Option<Sender<SocketAddr>>,
 }
 
 /// How often the accounts file is looked at for changes.
 const WATCH_ACCOUNTS: Duration = Duration::from_secs(2);
 
 /// Runs until SIGTERM or SIGINT. `Err` is the whole text for the operator.
-pub fn run(setup: Setup, start: &Start) -> Result<Exit, String> {
+pub fn run(setup: Setup, start: Start) -> Result<Exit, String> {
     make_state_dir(&setup.state_dir)?;
     let _lock = files::lock_state(&setup.state_dir).map_err(|why| format!("cannot start: {why}"))?;
     if start.new_store && Store::present(&setup.state_dir) {
@@ -63,6 +67,11 @@ pub fn run(setup: Setup, start: &Start) -> Result<Exit, String> {
         .build()
         .map_err(|why| format!("cannot start the web runtime: {why}"))?;
     let listeners = runtime.block_on(bind(&setup.web))?;
+    if let Some(bound) = start.bound {
+        // Whoever asked may have gone.
+        let addresses = listeners.tcp.iter().filter_map(|listener| listener.local_addr().ok());
+        addresses.take_while(|address| bound.send(*address).is_ok()).for_each(drop);
+    }
     let pump = Pump::new(setup.clone(), engine, store, kept, waker, metrics.clone(), shared.clone(), scanned);
     let thread = std::thread::Builder::new()
         .name("pump".into())

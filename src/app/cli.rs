@@ -66,7 +66,8 @@ pub enum MtaChoice {
 #[command(after_help = "Examples:\n  sendwarden run\n  sendwarden run --config /etc/sendwarden/config.yaml\n\n\
 Signals: SIGTERM and SIGINT stop cleanly; SIGHUP reads the configuration again (a bad one is refused and the old \
 one stays).\nWithout --config: /etc/sendwarden/config.yaml if it exists, else built-in defaults. State: \
-/var/lib/sendwarden as root, else the XDG state directory.")]
+/var/lib/sendwarden as root, else the XDG state directory.\n\n\
+Exit status: 0 stopped by a signal, 1 failed, 2 wrong usage or configuration.")]
 pub struct RunArgs {
     /// Configuration file
     #[arg(long, value_name = "F")]
@@ -77,8 +78,10 @@ pub struct RunArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sendwarden check --config /etc/sendwarden/config.yaml\n\n\
-Exit status 0: all is well; 1: something keeps the agent from its work; 2: the configuration is wrong.")]
+#[command(after_help = "Examples:\n  sendwarden check\n  \
+sendwarden check --config /etc/sendwarden/config.yaml --lines 1000000\n\n\
+Run it as the user the agent runs as; it opens nothing for writing.\n\
+Exit status: 0 the agent can do its work, 1 something keeps it from it, 2 wrong usage or configuration.")]
 pub struct CheckArgs {
     /// Configuration file
     #[arg(long, value_name = "F")]
@@ -86,13 +89,15 @@ pub struct CheckArgs {
     /// Lines at the end of each log that are looked at
     #[arg(long, default_value_t = 100_000, value_name = "N")]
     pub lines: usize,
+    /// For people or for programs
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  sendwarden demo\n  sendwarden demo --listen 127.0.0.1:0 --speed 600\n\n\
-Stop it with Ctrl-C; it leaves nothing behind.")]
+Stop it with Ctrl-C; it leaves nothing behind.\n\
+Exit status: 0 stopped, 1 failed, 2 wrong usage or configuration.")]
 pub struct DemoArgs {
     /// Address of the figures
     #[arg(long, default_value = "127.0.0.1:10925", value_name = "ADDR")]
@@ -104,7 +109,8 @@ pub struct DemoArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  sendwarden replay /var/log/mail.log.1 /var/log/mail.log\n  \
-sendwarden replay --format json /var/log/mail.log*.gz | jq .totals\n  zcat old.gz | sendwarden replay -")]
+sendwarden replay --format json /var/log/mail.log*.gz | jq .totals\n  zcat old.gz | sendwarden replay -\n\n\
+Exit status: 0 done, 1 failed, 2 wrong usage or configuration.")]
 pub struct ReplayArgs {
     /// Log files, plain or gzipped, in any order; - is standard input
     #[arg(required = true, value_name = "FILE")]
@@ -118,6 +124,7 @@ pub struct ReplayArgs {
     /// passwd file that names the uids in the log [default: this host's]
     #[arg(long, value_name = "F")]
     pub passwd: Option<PathBuf>,
+    /// For people or for programs
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
     /// Threads: with more than 1, reading and decompressing have one of their own
@@ -134,13 +141,16 @@ pub struct AskArgs {
     /// State directory of the agent that is asked
     #[arg(long, value_name = "DIR", global = true)]
     pub state_dir: Option<PathBuf>,
+    /// For people or for programs
     #[arg(long, value_enum, default_value = "text", global = true)]
     pub format: Format,
 }
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  sendwarden status\n  sendwarden status web1\n  sendwarden status --format json | jq .totals"
+    after_help = "Examples:\n  sendwarden status\n  sendwarden status web1\n  sendwarden status --format json | jq .totals\n\n\
+Without an agent, the figures of its last commit are shown.\n\
+Exit status: 0 done, 1 failed, 2 wrong usage or configuration."
 )]
 pub struct StatusArgs {
     /// Account; without one, the host
@@ -150,8 +160,10 @@ pub struct StatusArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sendwarden history web1 --days 90")]
+#[command(after_help = "Example:\n  sendwarden history web1 --days 90\n\n\
+Exit status: 0 done, 1 failed, 2 wrong usage or configuration.")]
 pub struct HistoryArgs {
+    /// Its name, as `account list` shows it
     pub account: String,
     /// Days, today included
     #[arg(long, default_value = "30", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3660))]
@@ -161,8 +173,10 @@ pub struct HistoryArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sendwarden errors web1 --limit 100")]
+#[command(after_help = "Example:\n  sendwarden errors web1 --limit 100\n\n\
+Exit status: 0 done, 1 failed, 2 wrong usage or configuration.")]
 pub struct ErrorsArgs {
+    /// Its name, as `account list` shows it
     pub account: String,
     #[arg(long, default_value = "20", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub limit: u32,
@@ -172,7 +186,8 @@ pub struct ErrorsArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  sendwarden trace 4jY2SQ3blzz5bcl\n  sendwarden trace '<20261123@site.test>'\n  \
-sendwarden trace someone@example.org --since 2d")]
+sendwarden trace someone@example.org --since 2d\n\n\
+Exit status: 0 found, 1 nothing found or failed, 2 wrong usage or configuration.")]
 pub struct TraceArgs {
     /// Queue id, Message-ID or recipient
     #[arg(value_name = "QUEUE_ID|MESSAGE_ID|RECIPIENT")]
@@ -184,22 +199,40 @@ pub struct TraceArgs {
     pub ask: AskArgs,
 }
 
+const CLOSE: &str = "\
+Example:
+  sendwarden account close web1
+
+Exit status: 0 done, 1 failed, 2 wrong usage or configuration.";
+const EXPORT: &str = "\
+Example:
+  sendwarden account export web1 > web1.json
+
+Exit status: 0 done, 1 failed, 2 wrong usage or configuration.";
+
 #[derive(Debug, Subcommand)]
+#[command(
+    after_help = "Examples:\n  sendwarden account list --sort errors\n  sendwarden account rename web1 web17\n\n\
+Exit status: 0 done, 1 failed, 2 wrong usage or configuration."
+)]
 pub enum AccountCommand {
     /// All known accounts with their figures
     List(AccountListArgs),
     /// Give an account another name; figures and history stay with it
     Rename(AccountRenameArgs),
     /// Mark an account as closed; its figures stay
+    #[command(after_help = CLOSE)]
     Close(AccountNameArgs),
     /// Erase an account everywhere: figures, history, errors and index entries
     Forget(AccountForgetArgs),
     /// Everything that is kept about an account, as JSON
+    #[command(after_help = EXPORT)]
     Export(AccountNameArgs),
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sendwarden account list --sort errors")]
+#[command(after_help = "Examples:\n  sendwarden account list\n  sendwarden account list shop --sort errors\n\n\
+Exit status: 0 done, 1 failed, 2 wrong usage or configuration.")]
 pub struct AccountListArgs {
     /// Only names that contain this
     pub contains: Option<String>,
@@ -211,8 +244,14 @@ pub struct AccountListArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  sendwarden account rename web1 web17\n\nNeeds a running agent, and its user or root.\n\
+Exit status: 0 done, 1 failed, 2 wrong usage or configuration."
+)]
 pub struct AccountRenameArgs {
+    /// Its name now
     pub account: String,
+    /// Its new name
     pub to: String,
     #[command(flatten)]
     pub ask: AskArgs,
@@ -220,13 +259,17 @@ pub struct AccountRenameArgs {
 
 #[derive(Debug, Args)]
 pub struct AccountNameArgs {
+    /// Its name, as `account list` shows it
     pub account: String,
     #[command(flatten)]
     pub ask: AskArgs,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sendwarden account forget web1\n\nNeeds a running agent, and its user or root. \
+It asks before it does it.\nExit status: 0 done, 1 failed, 2 wrong usage or configuration.")]
 pub struct AccountForgetArgs {
+    /// Account that is erased
     pub account: String,
     /// Do it without asking
     #[arg(long)]

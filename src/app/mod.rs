@@ -4,6 +4,7 @@ mod agent;
 mod backend;
 pub mod cli;
 mod commands;
+mod demo;
 mod ingest;
 mod logs;
 mod pump;

@@ -41,11 +41,11 @@ pub fn scan(dirs: &[PathBuf]) -> Result<Scan, String> {
         let mut sum = FileCount::default();
         for path in dirs.iter().map(|dir| dir.join(queue)) {
             let count = files::count_files(&path).map_err(|why| {
-                format!(
-                    "cannot count the queue {}: {why}; run as root, or let this user read the queue directories, \
-                 to have queue figures",
-                    path.display()
-                )
+                let todo = match why.kind() {
+                    std::io::ErrorKind::NotFound => "is that the queue of a mail server that was ever started?",
+                    _ => "run as root, or let this user read the queue directories, to have queue figures",
+                };
+                format!("cannot count the queue {}: {why}; {todo}", path.display())
             })?;
             sum.files += count.files;
             sum.oldest = [sum.oldest, count.oldest].into_iter().flatten().min();

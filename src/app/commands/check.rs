@@ -1,5 +1,158 @@
-//! stub
-use crate::app::Exit;
-pub fn run(_: &crate::app::cli::CheckArgs) -> Exit {
-    Exit::Failed
+//! `sendwarden check`: would the agent do its work here, and how much of the log does it understand?
+//!
+//! It looks, and tells what to do next. It opens nothing for writing, changes nothing, and needs no agent.
+
+mod host;
+mod log;
+
+use super::{pretty, say};
+use crate::app::cli::{CheckArgs, Format};
+use crate::app::{Exit, setup};
+use serde_json::{Value, json};
+
+/// How well something stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Ok,
+    /// The agent works, but something will be missing.
+    Warn,
+    /// The agent cannot do its work.
+    Fail,
+}
+
+impl Level {
+    const fn name(self) -> &'static str {
+        match self {
+            Level::Ok => "ok",
+            Level::Warn => "warn",
+            Level::Fail => "fail",
+        }
+    }
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    pub level: Level,
+    /// What it is about, in a word or two.
+    pub about: &'static str,
+    pub text: String,
+    /// What to do next; empty when there is nothing to do.
+    pub next: String,
+}
+
+impl Finding {
+    pub fn ok(about: &'static str, text: impl Into<String>) -> Finding {
+        Finding { level: Level::Ok, about, text: text.into(), next: String::new() }
+    }
+
+    pub fn warn(about: &'static str, text: impl Into<String>, next: impl Into<String>) -> Finding {
+        Finding { level: Level::Warn, about, text: text.into(), next: next.into() }
+    }
+
+    pub fn fail(about: &'static str, text: impl Into<String>, next: impl Into<String>) -> Finding {
+        Finding { level: Level::Fail, about, text: text.into(), next: next.into() }
+    }
+}
+
+pub fn run(args: &CheckArgs) -> Exit {
+    let setup = match setup::load(args.config.as_deref()) {
+        Ok(setup) => setup,
+        Err(why) => {
+            let mistake = |line: &str| Finding::fail("configuration", line, "");
+            let mut findings: Vec<Finding> = why.lines().map(mistake).collect();
+            let next = "correct these mistakes, then run this again; config.example.yaml shows every setting";
+            if let Some(last) = findings.last_mut() {
+                last.next = next.to_owned();
+            }
+            return match print(&findings, &[], args.format) {
+                Exit::Failed => Exit::Failed,
+                _ => Exit::Usage,
+            };
+        }
+    };
+    let mut findings = vec![host::configuration(args.config.as_deref(), &setup)];
+    let chosen = host::logs(&setup, &mut findings);
+    findings.push(host::state_dir(&setup.state_dir));
+    findings.extend(host::agent_and_port(&setup));
+    findings.push(host::queues(&setup));
+    let mut figures = Vec::new();
+    for source in &chosen {
+        match log::examine(source, &setup, args.lines) {
+            Ok(seen) => {
+                log::judge(&seen, &setup, &mut findings);
+                figures.push(seen.json());
+            }
+            Err(why) => findings.push(Finding::fail("log", why, "check the disk and the file, then run this again")),
+        }
+    }
+    let worst = worst(&findings);
+    match print(&findings, &figures, args.format) {
+        Exit::Done if worst == Level::Fail => Exit::Failed,
+        exit => exit,
+    }
+}
+
+fn worst(findings: &[Finding]) -> Level {
+    findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok)
+}
+
+fn print(findings: &[Finding], logs: &[Value], format: Format) -> Exit {
+    match format {
+        Format::Json => {
+            let rows: Vec<Value> = findings
+                .iter()
+                .map(|f| json!({"level": f.level.name(), "about": f.about, "text": f.text, "next": f.next}))
+                .collect();
+            say(&pretty(&json!({"result": worst(findings).name(), "findings": rows, "logs": logs})))
+        }
+        Format::Text => say(&text(findings)),
+    }
+}
+
+fn text(findings: &[Finding]) -> String {
+    let mut out = String::new();
+    for finding in findings {
+        out.push_str(&format!("{:<4}  {}: {}", finding.level.name(), finding.about, finding.text.trim_end()));
+        if !finding.next.is_empty() {
+            out.push_str(&format!("\n      → {}", finding.next));
+        }
+        out.push('\n');
+    }
+    let count = |level| findings.iter().filter(|finding| finding.level == level).count();
+    let (fails, warns) = (count(Level::Fail), count(Level::Warn));
+    out.push_str(&match (fails, warns) {
+        (0, 0) => "\nAll is well. Start it with: sendwarden run\n".to_owned(),
+        (0, warns) => format!("\nThe agent can do its work; {warns} to look at.\n"),
+        (fails, _) => format!("\n{fails} to mend before the agent can do its work.\n"),
+    });
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_finding_begins_with_its_level_and_says_what_to_do() {
+        let findings = [
+            Finding::ok("log", "read"),
+            Finding::warn("queue", "cannot be read", "run as root"),
+            Finding::fail("state", "missing", "make it"),
+        ];
+        let text = text(&findings);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[..5],
+            [
+                "ok    log: read",
+                "warn  queue: cannot be read",
+                "      → run as root",
+                "fail  state: missing",
+                "      → make it",
+            ]
+        );
+        assert_eq!(worst(&findings), Level::Fail);
+        assert_eq!(worst(&findings[..2]), Level::Warn);
+    }
 }

@@ -24,12 +24,12 @@ fn text(view: &Value) -> String {
     for error in errors {
         let late = error.get("late").and_then(Value::as_bool).unwrap_or(false);
         out.push_str(&format!(
-            "{}  {}  {} {}{}\n    from {}  queue id {}  via {}\n    {}\n",
+            "{}  {}  {} ({}){}\n    from {}  queue id {}  via {}\n    {}\n",
             words(error, "time"),
             words(error, "recipient"),
             words(error, "outcome"),
             words(error, "class"),
-            if late { " (after it had been sent)" } else { "" },
+            if late { ", after it had been sent" } else { "" },
             sender(error),
             words(error, "queue_id"),
             words(error, "relay"),

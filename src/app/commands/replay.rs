@@ -189,12 +189,12 @@ fn feed<S: Sink>(
 
 /// Splits a stream of chunks into lines; only a line that spans chunks is copied.
 #[derive(Default)]
-struct Lines {
+pub(super) struct Lines {
     partial: Vec<u8>,
 }
 
 impl Lines {
-    fn push(&mut self, chunk: &[u8], mut each: impl FnMut(&[u8])) {
+    pub(super) fn push(&mut self, chunk: &[u8], mut each: impl FnMut(&[u8])) {
         let mut start = 0;
         for end in memchr::memchr_iter(b'\n', chunk) {
             let line = chunk.get(start..end).unwrap_or(&[]);

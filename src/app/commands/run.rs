@@ -15,8 +15,8 @@ pub fn run(args: &RunArgs) -> Exit {
         }
     };
     log_to_stderr(setup.log_level);
-    let start = agent::Start { config: args.config.clone(), new_store: args.new_store };
-    match agent::run(setup, &start) {
+    let start = agent::Start { config: args.config.clone(), new_store: args.new_store, bound: None };
+    match agent::run(setup, start) {
         Ok(exit) => exit,
         Err(why) => {
             complain(&why);

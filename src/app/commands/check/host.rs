@@ -1,0 +1,168 @@
+//! What the host offers: logs that may be read, a state directory, the port, the queue. Nothing is opened for writing.
+
+use super::Finding;
+use crate::app::setup::{DEFAULT_CONFIG, LogSource, Setup, socket};
+use crate::app::{logs as known, queues as queue};
+use crate::host::files;
+use crate::web::client::{self, ClientError};
+use rustix::fs::Access;
+use std::fs::File;
+use std::path::Path;
+
+pub fn configuration(named: Option<&Path>, setup: &Setup) -> Finding {
+    let from = match named {
+        Some(path) => path.display().to_string(),
+        None if Path::new(DEFAULT_CONFIG).exists() => DEFAULT_CONFIG.to_owned(),
+        None => format!("built-in defaults ({DEFAULT_CONFIG} does not exist)"),
+    };
+    let accounts = match (&setup.accounts_file, setup.directory.accounts().len()) {
+        (None, _) => "no accounts file: the login or unix user is the account".to_owned(),
+        (Some(path), n) => format!("{n} accounts in {}", path.display()),
+    };
+    Finding::ok("configuration", format!("{from}; {accounts}"))
+}
+
+/// The logs that can be read, and findings about all others.
+pub fn logs(setup: &Setup, findings: &mut Vec<Finding>) -> Vec<LogSource> {
+    let chosen = known::choose(&setup.logs);
+    if chosen.is_empty() {
+        findings.push(Finding::fail("log", known::advice(), "set logs in the configuration if your log is elsewhere"));
+    }
+    let other = files::existing_logs().into_iter().find(|path| known::is_exim(path));
+    if let Some(other) = other.filter(|_| !chosen.is_empty()) {
+        let text = format!("{} is there too; this version does not read Exim logs", other.display());
+        findings.push(Finding::warn("log", text, "mail that goes through Exim only is not counted"));
+    }
+    let mut readable = Vec::new();
+    for source in chosen {
+        let shown = source.path.display();
+        match File::open(&source.path).and_then(|file| file.metadata()) {
+            Ok(meta) if meta.is_file() => readable.push(source),
+            Ok(_) => findings.push(Finding::fail(
+                "log",
+                format!("{shown} is not a file"),
+                "name the log file itself under logs in the configuration",
+            )),
+            Err(why) if why.kind() == std::io::ErrorKind::NotFound => findings.push(Finding::fail(
+                "log",
+                format!("{shown} does not exist"),
+                "name the right file under logs in the configuration, or install rsyslog; the agent waits for it",
+            )),
+            Err(why) => {
+                let denied = files::explain_denied(&source.path);
+                findings.push(Finding::fail(
+                    "log",
+                    denied.unwrap_or_else(|| format!("cannot read {shown}: {why}")),
+                    "then start a new session (groups are read at login), or run the agent by its systemd unit",
+                ));
+            }
+        }
+    }
+    readable
+}
+
+pub fn state_dir(dir: &Path) -> Finding {
+    let shown = dir.display();
+    let may = |path: &Path| rustix::fs::access(path, Access::WRITE_OK | Access::EXEC_OK);
+    let next = "run as a user who may write there, or set state_dir in the configuration";
+    if dir.is_dir() {
+        return match may(dir) {
+            Ok(()) => Finding::ok("state", format!("{shown} can be written")),
+            Err(why) => Finding::fail("state", format!("{shown} cannot be written: {why}"), next),
+        };
+    }
+    let above = dir.ancestors().find(|above| above.exists());
+    match above.map(|above| (above, above.is_dir(), may(above))) {
+        Some((_, true, Ok(()))) => Finding::ok("state", format!("{shown} does not exist yet; it will be made")),
+        Some((above, false, _)) => {
+            Finding::fail("state", format!("{shown} cannot be made: {} is not a directory", above.display()), next)
+        }
+        Some((above, _, Err(why))) => {
+            Finding::fail("state", format!("{shown} cannot be made in {}: {why}", above.display()), next)
+        }
+        None => Finding::fail("state", format!("{shown} cannot be made"), next),
+    }
+}
+
+/// Whether an agent runs on this state directory, and whether the port is free or that agent's.
+pub fn agent_and_port(setup: &Setup) -> Vec<Finding> {
+    let socket = socket(&setup.state_dir);
+    let asked = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map(|runtime| runtime.block_on(client::get_json(&socket, "/api/v1/status")));
+    let mut findings = Vec::new();
+    let running = match asked {
+        Ok(Ok(status)) => {
+            let ready = status.get("ready").and_then(serde_json::Value::as_bool).unwrap_or(false);
+            findings.push(if ready {
+                Finding::ok("agent", "is running here and ready")
+            } else {
+                Finding::warn("agent", "is running here and not ready", "sendwarden status says what it waits for")
+            });
+            true
+        }
+        Ok(Err(ClientError::NoAgent { .. })) => {
+            findings.push(Finding::ok("agent", "is not running on this state directory"));
+            false
+        }
+        Ok(Err(why)) => {
+            let next = "run this as root or as the agent's user";
+            findings.push(Finding::warn("agent", why.to_string(), next));
+            matches!(why, ClientError::Denied { .. } | ClientError::Refused { .. })
+        }
+        Err(why) => {
+            findings.push(Finding::warn("agent", format!("cannot be asked: {why}"), "run this again"));
+            false
+        }
+    };
+    for address in &setup.web.listen {
+        let taken = std::net::TcpListener::bind(address).map(drop).err();
+        findings.push(match taken {
+            None => Finding::ok("port", format!("{address} is free")),
+            Some(why) if why.kind() == std::io::ErrorKind::AddrInUse && running => {
+                Finding::ok("port", format!("{address} is in use, by the agent that runs here"))
+            }
+            Some(why) => Finding::fail(
+                "port",
+                format!("cannot listen on {address}: {why}"),
+                format!("see who uses it with: ss -ltnp 'sport = :{}'; or set listen to a free one", address.port()),
+            ),
+        });
+    }
+    findings
+}
+
+pub fn queues(setup: &Setup) -> Finding {
+    let dirs = queue::directories(&setup.queue_dirs);
+    let shown = dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(", ");
+    if dirs.is_empty() {
+        let next = "set queue.directories if your server keeps its queue elsewhere";
+        return Finding::warn("queue", "no queue directory was found: there will be no figures of the queue", next);
+    }
+    match queue::scan(&dirs) {
+        Ok(scan) => {
+            let counts: Vec<String> = scan.queues.iter().map(|q| format!("{} {}", q.queue, q.messages)).collect();
+            Finding::ok("queue", format!("{shown}: {}", counts.join(", ")))
+        }
+        Err(why) => Finding::warn("queue", why, "all other figures come from the log and do not need this"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Level;
+    use super::*;
+
+    #[test]
+    fn a_state_directory_is_judged_without_making_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let inside = dir.path().join("a/b");
+        assert_eq!(state_dir(&inside).level, Level::Ok);
+        assert!(!inside.exists() && !dir.path().join("a").exists());
+        assert_eq!(state_dir(dir.path()).level, Level::Ok);
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(state_dir(&file.join("below")).level, Level::Fail);
+    }
+}
