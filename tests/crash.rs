@@ -217,7 +217,11 @@ fn last_line(stamps: Stamps, text: &[u8]) -> Vec<u8> {
         }
         Stamps::Traditional => {
             let year = jiff::Zoned::now().year();
-            let at = jiff::civil::DateTime::strptime("%Y %b %e %H:%M:%S", format!("{year} {}", &last[..15])).unwrap();
+            let at = jiff::civil::DateTime::strptime(
+                "%Y %b %e %H:%M:%S",
+                format!("{year} {}", last.get(..15).unwrap_or(last)),
+            )
+            .unwrap();
             (at + jiff::SignedDuration::from_hours(1)).strftime("%b %e %H:%M:%S").to_string()
         }
     };

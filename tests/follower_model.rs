@@ -5,6 +5,16 @@
 //! printed): its file was destroyed or rewritten before any line of it was given out, which content cannot show. A
 //! `LinesLost` without any destruction is a failure.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test"
+)]
+#![allow(clippy::disallowed_methods, reason = "a test plays with real files and waits for them")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
