@@ -3,7 +3,7 @@
 //! The bars are 20 ms and 150 ms in a release build; here they are taken loosely, for builds and machines that are slow.
 //! `METRICS_OUT=FILE` keeps the last exposition, for `promtool check metrics`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sendwarden::mail::{Counts, Owner, Time};
 use sendwarden::metrics::{Format, Gauges, Metrics, OwnerFigures, Process, Scrape, Settings, Tally};
