@@ -142,7 +142,7 @@ fn survives(stamps: Stamps, seed: u64) {
                 seen.compared += 1;
             }
         }
-        let at_a_commit = kill % 5 < 3;
+        let at_a_commit = kill % 5 < 4;
         let until = Duration::from_millis(if at_a_commit { 150 } else { rng.u64(5..120) });
         let patience = Duration::from_millis(1_000);
         let was = touched();
@@ -167,6 +167,11 @@ fn survives(stamps: Stamps, seed: u64) {
                 }
                 if (hit && passed > until) || passed > patience {
                     seen.at_a_commit += usize::from(hit);
+                    // At once, or a little later: a second transaction would follow the first within moments.
+                    let end = Instant::now() + Duration::from_micros(rng.u64(0..2_000) * u64::from(kill % 5 > 0));
+                    while Instant::now() < end {
+                        std::hint::spin_loop();
+                    }
                     break;
                 }
             } else if passed > until {
