@@ -160,7 +160,9 @@ impl Started {
     fn stop(&mut self) {
         let group = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process_group(group, rustix::process::Signal::TERM).unwrap();
+        // The shell is gone at once; the agent commits first.
         wait_until("it to stop", || self.child.try_wait().unwrap().is_some());
+        wait_until("its last words", || self.printed().contains("everything that was read is in the store"));
     }
 }
 
@@ -221,7 +223,6 @@ fn the_run_command_serves_figures_with_no_configuration_at_all() {
         let state = if user.is_none() { PathBuf::from(ROOT_STATE) } else { home.join(".local/state/sendwarden") };
         assert!(state.join("sendwarden.db").is_file(), "the state is not in {}", state.display());
         started.stop();
-        assert!(started.printed().contains("everything that was read is in the store"), "{}", started.printed());
         wait_until("the port to be free again", port_is_free);
     }
     drop(before);
