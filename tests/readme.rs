@@ -12,6 +12,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -94,13 +95,24 @@ fn fresh_copy() -> PathBuf {
     assert_eq!(std::fs::metadata(&base).unwrap().uid(), 0, "{BASE} is not root's: remove it");
     std::fs::set_permissions(&base, std::fs::Permissions::from_mode(0o755)).unwrap();
     let clone = base.join("clone");
-    if clone.exists() {
-        std::fs::remove_dir_all(&clone).unwrap();
+    let listed = done(Command::new("git").args(["ls-files", "-z"]).current_dir(tree()));
+    let listed: BTreeSet<&str> = listed.split('\0').filter(|name| tree().join(name).is_file()).collect();
+    assert!(listed.contains("Cargo.toml"), "the tree is not a clone");
+    // Only what differs is written, so that a tree that has not changed is not built again, and a changed one is.
+    for name in &listed {
+        let (from, to) = (tree().join(name), clone.join(name));
+        let content = std::fs::read(&from).unwrap();
+        if std::fs::read(&to).ok().as_ref() != Some(&content) {
+            std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+            std::fs::write(&to, content).unwrap();
+        }
+        std::fs::set_permissions(&to, std::fs::metadata(&from).unwrap().permissions()).unwrap();
     }
-    std::fs::create_dir(&clone).unwrap();
-    // Times are kept, so that a tree that has not changed is not built again.
-    let copy = format!("git ls-files -z | xargs -0 cp -p --parents -t '{}'", clone.display());
-    done(Command::new("bash").args(["-o", "pipefail", "-c", &copy]).current_dir(tree()));
+    for old in done(Command::new("find").args([".", "-type", "f", "-printf", "%P\\n"]).current_dir(&clone)).lines() {
+        if !listed.contains(old) {
+            std::fs::remove_file(clone.join(old)).unwrap();
+        }
+    }
 
     let version = |rustc: &Path| Command::new(rustc).arg("-vV").output().map(|out| out.stdout).unwrap_or_default();
     let toolchain = base.join("toolchain");
