@@ -82,13 +82,16 @@ fn host(view: &Value, accounts: &Value) -> String {
     }
     let totals = view.get("totals").cloned().unwrap_or_default();
     out.push_str(&format!(
-        "\n{} accounts, {} messages, {} recipients: {} sent, {} bounced, {} expired, {} in the queue ({} held)\n",
+        "\n{} accounts, {} messages, {} recipients: {} sent, {} bounced, {} expired, {} deleted, {} unaccounted, \
+         {} in the queue ({} held)\n",
         grouped(number(view, "accounts")),
         grouped(number(&totals, "messages")),
         grouped(number(&totals, "recipients")),
         grouped(number(&totals, "sent")),
         grouped(number(&totals, "bounced")),
         grouped(number(&totals, "expired")),
+        grouped(number(&totals, "deleted")),
+        grouped(number(&totals, "unaccounted")),
         grouped(number(&totals, "queued")),
         grouped(number(&totals, "held")),
     ));
