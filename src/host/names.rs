@@ -1,7 +1,8 @@
 //! Who is uid 1004? The host's name service answers, within a limit; answers and failures are remembered for a while.
 //!
 //! `/etc/passwd` is read directly, everything else (LDAP, sssd, winbind) through `getent`, so no unsafe call is needed
-//! and a hanging directory server cannot hang the pump.
+//! and a hanging directory server cannot hang the pump. Where nsswitch.conf(5) names no other source, nobody is asked:
+//! a log full of uids that have no name must not start a process for each.
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,7 +11,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::{clock, exec};
 
-const LIMIT: Duration = Duration::from_secs(2);
 const KEEP: Duration = Duration::from_secs(300);
 const KEEP_FAILURE: Duration = Duration::from_secs(30);
 const MAX_CACHED: usize = 16_384;
@@ -28,6 +28,10 @@ pub struct Names {
     passwd: HashMap<u32, User>,
     seen: Option<SystemTime>,
     cache: HashMap<u32, (Instant, Option<User>)>,
+    /// How long the name service may take for one uid.
+    limit: Duration,
+    /// The name service knows more than `/etc/passwd`.
+    has_directory: bool,
 }
 
 enum Source {
@@ -36,20 +40,29 @@ enum Source {
 }
 
 impl Names {
-    pub fn of_host() -> Names {
-        Names { source: Source::Host, passwd: HashMap::new(), seen: None, cache: HashMap::new() }
+    pub fn of_host(limit: Duration) -> Names {
+        let switch = fs::read("/etc/nsswitch.conf").unwrap_or_default();
+        let has_directory = asks_others(&String::from_utf8_lossy(&switch));
+        Names { source: Source::Host, limit, has_directory, ..Names::none() }
     }
 
     /// Only what this passwd text says.
     pub fn from_passwd(text: &str) -> Names {
-        Names { source: Source::Given, passwd: parse(text), seen: None, cache: HashMap::new() }
+        Names {
+            source: Source::Given,
+            passwd: parse(text),
+            seen: None,
+            cache: HashMap::new(),
+            limit: Duration::ZERO,
+            has_directory: false,
+        }
     }
 
     pub fn none() -> Names {
         Names::from_passwd("")
     }
 
-    /// Takes at most two seconds; a failure is remembered for thirty.
+    /// Takes at most the limit; a failure is remembered for thirty seconds.
     pub fn user(&mut self, uid: u32) -> Option<User> {
         if matches!(self.source, Source::Given) {
             return self.passwd.get(&uid).cloned();
@@ -63,6 +76,9 @@ impl Names {
         if let Some(user) = self.passwd.get(&uid) {
             return Some(user.clone());
         }
+        if !self.has_directory {
+            return None;
+        }
         let now = clock::monotonic();
         if let Some((until, user)) = self.cache.get(&uid)
             && *until > now
@@ -70,7 +86,7 @@ impl Names {
             return user.clone();
         }
         let argv = ["getent", "passwd", &uid.to_string()].map(str::to_owned);
-        let answer = exec::run(&argv, b"", LIMIT).ok().filter(|o| o.status.success());
+        let answer = exec::run(&argv, b"", self.limit).ok().filter(|o| o.status.success());
         let user = answer.and_then(|o| parse(&String::from_utf8_lossy(&o.stdout)).remove(&uid));
         if self.cache.len() >= MAX_CACHED {
             self.cache.clear();
@@ -79,6 +95,17 @@ impl Names {
         self.cache.insert(uid, (clock::monotonic() + keep, user.clone()));
         user
     }
+}
+
+/// Whether nsswitch.conf(5) names a source of users besides `/etc/passwd`. `systemd` only knows users of services
+/// while they run. Without a `passwd` line the C library asks the files.
+fn asks_others(switch: &str) -> bool {
+    let sources = switch.lines().filter_map(|line| line.trim_start().strip_prefix("passwd:"));
+    let known = ["files", "compat", "systemd"];
+    sources
+        .flat_map(str::split_whitespace)
+        .take_while(|word| !word.starts_with('#'))
+        .any(|word| !known.contains(&word) && !word.starts_with('[') && !word.ends_with(']'))
 }
 
 /// The first entry of a uid wins, as in the C library.
@@ -106,9 +133,21 @@ mod tests {
         assert_eq!((bob.login.as_str(), bob.home.to_str()), ("bob", Some("/home/bob")));
         assert_eq!(names.user(0), None);
         assert_eq!(Names::none().user(0), None);
-        let mut host = Names::of_host();
+        let mut host = Names { has_directory: true, ..Names::of_host(Duration::from_secs(2)) };
         assert_eq!(host.user(0).unwrap().login, "root");
         assert_eq!(host.user(4_000_000_001), None);
-        assert!(host.cache.contains_key(&4_000_000_001));
+        assert!(host.cache.contains_key(&4_000_000_001), "the name service was asked");
+        let mut files = Names { has_directory: false, ..Names::of_host(Duration::from_secs(2)) };
+        assert_eq!(files.user(4_000_000_001), None);
+        assert!(files.cache.is_empty(), "nobody was asked");
+    }
+
+    #[test]
+    fn only_a_directory_is_asked() {
+        assert!(!asks_others(""));
+        assert!(!asks_others("# c\npasswd:         files systemd\ngroup: files sss\n"));
+        assert!(!asks_others("passwd: compat [NOTFOUND=return] files # sss\n"));
+        assert!(asks_others("passwd: files sss\n"));
+        assert!(asks_others("passwd:\tfiles ldap\n"));
     }
 }

@@ -9,6 +9,7 @@ use crate::engine::directory::Directory;
 use crate::engine::replies::Replies;
 use crate::engine::tracker::Settings;
 use crate::engine::{Engine, Sink};
+use crate::host::names::Names;
 use crate::host::{clock, input};
 use crate::mail::{Counts, Owner, Time};
 use crate::mta::Mta;
@@ -16,7 +17,6 @@ use crate::mta::postfix::Postfix;
 use crate::mta::syslog::Stamps;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
-use std::collections::HashMap;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -41,7 +41,7 @@ pub fn run(args: &ReplayArgs) -> Exit {
         complain("replay: this version reads Postfix logs only; use --mta postfix, or leave it out");
         return Exit::Usage;
     }
-    let users = match passwd(args.passwd.as_deref()) {
+    let mut users = match passwd(args.passwd.as_deref()) {
         Ok(users) => users,
         Err(why) => {
             complain(&why);
@@ -63,7 +63,8 @@ pub fn run(args: &ReplayArgs) -> Exit {
     let mut bytes = 0;
     for file in files {
         ingest.mta.set_reference(file.reference);
-        let mut names = |uid: u32| users.get(&uid).cloned();
+        let mut names =
+            |uid: u32| users.user(uid).map(|user| User { login: user.login, home: user.home.display().to_string() });
         match feed(file, usize::from(args.jobs), &mut ingest, &mut engine, &mut names, &mut (), &progress) {
             Ok(read) => bytes += read,
             Err(why) => {
@@ -237,23 +238,13 @@ fn progress(total: u64, format: Format) -> ProgressBar {
 }
 
 /// Names of uids, from a passwd file (by default this host's).
-fn passwd(path: Option<&Path>) -> Result<HashMap<u32, User>, String> {
+fn passwd(path: Option<&Path>) -> Result<Names, String> {
     let chosen = path.unwrap_or(Path::new("/etc/passwd"));
-    let text = match std::fs::read(chosen) {
-        Ok(text) => text,
-        Err(_) if path.is_none() => Vec::new(),
-        Err(why) => return Err(format!("replay: cannot read the passwd file {}: {why}", chosen.display())),
-    };
-    let mut users = HashMap::new();
-    for line in String::from_utf8_lossy(&text).lines() {
-        let fields: Vec<&str> = line.split(':').collect();
-        if let [login, _, uid, _, _, home, ..] = fields.as_slice()
-            && let Ok(uid) = uid.parse()
-        {
-            users.entry(uid).or_insert(User { login: (*login).to_owned(), home: (*home).to_owned() });
-        }
+    match std::fs::read(chosen) {
+        Ok(text) => Ok(Names::from_passwd(&String::from_utf8_lossy(&text))),
+        Err(_) if path.is_none() => Ok(Names::none()),
+        Err(why) => Err(format!("replay: cannot read the passwd file {}: {why}", chosen.display())),
     }
-    Ok(users)
 }
 
 fn counts_json(counts: &Counts) -> Value {

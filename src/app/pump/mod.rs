@@ -78,7 +78,7 @@ impl Pump {
         let mut pump = Pump {
             engine,
             store,
-            names: Names::of_host(),
+            names: Names::of_host(setup.name_timeout),
             sources: Vec::new(),
             waker,
             metrics,

@@ -133,7 +133,7 @@ pub fn examine(source: &LogSource, setup: &Setup, lines: usize) -> Result<Seen, 
     let mut ingest = Ingest::new(Listening { inner, logins: HashMap::new(), uids: HashMap::new(), short_ids: false });
     let settings = Settings { max_open: setup.max_open, ..Settings::default() };
     let mut engine = Engine::new(settings, setup.directory.clone(), Replies::default(), clock::seed());
-    let mut users = Users { names: Names::of_host(), since: clock::monotonic() };
+    let mut users = Users { names: Names::of_host(setup.name_timeout), since: clock::monotonic() };
     let mut names = |uid: u32| users.user(uid);
     let mut reader = file.take(meta.len().saturating_sub(start));
     let mut splitter = Lines::default();
