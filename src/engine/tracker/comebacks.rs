@@ -22,6 +22,8 @@ impl Tracker {
         if let Some(found) = found.filter(|&found| self.table.get(found).is_some_and(old_arrival)) {
             self.resolve(found, cx);
         }
+        // Handed over by a message that is not decided itself: its hand-overs now mean the new id.
+        let owed = found.and_then(|found| self.rename_hands(found, slot));
         let taken = found.and_then(|found| {
             let old = self.table.edit(found)?;
             let n = books::give(old, old.open(), cx);
@@ -33,14 +35,19 @@ impl Tracker {
             Some((found, old, n, spare)) => {
                 let waiting = old.class == Class::Waiting;
                 (leg.owner, leg.origin, leg.basis) = (old.owner, old.origin, old.basis);
-                leg.class = if waiting { Class::Waiting } else { Class::Own };
+                leg.class = match (waiting, owed) {
+                    (true, _) => Class::Waiting,
+                    (false, Some(_)) => Class::Child,
+                    (false, None) => Class::Own,
+                };
+                leg.claimed_by = owed.unwrap_or(0);
                 leg.came = match old.came {
                     Came::Unseen | Came::Internal => old.came,
                     Came::Named => Came::Unseen,
                     _ => Came::Requeue,
                 };
                 (leg.spare, leg.spare_hands, leg.spare_deferrals) = spare;
-                leg.parent = if waiting { old.parent } else { Some(old.id) };
+                leg.parent = if waiting || owed.is_some() { old.parent } else { Some(old.id) };
                 books::take(leg, n, cx);
                 let (serial, leg_id, hands) = (leg.serial, leg.id, leg.spare_hands.clone());
                 // What the old id claimed is the new one's.
@@ -50,7 +57,7 @@ impl Tracker {
                         (claimed.claimed_by, claimed.parent) = (serial, Some(leg_id));
                     }
                 }
-                if waiting {
+                if waiting || owed.is_some() {
                     let deadline = self.high().plus_secs(GRACE_SECS);
                     self.table.set_deadline(slot, deadline);
                 }
@@ -62,6 +69,20 @@ impl Tracker {
                 leg.class = Class::Own;
             }
         }
+    }
+
+    /// The legs that wait for recipients which `old`'s claimer has yet to give are called `new` from now on.
+    /// Returns the claimer's serial when there are any.
+    fn rename_hands(&mut self, old: Slot, new: Slot) -> Option<u64> {
+        let claimer = self.claimer(old)?;
+        let (old, new) = (self.table.get(old)?.id, self.table.get(new)?.id);
+        let claimer = self.table.edit(claimer)?;
+        let mut renamed = false;
+        for id in claimer.spare_hands.iter_mut().filter(|id| **id == old) {
+            *id = new;
+            renamed = true;
+        }
+        renamed.then_some(claimer.serial)
     }
 
     /// The server says that it wrote `child` as a notification: mail of nobody.
