@@ -63,7 +63,9 @@ impl Postfix {
         let dir = PathBuf::from(format!("{BASE}/{number}"));
         if dir.join("spool/pid/master.pid").exists() {
             // Left behind by a test run that was killed.
-            drop(command("postfix").arg("-c").arg(dir.join("etc")).arg("stop").output());
+            let mut stop = command("postfix");
+            stop.arg("-c").arg(dir.join("etc")).arg("stop").stdout(Stdio::null()).stderr(Stdio::null());
+            drop(stop.status());
         }
         drop(fs::remove_dir_all(&dir));
         let port = 21_000 + 8 * number;
@@ -162,12 +164,12 @@ impl Postfix {
         })
     }
 
-    /// Rotates the log as logrotate does with `create`: rename, then `postfix reload`, at which postlogd opens anew.
+    /// Rotates the log as logrotate does with `create`: rename, then `postfix reload`, at which postlogd
+    /// ends. The new file is made by the next line that is logged.
     pub fn rotate(&self) -> PathBuf {
         let old = PathBuf::from(format!("{}.1", self.log_path().display()));
         fs::rename(self.log_path(), &old).expect("the log is there");
         self.run("postfix", &["reload"]);
-        wait_until("a new log file", || self.log_path().exists());
         old
     }
 
@@ -292,7 +294,16 @@ impl Postfix {
 impl Drop for Postfix {
     fn drop(&mut self) {
         // `postfix stop` ends the master by the pid in its own pid file and waits for it.
-        drop(command("postfix").arg("-c").arg(self.config_dir()).arg("stop").output());
+        // Without pipes: a daemon that outlives it would hold them open for ever.
+        drop(
+            command("postfix")
+                .arg("-c")
+                .arg(self.config_dir())
+                .arg("stop")
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status(),
+        );
         if std::thread::panicking() {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
