@@ -167,6 +167,10 @@ impl Postfix {
     /// Rotates the log as logrotate does with `create`: rename, then `postfix reload`, at which postlogd
     /// ends. The new file is made by the next line that is logged.
     pub fn rotate(&self) -> PathBuf {
+        // A reload puts what is under way back into `incoming`, where messages that were put off then stay.
+        wait_until("nothing to be under way", || {
+            self.queue().iter().all(|m| m.queue == "deferred" || m.queue == "hold")
+        });
         let old = PathBuf::from(format!("{}.1", self.log_path().display()));
         fs::rename(self.log_path(), &old).expect("the log is there");
         self.run("postfix", &["reload"]);
@@ -245,6 +249,11 @@ impl Postfix {
         if let Some(filter) = &self.filter {
             main.push_str(&format!("content_filter = {}\n", to(filter.port)));
         }
+        // A setting given twice makes every process log a warning as it starts, postlogd too: to itself, and while its
+        // socket is full of the others' warnings after a reload, it waits for itself for ever.
+        let key = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
+        let given: Vec<String> = options.extra.lines().map(key).collect();
+        main = main.lines().filter(|line| !given.contains(&key(line))).map(|line| format!("{line}\n")).collect();
         main.push_str(&options.extra);
         fs::write(etc.join("main.cf"), main).expect("main.cf can be written");
         fs::write(
