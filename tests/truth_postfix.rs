@@ -91,7 +91,8 @@ fn administrate(truth: &mut Truth, postfix: &Postfix) -> Vec<Injected> {
     }
 
     let by_header = truth.send_with(postfix, By::Script("web1"), &["accept.test", "accept.test"], "X-Hold: yes\n");
-    let kept = truth.send_with(postfix, By::Login("box2@hosting.test"), &["accept.test"; 3], "X-Hold: yes\n");
+    // One recipient: no line says how many a message has that is held before the queue manager saw it.
+    let kept = truth.send_with(postfix, By::Login("box2@hosting.test"), &["accept.test"], "X-Hold: yes\n");
     postfix.queue_id(&kept.recipients[0]);
     let queued = postfix.queue_id(&by_header.recipients[0]);
     postfix.run("postsuper", &["-H", &queued]);
