@@ -90,6 +90,27 @@ impl Agent {
     }
 }
 
+/// Runs the built binary to its end; its output. Fails the test if it does.
+pub fn sendwarden(arguments: &[&str]) -> String {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_sendwarden")).args(arguments).output().expect("the built binary starts");
+    let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    assert!(output.status.success(), "sendwarden {arguments:?} ended with {}:\n{out}{err}", output.status);
+    out
+}
+
+/// Writes `config.yaml` into `dir`: these logs, an accounts file of this text, state beside it. Gives its path.
+pub fn configure(dir: &Path, address: &str, logs: &[PathBuf], accounts: &str) -> PathBuf {
+    let logs: String = logs.iter().map(|log| format!("  - path: {}\n", log.display())).collect();
+    let here = dir.display();
+    let text =
+        format!("logs:\n{logs}state_dir: {here}/state\nlisten: {address}\naccounts_file: {here}/accounts.yaml\n");
+    std::fs::write(dir.join("accounts.yaml"), accounts).expect("the test's directory can be written");
+    let config = dir.join("config.yaml");
+    std::fs::write(&config, text).expect("the test's directory can be written");
+    config
+}
+
 impl Drop for Agent {
     fn drop(&mut self) {
         if std::thread::panicking() {

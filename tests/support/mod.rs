@@ -19,6 +19,7 @@ pub mod http;
 pub mod postfix;
 pub mod sink;
 pub mod smtp;
+pub mod truth;
 
 use std::time::{Duration, Instant};
 

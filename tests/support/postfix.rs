@@ -35,13 +35,21 @@ impl Default for Options {
     }
 }
 
+/// A message in the queue.
+#[derive(Debug, Clone)]
+pub struct Queued {
+    pub id: String,
+    pub queue: String,
+    pub recipients: Vec<String>,
+}
+
 pub struct Postfix {
     dir: PathBuf,
     port: u16,
     pub accept: Sink,
     pub reject: Sink,
     pub defer: Sink,
-    forge: Sink,
+    pub forge: Sink,
     forged: Arc<Mutex<String>>,
     filter: Option<Server>,
     /// Holds the slot's directory and ports for this process.
@@ -55,7 +63,9 @@ impl Postfix {
         let dir = PathBuf::from(format!("{BASE}/{number}"));
         if dir.join("spool/pid/master.pid").exists() {
             // Left behind by a test run that was killed.
-            drop(command("postfix").arg("-c").arg(dir.join("etc")).arg("stop").output());
+            let mut stop = command("postfix");
+            stop.arg("-c").arg(dir.join("etc")).arg("stop").stdout(Stdio::null()).stderr(Stdio::null());
+            drop(stop.status());
         }
         drop(fs::remove_dir_all(&dir));
         let port = 21_000 + 8 * number;
@@ -97,6 +107,18 @@ impl Postfix {
         self.port + 2
     }
 
+    /// An address nobody else uses, for the agent or a server of the test's: `number` is 0 to 3.
+    pub fn address(&self, number: u16) -> String {
+        format!("127.0.0.1:{}", self.port + 4 + number)
+    }
+
+    /// A directory of the instance's, removed with it.
+    pub fn own_dir(&self, name: &str) -> PathBuf {
+        let dir = self.dir.join(name);
+        fs::create_dir_all(&dir).expect("the rig's directory can be written");
+        dir
+    }
+
     pub fn config_dir(&self) -> PathBuf {
         self.dir.join("etc")
     }
@@ -119,6 +141,40 @@ impl Postfix {
         super::wait_for(&format!("a log line with {words:?}"), || {
             self.log().lines().find(|line| words.iter().all(|w| line.contains(w))).map(str::to_owned)
         })
+    }
+
+    /// What the queue directories hold: queue id, queue (`hold`, `deferred`, …) and the addresses that are open.
+    pub fn queue(&self) -> Vec<Queued> {
+        let listing = self.run("postqueue", &["-j"]);
+        let read = |line: &str| {
+            let message: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+            let text = |key: &str| message[key].as_str().unwrap_or_default().to_owned();
+            let open = message["recipients"].as_array().into_iter().flatten();
+            let open = open.filter_map(|r| r["address"].as_str().map(str::to_owned));
+            Queued { id: text("queue_id"), queue: text("queue_name"), recipients: open.collect() }
+        };
+        listing.lines().filter(|line| line.starts_with('{')).map(read).collect()
+    }
+
+    /// The queue id of the message that waits for this recipient.
+    pub fn queue_id(&self, recipient: &str) -> String {
+        super::wait_for(&format!("{recipient} in the queue"), || {
+            let waiting = self.queue().into_iter().filter(|m| m.queue == "deferred" || m.queue == "hold");
+            waiting.into_iter().find(|m| m.recipients.iter().any(|r| r == recipient)).map(|m| m.id)
+        })
+    }
+
+    /// Rotates the log as logrotate does with `create`: rename, then `postfix reload`, at which postlogd
+    /// ends. The new file is made by the next line that is logged.
+    pub fn rotate(&self) -> PathBuf {
+        // A reload puts what is under way back into `incoming`, where messages that were put off then stay.
+        wait_until("nothing to be under way", || {
+            self.queue().iter().all(|m| m.queue == "deferred" || m.queue == "hold")
+        });
+        let old = PathBuf::from(format!("{}.1", self.log_path().display()));
+        fs::rename(self.log_path(), &old).expect("the log is there");
+        self.run("postfix", &["reload"]);
+        old
     }
 
     /// The reply of `forge.test` to RCPT from now on: whole lines separated by `\r\n`.
@@ -193,6 +249,11 @@ impl Postfix {
         if let Some(filter) = &self.filter {
             main.push_str(&format!("content_filter = {}\n", to(filter.port)));
         }
+        // A setting given twice makes every process log a warning as it starts, postlogd too: to itself, and while its
+        // socket is full of the others' warnings after a reload, it waits for itself for ever.
+        let key = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
+        let given: Vec<String> = options.extra.lines().map(key).collect();
+        main = main.lines().filter(|line| !given.contains(&key(line))).map(|line| format!("{line}\n")).collect();
         main.push_str(&options.extra);
         fs::write(etc.join("main.cf"), main).expect("main.cf can be written");
         fs::write(
@@ -242,7 +303,16 @@ impl Postfix {
 impl Drop for Postfix {
     fn drop(&mut self) {
         // `postfix stop` ends the master by the pid in its own pid file and waits for it.
-        drop(command("postfix").arg("-c").arg(self.config_dir()).arg("stop").output());
+        // Without pipes: a daemon that outlives it would hold them open for ever.
+        drop(
+            command("postfix")
+                .arg("-c")
+                .arg(self.config_dir())
+                .arg("stop")
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status(),
+        );
         if std::thread::panicking() {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();

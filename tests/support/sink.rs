@@ -148,6 +148,7 @@ fn address(command: &str) -> String {
 pub struct Sink {
     server: Server,
     accepted: Arc<Mutex<Vec<Received>>>,
+    answers: Arc<Mutex<Vec<(String, String)>>>,
 }
 
 impl Sink {
@@ -174,7 +175,14 @@ impl Sink {
             record.lock().expect("no test holds the record while panicking").push(message.clone());
             "250 2.0.0 Ok: taken".to_owned()
         };
-        Sink { server: Server::start(Box::new(reply), Box::new(message)), accepted }
+        let answers = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&answers);
+        let recipient = move |to: &str| {
+            let said = reply(to);
+            told.lock().expect("no test holds the record while panicking").push((to.to_owned(), said.clone()));
+            said
+        };
+        Sink { server: Server::start(Box::new(recipient), Box::new(message)), accepted, answers }
     }
 
     pub fn port(&self) -> u16 {
@@ -184,6 +192,11 @@ impl Sink {
     /// What was accepted so far, in the order it came.
     pub fn messages(&self) -> Vec<Received> {
         self.accepted.lock().expect("no test holds the record while panicking").clone()
+    }
+
+    /// Every recipient that was asked for with the reply it got, in the order they came.
+    pub fn answers(&self) -> Vec<(String, String)> {
+        self.answers.lock().expect("no test holds the record while panicking").clone()
     }
 
     /// The accepted messages with this `X-Test-Id`.
