@@ -35,7 +35,8 @@ pub enum Kind<'a> {
     Received { id: QueueId, client: &'a [u8], address: &'a [u8], login: Option<&'a [u8]>, hop_of: Option<QueueId> },
     /// The Message-ID header; empty when the message has none.
     Identified { id: QueueId, message_id: &'a [u8] },
-    /// Taken up for delivery, on every retry again. `recipients` are those still open in the queue file.
+    /// Taken up for delivery, on every retry again. `recipients` is the number of the whole message, those
+    /// that have ended included.
     Activated { id: QueueId, sender: &'a [u8], size: u64, recipients: u32 },
     /// One delivery attempt for one recipient.
     Attempt(Attempt<'a>),

@@ -140,15 +140,13 @@ impl Tracker {
         match leg.class {
             Class::Own if leg.is_mid_stream() => {}
             Class::Own => {
-                // A retry names those still open; more than that is later knowledge and only adds.
-                let missing = recipients.saturating_sub(leg.open());
+                // The number is the whole message's, also on a retry (measured: it does not shrink as recipients end).
+                // More than is booked is later knowledge, and only adds.
+                let missing = recipients.saturating_sub(leg.booked);
                 books::book(leg, missing, cx);
                 leg.expected = leg.expected.max(leg.booked);
             }
-            Class::Child | Class::Waiting | Class::Unborn => {
-                let known = leg.done.saturating_add(leg.spare_total());
-                leg.expected = leg.expected.max(known.saturating_add(recipients));
-            }
+            Class::Child | Class::Waiting | Class::Unborn => leg.expected = leg.expected.max(recipients),
         }
     }
 
