@@ -1,4 +1,14 @@
 //! The rig itself, without the product: a real Postfix delivers, refuses, defers, filters and forwards as it should.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test"
+)]
+#![allow(clippy::disallowed_methods, reason = "a test of real servers waits in real time")]
 mod support;
 
 use support::postfix::{Options, Postfix};

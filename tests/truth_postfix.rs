@@ -1,5 +1,15 @@
 //! Truth at the far end: what the agent says of every account equals what injectors, sinks and queue directories
 //! of real Postfix instances say, whatever happened to the mail, the log and the agent in between.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test"
+)]
+#![allow(clippy::disallowed_methods, reason = "a test of real servers waits in real time")]
 mod support;
 
 use std::path::PathBuf;
