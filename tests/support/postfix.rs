@@ -70,14 +70,17 @@ impl Postfix {
         drop(fs::remove_dir_all(&dir));
         let port = 21_000 + 8 * number;
         let forged = Arc::new(Mutex::new("550 5.7.1 refused".to_owned()));
-        let text = Arc::clone(&forged);
+        let (text, taken) = (Arc::clone(&forged), Arc::clone(&forged));
         let postfix = Postfix {
             dir,
             port,
             accept: Sink::accepting(),
             reject: Sink::rejecting(),
             defer: Sink::deferring(),
-            forge: Sink::scripted(move |_| text.lock().expect("the text is only read and set").clone()),
+            forge: Sink::answering(
+                move |_| text.lock().expect("the text is only read and set").clone(),
+                move || taken.lock().expect("the text is only read and set").clone(),
+            ),
             forged,
             filter: options.content_filter.then(|| filter::reinjecting(port + 2)),
             _slot: slot,

@@ -169,11 +169,19 @@ impl Sink {
 
     /// Answers RCPT with what `reply` makes of the recipient: one whole reply, lines separated by `\r\n`.
     pub fn scripted(reply: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        Self::answering(reply, || "250 2.0.0 Ok: taken".to_owned())
+    }
+
+    /// The same, and the end of DATA is answered with `taken`: that reply is the one Postfix logs.
+    pub fn answering(
+        reply: impl Fn(&str) -> String + Send + Sync + 'static,
+        taken: impl Fn() -> String + Send + Sync + 'static,
+    ) -> Self {
         let accepted = Arc::new(Mutex::new(Vec::new()));
         let record = Arc::clone(&accepted);
         let message = move |message: &Received| {
             record.lock().expect("no test holds the record while panicking").push(message.clone());
-            "250 2.0.0 Ok: taken".to_owned()
+            taken()
         };
         let answers = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&answers);

@@ -16,9 +16,14 @@ pub struct Mail<'a> {
 /// Sends to `port` on loopback. The reply to the end of DATA, or the first reply that was not positive.
 /// Refused recipients do not end the conversation while one is accepted.
 pub fn send(port: u16, mail: &Mail) -> Result<String, String> {
+    send_from("client.test", port, mail)
+}
+
+/// The same from a client that calls itself `helo`.
+pub fn send_from(helo: &str, port: u16, mail: &Mail) -> Result<String, String> {
     let mut talk = Talk::connect(port).map_err(|e| format!("cannot connect to 127.0.0.1:{port}: {e}"))?;
     talk.expect("2", None)?;
-    talk.expect("2", Some("EHLO client.test"))?;
+    talk.expect("2", Some(&format!("EHLO {helo}")))?;
     if let Some((login, password)) = mail.auth {
         talk.expect("2", Some(&format!("AUTH PLAIN {}", base64(format!("\0{login}\0{password}").as_bytes()))))?;
     }
