@@ -1,5 +1,15 @@
 //! One tenant cannot move another's figures: a real Postfix is made to log hostile text in every free-text field, with
 //! the queue ids of other tenants' open messages in it. Each text is shown to stand in the log.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test"
+)]
+#![allow(clippy::disallowed_methods, reason = "a test of real servers waits in real time")]
 mod support;
 
 use support::agent::{Agent, configure};

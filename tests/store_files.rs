@@ -159,3 +159,27 @@ fn a_directory_that_cannot_be_written_is_named() {
     assert_eq!(Store::open(&closed, Settings::default()).is_ok(), may_write_anyway);
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o755)).unwrap();
 }
+
+/// Commit frames in the write-ahead log: those whose header names the size of the database after the commit
+/// (sqlite.org/fileformat2.html, section 4.1).
+fn commits_in_wal(dir: &std::path::Path) -> usize {
+    let wal = std::fs::read(dir.join("sendwarden.db-wal")).unwrap();
+    let page = u32::from_be_bytes(wal[8..12].try_into().unwrap()) as usize;
+    let frames = wal[32..].chunks_exact(24 + page);
+    frames.filter(|frame| frame[4..8] != [0, 0, 0, 0]).count()
+}
+
+#[test]
+fn a_batch_is_one_transaction_positions_included() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(dir.path(), Settings::default()).unwrap();
+    let mut batch = Batch::default();
+    batch.positions.push(("/var/log/mail.log".into(), vec![1]));
+    batch.totals.push((16, sendwarden::mail::Counts { messages: 1, ..Default::default() }));
+    store.commit(&batch, Durability::Normal).unwrap();
+    let before = commits_in_wal(dir.path());
+    assert!(before > 0, "the write-ahead log shows commits");
+    batch.positions[0].1 = vec![2];
+    store.commit(&batch, Durability::Normal).unwrap();
+    assert_eq!(commits_in_wal(dir.path()) - before, 1, "facts and positions go in together or not at all");
+}
