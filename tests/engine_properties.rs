@@ -11,7 +11,7 @@ use sendwarden::engine::replies::Replies;
 use sendwarden::engine::tracker::{RowKind, Settings};
 use sendwarden::engine::{Engine, Sink};
 use sendwarden::mail::{
-    Attempt, Dsn, End, Event, Fact, Head, Holder, Kind, Next, Notice, Owner, QueueId, Status, Sweep, Time,
+    Attempt, Dsn, End, Event, Fact, Head, Holder, Kind, Next, Notice, Owner, QueueId, Server, Status, Sweep, Time,
 };
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -46,7 +46,8 @@ fn event(step: &Step, at: i64) -> Event<'static> {
         _ => 0,
     }];
     let owns_queue = owns_queue && kind % 2 == 0;
-    let head = Head { at: Time::from_secs(at), host: b"h", instance, pid: u32::from(c % 3), owns_queue };
+    let server = Server::Postfix;
+    let head = Head { at: Time::from_secs(at), host: b"h", server, instance, pid: u32::from(c % 3), owns_queue };
     let sender: &[u8] = if a % 4 == 0 { b"" } else { b"s@site.test" };
     let attempt = |status, next| {
         Kind::Attempt(Attempt {

@@ -12,6 +12,7 @@ use std::path::Path;
 fn name(read: &Read<'_>) -> &'static str {
     match read {
         Read::Noise => "noise",
+        Read::Pending => "pending",
         Read::Foreign => "foreign",
         Read::Unknown(_) => "unknown",
         Read::Event(event) => match event.kind {

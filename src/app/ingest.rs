@@ -79,7 +79,7 @@ impl<M: Mta> Ingest<M> {
                 }
                 engine.observe(&event, sink);
             }
-            Read::Noise | Read::Foreign => self.counts.noise += 1,
+            Read::Noise | Read::Foreign | Read::Pending => self.counts.noise += 1,
             Read::Unknown(unknown) => {
                 self.counts.unknown += 1;
                 self.unknown.add(unknown.daemon, unknown.why, line);

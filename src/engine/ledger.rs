@@ -111,7 +111,7 @@ impl Ledger {
                 account.counts.queued += n;
                 self.changed(owner, at, |delta| delta.recipients += n);
             }
-            Fact::Settled { at, owner, outcome, n } => {
+            Fact::Settled { at, owner, outcome, n, .. } => {
                 let n = u64::from(n);
                 let account = self.touch(owner, at);
                 account.counts.queued = account.counts.queued.saturating_sub(n);
@@ -123,7 +123,7 @@ impl Ledger {
                 *held = held.saturating_add_signed(i64::from(n));
                 self.changed(owner, at, |_| {});
             }
-            Fact::Deferral { at, owner } => {
+            Fact::Deferral { at, owner, .. } => {
                 self.touch(owner, at).counts.deferred += 1;
                 self.changed(owner, at, |delta| delta.deferred += 1);
             }
@@ -189,23 +189,23 @@ fn outcome_of(counts: &mut Counts, outcome: Outcome) -> &mut u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::Basis;
+    use crate::mail::{Basis, Server};
 
     const OWNER: Owner = Owner(16);
 
     #[test]
     fn facts_move_the_books_and_changes_are_handed_out_once() {
-        let at = Time::from_secs(1_000);
+        let (at, server) = (Time::from_secs(1_000), Server::default());
         let mut ledger = Ledger::new(true);
-        ledger.apply(&Fact::Message { at, owner: OWNER, origin: Origin::Script, basis: Basis::Uid });
+        ledger.apply(&Fact::Message { at, server, owner: OWNER, origin: Origin::Script, basis: Basis::Uid });
         ledger.apply(&Fact::Recipients { at, owner: OWNER, n: 3 });
-        ledger.apply(&Fact::Settled { at, owner: OWNER, outcome: Outcome::Sent, n: 2 });
+        ledger.apply(&Fact::Settled { at, server, owner: OWNER, outcome: Outcome::Sent, n: 2 });
         ledger.apply(&Fact::Hold { at, owner: OWNER, n: 1 });
         let counts = ledger.get(OWNER).counts;
         assert!(counts.balance(), "{counts:?}");
         assert_eq!((counts.messages, counts.recipients, counts.sent, counts.queued, counts.held), (1, 3, 2, 1, 1));
         let later = at.plus_secs(900);
-        ledger.apply(&Fact::Settled { at: later, owner: OWNER, outcome: Outcome::Bounced, n: 1 });
+        ledger.apply(&Fact::Settled { at: later, server, owner: OWNER, outcome: Outcome::Bounced, n: 1 });
         let mut changes = Vec::new();
         ledger.take_changes(&mut changes);
         assert_eq!(changes.len(), 2, "one change per quarter: {changes:?}");

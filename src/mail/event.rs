@@ -2,7 +2,7 @@
 //!
 //! Text fields are raw bytes of the log: hostile, of any content. They are cleaned (`mail::text`) when kept or shown.
 
-use super::{Dsn, QueueId, Time};
+use super::{Dsn, QueueId, Server, Time};
 
 /// One event of one log line.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -17,6 +17,7 @@ pub struct Head<'a> {
     pub at: Time,
     /// Host name in the line; empty when the line has none.
     pub host: &'a [u8],
+    pub server: Server,
     /// Mail server instance: the first component of the tag.
     pub instance: &'a [u8],
     /// Process id, 0 when the line has none.

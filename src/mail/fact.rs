@@ -1,6 +1,6 @@
 //! Facts: what the engine concluded. Store, metrics and letters are projections of facts.
 
-use super::{Basis, Dsn, Origin, Owner, QueueId, Time};
+use super::{Basis, Dsn, Origin, Owner, QueueId, Server, Time};
 
 /// How a recipient ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -115,19 +115,20 @@ impl ReplyClass {
 #[derive(Debug, Clone, Copy)]
 pub enum Fact<'a> {
     /// A message was accepted into the queue (`messages` + 1).
-    Message { at: Time, owner: Owner, origin: Origin, basis: Basis },
+    Message { at: Time, server: Server, owner: Owner, origin: Origin, basis: Basis },
     /// `n` recipients were booked: `recipients` and `queued` grow.
     Recipients { at: Time, owner: Owner, n: u32 },
     /// `n` booked recipients ended: `queued` shrinks, the outcome grows.
-    Settled { at: Time, owner: Owner, outcome: Outcome, n: u32 },
+    Settled { at: Time, server: Server, owner: Owner, outcome: Outcome, n: u32 },
     /// `n` queued recipients came under hold (positive) or left it (negative).
     Hold { at: Time, owner: Owner, n: i32 },
     /// An attempt was put off (`deferred` + 1).
-    Deferral { at: Time, owner: Owner },
+    Deferral { at: Time, server: Server, owner: Owner },
     /// One delivery attempt, for figures of the host. `class` is set for deferred and bounced ones;
     /// `code` is the SMTP reply code found in the reply, 0 when there is none.
     Attempt {
         at: Time,
+        server: Server,
         status: super::Status,
         local: bool,
         dsn: Dsn,

@@ -10,6 +10,7 @@ pub mod dsn;
 pub mod event;
 pub mod fact;
 pub mod queue;
+pub mod server;
 pub mod text;
 pub mod time;
 
@@ -19,4 +20,5 @@ pub use dsn::Dsn;
 pub use event::{Attempt, End, Event, Head, Holder, Kind, Next, Notice, Status, Sweep};
 pub use fact::{ErrorFact, Fact, LegFact, Outcome, RecipientState, RecipientTrace, ReplyClass};
 pub use queue::QueueId;
+pub use server::Server;
 pub use time::Time;

@@ -187,7 +187,7 @@ impl Replies {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::Time;
+    use crate::mail::{Server, Time};
 
     #[test]
     fn replies_are_kept_apart_and_bounded() {
@@ -195,6 +195,7 @@ mod tests {
         for code in 0..2_000u16 {
             let fact = Fact::Attempt {
                 at: Time::ZERO,
+                server: Server::default(),
                 status: Status::Bounced,
                 local: false,
                 dsn: Dsn::new(5, code, 0),

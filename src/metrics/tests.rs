@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::mail::{Basis, Counts, Dsn, Fact, Origin, Outcome, ReplyClass, Status, Unattributed};
+use crate::mail::{Basis, Counts, Dsn, Fact, Origin, Outcome, ReplyClass, Server, Status, Unattributed};
 
 /// Series by `name{label="value",…}` with labels sorted and unescaped; and the types by family name.
 #[derive(Debug, Default)]
@@ -143,23 +143,23 @@ fn facts_become_figures_and_show_after_publish_only() {
     let metrics = metrics(10);
     let source = metrics.source("mail.log");
     let mut tally = Tally::new();
-    let at = Time::ZERO;
+    let (at, server) = (Time::ZERO, Server::default());
     tally.lines(source, 7);
     tally.unknown(source, "shape", b"smtp\xff");
     tally.lost(source, "rotated", 3);
     tally.evicted("limit", 2);
-    tally.fact(&Fact::Message { at, owner: Owner(16), origin: Origin::Script, basis: Basis::Uid });
+    tally.fact(&Fact::Message { at, server, owner: Owner(16), origin: Origin::Script, basis: Basis::Uid });
     let bounce = Owner::nobody(Unattributed::Bounce);
-    tally.fact(&Fact::Message { at, owner: bounce, origin: Origin::Internal, basis: Basis::None });
-    tally.fact(&Fact::Settled { at, owner: Owner(16), outcome: Outcome::Bounced, n: 4 });
-    tally.fact(&Fact::Deferral { at, owner: Owner(16) });
+    tally.fact(&Fact::Message { at, server, owner: bounce, origin: Origin::Internal, basis: Basis::None });
+    tally.fact(&Fact::Settled { at, server, owner: Owner(16), outcome: Outcome::Bounced, n: 4 });
+    tally.fact(&Fact::Deferral { at, server, owner: Owner(16) });
     tally.fact(&Fact::LoginFailed { at });
     for (status, code, dsn, class) in [
         (Status::Sent, 250, Dsn::new(2, 0, 0), None),
         (Status::Bounced, 550, Dsn::new(5, 1, 1), Some(ReplyClass::UnknownRecipient)),
         (Status::Bounced, 999, Dsn::NONE, Some(ReplyClass::Other)),
     ] {
-        tally.fact(&Fact::Attempt { at, status, local: false, dsn, code, class, delay_ms: 1_500 });
+        tally.fact(&Fact::Attempt { at, server, status, local: false, dsn, code, class, delay_ms: 1_500 });
     }
     metrics.stage(&mut tally, []);
     assert_eq!(scrape(&metrics, "").get("sendwarden_log_lines_read_total{source=\"mail.log\"}"), 0.0);
@@ -215,6 +215,7 @@ fn a_new_series_is_shown_to_a_known_scraper_once_with_zero() {
     let mut tally = Tally::new();
     tally.fact(&Fact::Attempt {
         at: Time::ZERO,
+        server: Server::default(),
         status: Status::Bounced,
         local: false,
         dsn: Dsn::new(5, 7, 1),
@@ -275,6 +276,7 @@ fn reply_pairs_are_bounded() {
         for n in 0..100u16 {
             tally.fact(&Fact::Attempt {
                 at: Time::ZERO,
+                server: Server::default(),
                 status: Status::Bounced,
                 local: false,
                 dsn: Dsn::new(5, batch, n),

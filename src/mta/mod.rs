@@ -1,7 +1,8 @@
 //! The dialects of mail servers, both ways: log bytes become events, orders become steps. Pure.
 //!
 //! A dialect never keeps a message: what spans lines is the tracker's business (`engine`).
-//! It only keeps what a *line* needs from earlier lines (the year of a stamp), and can save and restore that.
+//! It only keeps what a *line* needs from earlier lines (the year of a stamp, the beginning of a text that came in
+//! parts), and can save and restore that.
 
 pub mod postfix;
 pub mod syslog;
@@ -13,6 +14,8 @@ use crate::mail::Event;
 pub enum Read<'a> {
     /// The line says something about a message.
     Event(Event<'a>),
+    /// Part of a text whose other parts are in other lines: the one that completes it says what it was.
+    Pending,
     /// Understood, and of no interest.
     Noise,
     /// Of another program that shares the file.
@@ -32,8 +35,9 @@ pub struct Unknown<'a> {
 
 /// A mail server's log, read line by line.
 pub trait Mta {
-    /// Reads one line (without its newline). Never fails: what it cannot read is `Unknown`.
-    fn read<'a>(&mut self, line: &'a [u8]) -> Read<'a>;
+    /// Reads one line (without its newline). Never fails: what it cannot read is `Unknown`. What it says borrows from
+    /// the line, or from the dialect, where a text came in several lines.
+    fn read<'a>(&'a mut self, line: &'a [u8]) -> Read<'a>;
 
     /// What is pending between lines, to be stored beside the source's position.
     fn save(&self) -> Vec<u8>;

@@ -54,7 +54,7 @@ impl Tracker {
     /// A new incarnation of an id begins. What was open under it has ended unseen.
     fn arrive<S: Sink>(&mut self, head: &Head<'_>, id: QueueId, came: Came, cx: &mut Cx<'_, S>) -> Slot {
         let host = self.places.host(head.host);
-        let instance = self.places.instance(head.instance, head.owns_queue);
+        let instance = self.places.instance(head);
         let key = Key { host, instance, id };
         if let Some(old) = self.table.find(key) {
             self.displace(old, cx);

@@ -28,7 +28,7 @@ impl<S: Sink> Cx<'_, S> {
 
 /// A message was accepted: once per message, whatever its queue ids.
 pub fn message<S: Sink>(leg: &Leg, cx: &mut Cx<'_, S>) {
-    cx.emit(Fact::Message { at: cx.at, owner: leg.owner, origin: leg.origin, basis: leg.basis });
+    cx.emit(Fact::Message { at: cx.at, server: leg.server, owner: leg.owner, origin: leg.origin, basis: leg.basis });
 }
 
 /// Books `n` further recipients.
@@ -53,7 +53,7 @@ pub fn close_out<S: Sink>(leg: &mut Leg, outcome: Outcome, n: u32, cx: &mut Cx<'
         cx.emit(Fact::Hold { at: cx.at, owner: leg.owner, n: -(n as i32) });
     }
     leg.done += n;
-    cx.emit(Fact::Settled { at: cx.at, owner: leg.owner, outcome, n });
+    cx.emit(Fact::Settled { at: cx.at, server: leg.server, owner: leg.owner, outcome, n });
 }
 
 /// `n` booked recipients leave this leg for another one; the books do not move.
@@ -77,7 +77,7 @@ pub fn take<S: Sink>(leg: &mut Leg, n: u32, cx: &mut Cx<'_, S>) {
 /// Deferred attempts that waited for their owner are counted.
 pub fn use_deferrals<S: Sink>(leg: &mut Leg, cx: &mut Cx<'_, S>) {
     for _ in 0..std::mem::take(&mut leg.spare_deferrals) {
-        cx.emit(Fact::Deferral { at: cx.at, owner: leg.owner });
+        cx.emit(Fact::Deferral { at: cx.at, server: leg.server, owner: leg.owner });
     }
 }
 

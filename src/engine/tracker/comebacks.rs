@@ -88,7 +88,7 @@ impl Tracker {
     /// The server says that it wrote `child` as a notification: mail of nobody.
     pub(super) fn notified<S: Sink>(&mut self, head: &Head<'_>, child: QueueId, cx: &mut Cx<'_, S>) {
         let host = self.places.host(head.host);
-        let instance = self.places.instance(head.instance, head.owns_queue);
+        let instance = self.places.instance(head);
         let key = Key { host, instance, id: child };
         let made = |leg: &Leg| leg.class == Class::Waiting && leg.came == Came::Internal;
         let lingering = self.table.lingering(key).into_iter();

@@ -28,6 +28,7 @@ impl Tracker {
         };
         cx.emit(Fact::Attempt {
             at: head.at,
+            server: head.server,
             status: attempt.status,
             local: attempt.local,
             dsn: attempt.dsn,
@@ -62,7 +63,7 @@ impl Tracker {
                     books::book_seen(leg, cx);
                 }
                 if leg.class == Class::Own || (leg.class == Class::Child && leg.booked > 0) {
-                    cx.emit(Fact::Deferral { at: head.at, owner: leg.owner });
+                    cx.emit(Fact::Deferral { at: head.at, server: leg.server, owner: leg.owner });
                 } else {
                     leg.spare_deferrals += 1;
                 }

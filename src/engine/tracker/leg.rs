@@ -3,7 +3,7 @@
 //! A message may have several legs (content filter hops, requeues, forwards). Each leg keeps its own open
 //! recipients; recipients that go on under another id are handed over, and never counted again.
 
-use crate::mail::{Basis, Origin, Outcome, Owner, QueueId, RecipientTrace, Time, Unattributed};
+use crate::mail::{Basis, Origin, Outcome, Owner, QueueId, RecipientTrace, Server, Time, Unattributed};
 use core::net::IpAddr;
 use hashbrown::HashMap;
 
@@ -58,6 +58,7 @@ pub struct Details {
 pub struct Leg {
     pub host: u16,
     pub instance: u16,
+    pub server: Server,
     pub id: QueueId,
     pub class: Class,
     pub came: Came,
@@ -201,6 +202,7 @@ impl Leg {
         Leg {
             host,
             instance,
+            server: Server::default(),
             id,
             class: Class::Unborn,
             came: Came::Unseen,

@@ -185,7 +185,7 @@ impl Tracker {
     /// mean an id of one of the instances that have one.
     fn locate(&mut self, head: &Head<'_>, id: QueueId) -> Result<Slot, Key> {
         let host = self.places.host(head.host);
-        let instance = self.places.instance(head.instance, head.owns_queue);
+        let instance = self.places.instance(head);
         let key = Key { host, instance, id };
         if let Some(slot) = self.table.find(key) {
             return Ok(slot);
@@ -227,6 +227,7 @@ impl Tracker {
 
     fn leg(&self, key: Key, at: Time) -> Leg {
         let mut leg = Leg::new(key.host, key.instance, key.id, at);
+        leg.server = self.places.server(key.instance);
         if self.settings.details {
             leg.details = Some(Box::default());
         }

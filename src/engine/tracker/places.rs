@@ -1,5 +1,7 @@
 //! Hosts and instances as small numbers. Bounded: names come from the log.
 
+use crate::mail::{Head, Server};
+
 /// Names of log hosts and of mail server instances.
 #[derive(Debug, Default)]
 pub struct Places {
@@ -13,6 +15,7 @@ struct Instance {
     name: Box<[u8]>,
     /// A daemon that owns a queue has logged under this name.
     has_queue: bool,
+    server: Server,
 }
 
 /// More names than any server has; those beyond share the last number.
@@ -30,7 +33,8 @@ impl Places {
         self.hosts.len() as u16 - 1
     }
 
-    pub fn instance(&mut self, name: &[u8], owns_queue: bool) -> u16 {
+    pub fn instance(&mut self, head: &Head<'_>) -> u16 {
+        let Head { instance: name, owns_queue, server, .. } = *head;
         if let Some(n) = self.instances.iter().position(|instance| *instance.name == *name) {
             if let Some(instance) = self.instances.get_mut(n)
                 && owns_queue
@@ -42,7 +46,7 @@ impl Places {
             return n as u16;
         }
         if self.instances.len() < MOST {
-            self.instances.push(Instance { name: name.into(), has_queue: owns_queue });
+            self.instances.push(Instance { name: name.into(), has_queue: owns_queue, server });
             self.changed = true;
         }
         self.instances.len() as u16 - 1
@@ -50,6 +54,11 @@ impl Places {
 
     pub fn has_queue(&self, instance: u16) -> bool {
         self.instances.get(usize::from(instance)).is_some_and(|instance| instance.has_queue)
+    }
+
+    /// The server that runs the instance.
+    pub fn server(&self, instance: u16) -> Server {
+        self.instances.get(usize::from(instance)).map_or(Server::default(), |instance| instance.server)
     }
 
     /// The instance with a queue that was heard of last.
@@ -72,7 +81,7 @@ impl Places {
         }
         out.u64(self.instances.len() as u64);
         for instance in &self.instances {
-            out.bytes(&instance.name).u64(u64::from(instance.has_queue));
+            out.bytes(&instance.name).u64(u64::from(instance.server.code()) << 1 | u64::from(instance.has_queue));
         }
     }
 
@@ -82,7 +91,9 @@ impl Places {
             places.hosts.push(saved.bytes()?.into());
         }
         for _ in 0..saved.u64()?.min(MOST as u64) {
-            places.instances.push(Instance { name: saved.bytes()?.into(), has_queue: saved.u64()? != 0 });
+            let (name, bits) = (saved.bytes()?.into(), saved.u64()?);
+            let server = Server::from_code(u8::try_from(bits >> 1).ok()?)?;
+            places.instances.push(Instance { name, has_queue: bits & 1 != 0, server });
         }
         *self = places;
         Some(())

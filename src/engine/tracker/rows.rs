@@ -7,7 +7,7 @@ use super::leg::{Came, Class, Details, Ended, Leg, Seen};
 use super::log_time::LogTime;
 use super::{Sweeps, Tracker};
 use crate::engine::codec::{Reader, Writer};
-use crate::mail::{Basis, Origin, Outcome, Owner, RecipientState, RecipientTrace, Time};
+use crate::mail::{Basis, Origin, Outcome, Owner, RecipientState, RecipientTrace, Server, Time};
 
 /// What a row is about: the first part of its key in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -121,7 +121,8 @@ fn write_leg(leg: &Leg, out: &mut Writer) {
     };
     out.u32(leg.owner.0).u64(u64::from(leg.origin.code())).u64(u64::from(leg.basis.code()));
     let flags = [leg.notification, leg.probe, leg.held, leg.hold_pending];
-    out.u64(flags.iter().rev().fold(0, |bits, flag| bits << 1 | u64::from(*flag)));
+    let server = u64::from(leg.server.code());
+    out.u64(flags.iter().rev().fold(server, |bits, flag| bits << 1 | u64::from(*flag)));
     out.u64(leg.ended.map_or(0, |ended| Ended::ALL.iter().position(|e| *e == ended).map_or(0, |n| n as u64 + 1)));
     out.u32(leg.booked).u32(leg.done).u32(leg.expected);
     for spare in leg.spare {
@@ -189,6 +190,7 @@ fn read_leg(serial: u64, saved: &mut Reader<'_>) -> Option<Leg> {
     let flags = saved.u64()?;
     let bit = |n: u32| flags >> n & 1 == 1;
     (leg.notification, leg.probe, leg.held, leg.hold_pending) = (bit(0), bit(1), bit(2), bit(3));
+    leg.server = Server::from_code(u8::try_from(flags >> 4).ok()?)?;
     let ended = saved.u64()?;
     leg.ended = if ended == 0 { None } else { Some(*Ended::ALL.get(ended as usize - 1)?) };
     (leg.booked, leg.done, leg.expected) = (saved.u32()?, saved.u32()?, saved.u32()?);

@@ -128,7 +128,7 @@ impl Tracker {
     /// or all that are not held.
     fn meant(&mut self, head: &Head<'_>, what: Sweep, count: u32) -> Vec<Slot> {
         let host = self.places.host(head.host);
-        let instance = self.places.instance(head.instance, head.owns_queue);
+        let instance = self.places.instance(head);
         let queued = |held: Option<bool>| -> Vec<Slot> {
             let mut slots: Vec<(u64, Slot)> = self
                 .table

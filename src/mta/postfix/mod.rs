@@ -20,7 +20,7 @@ mod written_tests;
 
 use super::syslog::{self, Heads, Stamps};
 use super::{Mta, Read, Unknown};
-use crate::mail::{Event, Head, Time};
+use crate::mail::{Event, Head, Server, Time};
 use tag::Daemon;
 
 /// A tag of this server with a daemon nobody knows.
@@ -58,7 +58,7 @@ const SAVED: u8 = 1;
 
 impl Mta for Postfix {
     #[inline]
-    fn read<'a>(&mut self, line: &'a [u8]) -> Read<'a> {
+    fn read<'a>(&'a mut self, line: &'a [u8]) -> Read<'a> {
         let line = match self.heads.read(line) {
             Ok(line) => line,
             Err(why) => return Read::Unknown(Unknown { daemon: &[], why }),
@@ -80,6 +80,7 @@ impl Mta for Postfix {
                     let head = Head {
                         at: line.at,
                         host: line.host,
+                        server: Server::Postfix,
                         instance: tag.instance,
                         pid: line.pid,
                         owns_queue: daemon.owns_queue(),

@@ -15,6 +15,7 @@ fn kind(daemon: &str, text: &str) -> Result<String, String> {
         Read::Event(event) => Ok(format!("{:?}", Readable(event.kind))),
         Read::Noise => Err("noise".into()),
         Read::Foreign => Err("foreign".into()),
+        Read::Pending => Err("pending".into()),
         Read::Unknown(unknown) => Err(unknown.why.into()),
     }
 }
@@ -196,7 +197,8 @@ fn deliveries() {
 }
 
 pub(super) fn attempt(line: &[u8]) -> Option<String> {
-    let Read::Event(Event { kind: Kind::Attempt(a), .. }) = reader().read(line) else { return None };
+    let mut reader = reader();
+    let Read::Event(Event { kind: Kind::Attempt(a), .. }) = reader.read(line) else { return None };
     let s = |bytes| String::from_utf8_lossy(bytes).into_owned();
     let next: Option<Next> = a.next;
     let (dsn, status): (Dsn, Status) = (a.dsn, a.status);

@@ -71,16 +71,23 @@ impl Seen {
 /// The dialect, with an ear for identities.
 struct Listening {
     inner: Postfix,
+    heard: Heard,
+}
+
+/// The identities that lines named.
+#[derive(Default)]
+struct Heard {
     logins: HashMap<Vec<u8>, u64>,
     uids: HashMap<u32, u64>,
     short_ids: bool,
 }
 
 impl Mta for Listening {
-    fn read<'a>(&mut self, line: &'a [u8]) -> Read<'a> {
-        let read = self.inner.read(line);
+    fn read<'a>(&'a mut self, line: &'a [u8]) -> Read<'a> {
+        let Listening { inner, heard } = self;
+        let read = inner.read(line);
         if let Read::Event(event) = &read {
-            self.hear(event);
+            heard.hear(event);
         }
         read
     }
@@ -94,7 +101,7 @@ impl Mta for Listening {
     }
 }
 
-impl Listening {
+impl Heard {
     fn hear(&mut self, event: &Event<'_>) {
         match event.kind {
             Kind::Submitted { uid, requeued_from: None, .. }
@@ -130,7 +137,7 @@ pub fn examine(source: &LogSource, setup: &Setup, lines: usize) -> Result<Seen, 
     let reference = meta.modified().map_or_else(|_| clock::now(), clock::from_system);
     let stamps = Stamps { zone: source.zone.clone().unwrap_or_else(clock::zone), reference };
     let inner = Postfix::new(stamps);
-    let mut ingest = Ingest::new(Listening { inner, logins: HashMap::new(), uids: HashMap::new(), short_ids: false });
+    let mut ingest = Ingest::new(Listening { inner, heard: Heard::default() });
     let settings = Settings { max_open: setup.max_open, ..Settings::default() };
     let mut engine = Engine::new(settings, setup.directory.clone(), Replies::default(), clock::seed());
     let mut users = Users { names: Names::of_host(setup.name_timeout), since: clock::monotonic() };
@@ -157,8 +164,8 @@ pub fn examine(source: &LogSource, setup: &Setup, lines: usize) -> Result<Seen, 
         attributed: 0,
         accounts: 0,
         nobody: Vec::new(),
-        unmapped: unmapped(&setup.directory, &ingest.mta, &mut names),
-        short_ids: ingest.mta.short_ids,
+        unmapped: unmapped(&setup.directory, &ingest.mta.heard, &mut names),
+        short_ids: ingest.mta.heard.short_ids,
     };
     for (owner, account) in engine.ledger.owners() {
         match owner.unattributed() {
@@ -217,11 +224,7 @@ fn tail(file: &mut File, size: u64, lines: usize) -> io::Result<u64> {
     Ok(floor)
 }
 
-fn unmapped(
-    directory: &Directory,
-    heard: &Listening,
-    names: &mut impl FnMut(u32) -> Option<User>,
-) -> Vec<(String, u64)> {
+fn unmapped(directory: &Directory, heard: &Heard, names: &mut impl FnMut(u32) -> Option<User>) -> Vec<(String, u64)> {
     if !directory.is_listed() {
         return Vec::new();
     }
