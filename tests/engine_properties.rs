@@ -11,7 +11,8 @@ use sendwarden::engine::replies::Replies;
 use sendwarden::engine::tracker::{RowKind, Settings};
 use sendwarden::engine::{Engine, Sink};
 use sendwarden::mail::{
-    Attempt, Dsn, End, Event, Fact, Head, Holder, Kind, Next, Notice, Owner, QueueId, Server, Status, Sweep, Time,
+    Attempt, Dsn, End, Event, Fact, Head, Holder, Kind, Next, Notice, Owner, QueueId, Script, ScriptSource, Server,
+    Status, Sweep, Time,
 };
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -19,6 +20,7 @@ use std::sync::Mutex;
 const SEED: u64 = 42;
 const IDS: [&[u8]; 5] = [b"A000001", b"B000002", b"C000003", b"D000004", b"E000005"];
 const MESSAGE_IDS: [&[u8]; 3] = [b"<one@x.test>", b"<two@x.test>", b""];
+const DIRECTORIES: [&[u8]; 3] = [b"/home/web1", b"/home/web2", b"/"];
 const RECIPIENTS: [&[u8]; 4] = [b"a@r.test", b"b@r.test", b"c@r.test", b"d@r.test"];
 const INSTANCES: [(&[u8], bool); 3] = [(b"mx", true), (b"mx-out", true), (b"submission", false)];
 
@@ -64,7 +66,7 @@ fn event(step: &Step, at: i64) -> Event<'static> {
             next,
         })
     };
-    let kind = match kind % 20 {
+    let kind = match kind % 22 {
         0 | 1 => Kind::Submitted { id, uid: 2000 + u32::from(a % 3), sender, requeued_from: None },
         2 => Kind::Submitted { id, uid: 102, sender, requeued_from: Some(pick(b)) },
         3 => Kind::Received {
@@ -95,7 +97,20 @@ fn event(step: &Step, at: i64) -> Event<'static> {
             let what = [Sweep::Deleted, Sweep::Held, Sweep::Released][b as usize % 3];
             Kind::Swept { what, count: u32::from(c % 6) }
         }
-        _ => Kind::Notified { id, child: pick(b), notice: Notice::Failure },
+        19 => Kind::Notified { id, child: pick(b), notice: Notice::Failure },
+        _ => Kind::Script(Script {
+            id: (b % 3 != 0).then_some(id),
+            from: match b % 3 {
+                0 => ScriptSource::Command { many: a % 4 == 0 },
+                1 => ScriptSource::Rule,
+                _ => ScriptSource::Header,
+            },
+            uid: (b % 3 == 2).then(|| 2000 + u32::from(a % 3)),
+            directory: if b % 3 == 2 { b"" } else { DIRECTORIES[a as usize % DIRECTORIES.len()] },
+            path: if b % 3 == 0 { b"" } else { [&b"a.php"[..], b"b.php"][c as usize % 2] },
+            line: 0,
+            recipients: b"",
+        }),
     };
     Event { head, kind }
 }
@@ -120,6 +135,8 @@ fn name(kind: &Kind<'_>) -> &'static str {
         Kind::Requeued { .. } => "requeued",
         Kind::Swept { .. } => "swept",
         Kind::LoginFailed { .. } => "login failed",
+        Kind::Script(Script { from: ScriptSource::Command { .. }, .. }) => "command line",
+        Kind::Script(_) => "script named",
     }
 }
 
@@ -262,5 +279,5 @@ fn books_balance_and_restarts_change_nothing() {
         .unwrap();
     let seen = SEEN.lock().unwrap();
     println!("{cases} cases; events: {seen:?}");
-    assert_eq!(seen.len(), 17, "every kind of event occurred: {seen:?}");
+    assert_eq!(seen.len(), 19, "every kind of event occurred: {seen:?}");
 }

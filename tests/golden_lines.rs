@@ -29,6 +29,7 @@ fn name(read: &Read<'_>) -> &'static str {
             Kind::Requeued { .. } => "requeued",
             Kind::Swept { .. } => "swept",
             Kind::LoginFailed { .. } => "login_failed",
+            Kind::Script(_) => "script",
         },
     }
 }

@@ -168,6 +168,7 @@ fn apply(changes: &[Change], batch: &mut Batch, model: &mut Model) {
                     parent: None,
                     recipients: &recipients,
                     recipients_cut: false,
+                    script: None,
                     end: "removed",
                 });
                 model.legs.push((id, owner, to));

@@ -49,6 +49,7 @@ fn push(batch: &mut Batch, leg: &Leg<'_>) {
         parent: leg.parent.map(id),
         recipients: &leg.to,
         recipients_cut: false,
+        script: None,
         end: "removed",
     });
 }

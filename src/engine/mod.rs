@@ -9,6 +9,7 @@ pub mod codec;
 pub mod directory;
 pub mod ledger;
 pub mod replies;
+pub mod scripts;
 pub mod tracker;
 
 use crate::mail::{Event, Fact, Time};

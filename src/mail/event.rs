@@ -2,7 +2,7 @@
 //!
 //! Text fields are raw bytes of the log: hostile, of any content. They are cleaned (`mail::text`) when kept or shown.
 
-use super::{Dsn, QueueId, Server, Time};
+use super::{Dsn, QueueId, Script, Server, Time};
 
 /// One event of one log line.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -57,6 +57,8 @@ pub enum Kind<'a> {
     Swept { what: Sweep, count: u32 },
     /// A login attempt failed.
     LoginFailed { login: &'a [u8], address: &'a [u8] },
+    /// A line that tells which script made a message.
+    Script(Script<'a>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]

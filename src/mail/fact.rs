@@ -1,6 +1,6 @@
 //! Facts: what the engine concluded. Store, metrics and letters are projections of facts.
 
-use super::{Basis, Dsn, Origin, Owner, QueueId, Server, Time};
+use super::{Basis, Dsn, Origin, Owner, QueueId, ScriptClaim, Server, Time};
 
 /// How a recipient ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -159,6 +159,8 @@ pub struct ErrorFact<'a> {
     pub dsn: Dsn,
     pub class: ReplyClass,
     pub reply: &'a [u8],
+    /// Which script is said to have made the message.
+    pub script: Option<&'a ScriptClaim>,
 }
 
 /// The story of one queue id. Text fields are raw log bytes.
@@ -184,6 +186,8 @@ pub struct LegFact<'a> {
     pub recipients: &'a [RecipientTrace],
     /// More recipients existed than are kept in `recipients`.
     pub recipients_cut: bool,
+    /// Which script is said to have made the message.
+    pub script: Option<&'a ScriptClaim>,
     /// How the queue id ended, in one word: removed, deleted, requeued, rejected, discarded, cancelled, lost, open.
     pub end: &'static str,
 }

@@ -29,6 +29,7 @@ pub(super) fn leg<'a>(id: &str, owner: u32, secs: i64, recipients: &'a [Recipien
         parent: None,
         recipients,
         recipients_cut: false,
+        script: None,
         end: "removed",
     }
 }
@@ -72,6 +73,7 @@ fn full_batch(owner: u32, name: &str, legs: usize) -> Batch {
         dsn: Dsn::new(5, 1, 1),
         class: ReplyClass::UnknownRecipient,
         reply: b"550 5.1.1 no\nsuch user",
+        script: None,
     });
     for n in 0..legs {
         let recipients = [to(&format!("r{n}-{name}@there.test"))];

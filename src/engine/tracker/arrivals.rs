@@ -20,6 +20,7 @@ impl Tracker {
     ) {
         let slot = self.arrive(head, id, Came::Uid(uid), cx);
         self.note_sender(slot, sender);
+        self.claim_of_submission(head, slot, id);
         if let Some(old) = requeued_from {
             self.come_back(slot, old, cx);
         }
@@ -49,6 +50,7 @@ impl Tracker {
                 details.client = if address.is_empty() { kept(client) } else { kept(address) };
             }
         }
+        self.claim_by_id(head, slot, id);
     }
 
     /// A new incarnation of an id begins. What was open under it has ended unseen.
@@ -185,6 +187,9 @@ impl Tracker {
             leg.claimed_by = serial;
             (leg.owner, leg.origin, leg.basis) = (owner, origin, basis);
             self.table.set_deadline(slot, at.plus_secs(GRACE_SECS));
+            if let Some(parent) = self.claimer(slot) {
+                self.inherit_claim(parent, slot);
+            }
             return;
         }
         leg.parent = None;

@@ -1,7 +1,7 @@
 //! What becomes of recipients: delivery attempts, expiry, and the end of a queue id.
 
 use super::books::{self, Settling};
-use super::leg::{Came, Class, Ended, Seen};
+use super::leg::{Came, Class, Details, Ended, Seen};
 use super::table::Slot;
 use super::{Cx, MAX_TEXT, Tracker, kept, state_of};
 use crate::engine::Sink;
@@ -94,6 +94,7 @@ impl Tracker {
             let sender: Box<[u8]> = leg.details.as_deref().map_or(Box::default(), |details| details.sender.clone());
             let class = cx.replies.classify(attempt.dsn, smtp_code(attempt.reply), attempt.reply);
             let (owner, id) = (leg.owner, leg.id);
+            let script = leg.details.as_deref().and_then(|details| details.script.told());
             cx.emit(Fact::Error(ErrorFact {
                 at,
                 owner,
@@ -106,6 +107,7 @@ impl Tracker {
                 dsn: attempt.dsn,
                 class,
                 reply: attempt.reply.get(..MAX_TEXT).unwrap_or(attempt.reply),
+                script,
             }));
         }
         self.trace(slot, attempt, at, state_of(outcome));
@@ -124,8 +126,10 @@ impl Tracker {
             leg.seen.set(recipient, Seen::Ended(Outcome::Expired), most);
         }
         let Some(details) = leg.details.as_deref_mut() else { return };
-        let (owner, id, sender) = (leg.owner, leg.id, details.sender.clone());
-        for trace in details.recipients.iter_mut().filter(|trace| trace.state == RecipientState::Deferred) {
+        let (owner, id) = (leg.owner, leg.id);
+        let Details { sender, script, recipients, .. } = details;
+        let script = script.told();
+        for trace in recipients.iter_mut().filter(|trace| trace.state == RecipientState::Deferred) {
             trace.state = RecipientState::Ended(Outcome::Expired);
             trace.last = head.at;
             let class = cx.replies.classify(trace.dsn, smtp_code(&trace.reply), &trace.reply);
@@ -135,12 +139,13 @@ impl Tracker {
                 outcome: Outcome::Expired,
                 late: false,
                 id,
-                sender: &sender,
+                sender,
                 recipient: &trace.address,
                 relay: &trace.relay,
                 dsn: trace.dsn,
                 class,
                 reply: &trace.reply,
+                script,
             };
             cx.emit(Fact::Error(error));
         }

@@ -157,6 +157,7 @@ impl Tracker {
         let Some(from) = self.table.get(parent) else { return };
         let (id, serial, owner, origin, basis) = (from.id, from.serial, from.owner, from.origin, from.basis);
         let high = self.high();
+        self.inherit_claim(parent, child);
         let Some(leg) = self.table.edit(child) else { return };
         if leg.class != Class::Child {
             leg.class = Class::Child;

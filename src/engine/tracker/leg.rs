@@ -3,7 +3,7 @@
 //! A message may have several legs (content filter hops, requeues, forwards). Each leg keeps its own open
 //! recipients; recipients that go on under another id are handed over, and never counted again.
 
-use crate::mail::{Basis, Origin, Outcome, Owner, QueueId, RecipientTrace, Server, Time, Unattributed};
+use crate::mail::{Basis, Origin, Outcome, Owner, QueueId, RecipientTrace, ScriptClaim, Server, Time, Unattributed};
 use core::net::IpAddr;
 use hashbrown::HashMap;
 
@@ -52,6 +52,9 @@ pub struct Details {
     pub client: Box<[u8]>,
     pub recipients: Vec<RecipientTrace>,
     pub cut: bool,
+    pub script: ScriptClaim,
+    /// Two headers name different scripts: neither is believed.
+    pub disputed: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

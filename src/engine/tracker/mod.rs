@@ -22,6 +22,7 @@ mod arrivals;
 mod books;
 mod comebacks;
 mod deliveries;
+mod evidence;
 mod joins;
 mod leg;
 mod log_time;
@@ -35,6 +36,7 @@ pub use books::Cx;
 pub use rows::{Row, RowKind};
 
 use crate::engine::Sink;
+use crate::engine::scripts::Scripts;
 use crate::mail::{Event, Fact, Head, Kind, LegFact, Outcome, QueueId, RecipientState, Time};
 use leg::{Came, Class, Ended, Leg};
 use log_time::{LogTime, Step};
@@ -89,6 +91,7 @@ pub struct Tracker {
     table: Table,
     places: Places,
     sweeps: Sweeps,
+    scripts: Scripts,
     /// Until when a message whose header line was before the log may go on under a new id: at the beginning of the
     /// log, and as often as such a message is taken up for delivery.
     blind_until: Time,
@@ -104,6 +107,7 @@ impl Tracker {
     pub fn new(settings: Settings, seed: u64) -> Tracker {
         Tracker {
             table: Table::new(seed, settings.keep_rows),
+            scripts: Scripts::new(settings.keep_rows),
             settings,
             places: Places::default(),
             sweeps: Sweeps::default(),
@@ -161,6 +165,7 @@ impl Tracker {
             Kind::Released { id } => self.released(head, id, cx),
             Kind::Requeued { id } => self.requeued(head, id, cx),
             Kind::Swept { what, count } => self.swept(head, what, count, cx),
+            Kind::Script(ref script) => self.script(head, script),
             Kind::LoginFailed { .. } => cx.emit(Fact::LoginFailed { at: head.at }),
         }
     }
@@ -278,6 +283,7 @@ impl Tracker {
             parent: leg.parent,
             recipients: &details.recipients,
             recipients_cut: details.cut,
+            script: details.script.told(),
             end,
         }));
     }

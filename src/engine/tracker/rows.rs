@@ -7,6 +7,7 @@ use super::leg::{Came, Class, Details, Ended, Leg, Seen};
 use super::log_time::LogTime;
 use super::{Sweeps, Tracker};
 use crate::engine::codec::{Reader, Writer};
+use crate::engine::scripts::{restore_claim, save_claim};
 use crate::mail::{Basis, Origin, Outcome, Owner, RecipientState, RecipientTrace, Server, Time};
 
 /// What a row is about: the first part of its key in the store.
@@ -15,6 +16,8 @@ pub enum RowKind {
     /// Places, sweeps, log time.
     State,
     Leg,
+    /// A claim about a script that waits for its message.
+    Script,
 }
 
 impl RowKind {
@@ -22,6 +25,7 @@ impl RowKind {
         match self {
             RowKind::State => 1,
             RowKind::Leg => 2,
+            RowKind::Script => 3,
         }
     }
 
@@ -29,6 +33,7 @@ impl RowKind {
         match code {
             1 => Some(RowKind::State),
             2 => Some(RowKind::Leg),
+            3 => Some(RowKind::Script),
             _ => None,
         }
     }
@@ -59,6 +64,7 @@ impl Tracker {
                 each(Row { kind: RowKind::Leg, key, value: Some(out.bytes) });
             }
         }
+        self.scripts.take_rows(|key, value| each(Row { kind: RowKind::Script, key, value }));
         let mut out = Writer::default();
         out.u64(VERSION).time(self.blind_until);
         self.time.save(&mut out);
@@ -69,12 +75,15 @@ impl Tracker {
 
     /// Takes up one stored row. False when it could not be read.
     pub fn restore_row(&mut self, kind: RowKind, key: &[u8], value: &[u8]) -> bool {
+        if kind == RowKind::Script {
+            return self.scripts.restore_row(key, value).is_some();
+        }
         let mut saved = Reader::new(value);
         if saved.u64() != Some(VERSION) {
             return false;
         }
         match kind {
-            RowKind::State => self.restore_state(&mut saved).is_some(),
+            RowKind::State | RowKind::Script => self.restore_state(&mut saved).is_some(),
             RowKind::Leg => {
                 let Ok(serial) = <[u8; 8]>::try_from(key) else { return false };
                 match read_leg(u64::from_be_bytes(serial), &mut saved) {
@@ -161,6 +170,10 @@ fn write_details(details: &Details, out: &mut Writer) {
         });
         out.u32(trace.attempts).time(trace.last).maybe_id(trace.next);
     }
+    if !details.script.is_empty() || details.disputed {
+        save_claim(&details.script, out);
+        out.u64(u64::from(details.disputed));
+    }
 }
 
 fn read_leg(serial: u64, saved: &mut Reader<'_>) -> Option<Leg> {
@@ -225,7 +238,7 @@ fn read_details(saved: &mut Reader<'_>) -> Option<Details> {
         sender: saved.bytes()?.into(),
         client: saved.bytes()?.into(),
         cut: saved.u64()? != 0,
-        recipients: Vec::new(),
+        ..Details::default()
     };
     for _ in 0..saved.u64()? {
         let (address, relay, reply) = (saved.bytes()?.into(), saved.bytes()?.into(), saved.bytes()?.into());
@@ -237,6 +250,10 @@ fn read_details(saved: &mut Reader<'_>) -> Option<Details> {
         };
         let (attempts, last, next) = (saved.u32()?, saved.time()?, saved.maybe_id()?);
         details.recipients.push(RecipientTrace { address, relay, reply, dsn, state, attempts, last, next });
+    }
+    // Last in the row, and only where there is one: older rows have none.
+    if !saved.is_empty() {
+        (details.script, details.disputed) = (restore_claim(saved)?, saved.u64()? != 0);
     }
     Some(details)
 }

@@ -56,7 +56,7 @@ proptest! {
         let fact = LegFact {
             host, instance, id, owner: Owner(owner), origin: Origin::from_code(codes.0).unwrap(),
             basis: Basis::from_code(codes.1).unwrap(), first: Time(first), last: Time(last), message_id, sender, login,
-            uid, client_address, size, parent, recipients: &recipients, recipients_cut, end: "removed",
+            uid, client_address, size, parent, recipients: &recipients, recipients_cut, script: None, end: "removed",
         };
         let mut data = Vec::new();
         encode(&fact, &mut data);

@@ -1,0 +1,87 @@
+//! What is said of the script behind a message, kept with its leg. It never touches owner, origin or books.
+
+use super::Tracker;
+use super::leg::{Came, Leg};
+use super::table::Slot;
+use crate::engine::scripts::Spot;
+use crate::mail::{Head, QueueId, Script, ScriptClaim, ScriptSource};
+
+impl Tracker {
+    pub(super) fn script(&mut self, head: &Head<'_>, script: &Script<'_>) {
+        if !self.settings.details {
+            return;
+        }
+        match script.id.map(|id| self.locate(head, id)) {
+            Some(Ok(slot)) => {
+                if let Some(leg) = self.table.edit(slot) {
+                    keep(leg, script);
+                }
+            }
+            _ => {
+                let spot = self.spot(head);
+                self.scripts.claimed(spot, script);
+            }
+        }
+    }
+
+    /// A local process has submitted the message.
+    pub(super) fn claim_of_submission(&mut self, head: &Head<'_>, slot: Slot, id: QueueId) {
+        if self.settings.details {
+            let spot = self.spot(head);
+            let claim = self.scripts.submitted(spot, id);
+            self.keep_claim(slot, claim);
+        }
+    }
+
+    /// The message has come in another way: only what names it is about it.
+    pub(super) fn claim_by_id(&mut self, head: &Head<'_>, slot: Slot, id: QueueId) {
+        if self.settings.details {
+            let spot = self.spot(head);
+            let claim = self.scripts.named(spot, id);
+            self.keep_claim(slot, claim);
+        }
+    }
+
+    fn keep_claim(&mut self, slot: Slot, claim: ScriptClaim) {
+        if !claim.is_empty()
+            && let Some(details) = self.table.edit(slot).and_then(|leg| leg.details.as_deref_mut())
+        {
+            details.script.add(claim);
+        }
+    }
+
+    /// The message goes on under another id: what is known of its script goes with it.
+    pub(super) fn inherit_claim(&mut self, parent: Slot, child: Slot) {
+        let claim = self.table.get(parent).and_then(|leg| leg.details.as_deref()).map(|details| details.script.clone());
+        if let Some(claim) = claim {
+            self.keep_claim(child, claim);
+        }
+    }
+
+    fn spot(&mut self, head: &Head<'_>) -> Spot {
+        Spot { host: self.places.host(head.host), instance: self.places.instance(head), pid: head.pid, at: head.at }
+    }
+}
+
+/// Keeps what a line says of the message it names.
+fn keep(leg: &mut Leg, script: &Script<'_>) {
+    // The claim names its own user: that must be the one the server took the message from.
+    if script.uid.is_some_and(|uid| leg.came != Came::Uid(uid)) {
+        return;
+    }
+    let Some(details) = leg.details.as_deref_mut() else { return };
+    let claim = ScriptClaim::new(script.directory, script.path, script.line);
+    if script.from == ScriptSource::Header {
+        // A script may write such a header itself; which of two the interpreter wrote cannot be told.
+        if details.script.is_whole() {
+            return;
+        }
+        let named = !details.script.path.is_empty();
+        if details.disputed || (named && details.script.path != claim.path) {
+            details.disputed = true;
+            (details.script.path, details.script.line) = (Box::default(), 0);
+            return;
+        }
+    }
+    details.script.add(claim);
+}
