@@ -16,6 +16,8 @@ const CHUNK_BYTES: usize = 256 << 10;
 const TAIL_BATCH_BYTES: usize = 32 << 10;
 /// The tail becomes a chunk at this many rows.
 const TAIL_ROWS: u64 = 256;
+/// A chunk holds what ended within a day, in microseconds: whole chunks are deleted, and retention counts in days.
+const CHUNK_SPAN: i64 = 86_400_000_000;
 /// No chunk is larger than this when unpacked: one closed chunk and one record of the largest size.
 const MAX_UNPACKED: usize = 4 << 20;
 
@@ -43,22 +45,18 @@ struct Cut {
 
 impl IndexBuffer {
     pub fn push(&mut self, fact: &LegFact<'_>) {
+        let full = self.open.end - self.open.start >= CHUNK_BYTES;
+        if full || (self.open.records > 0 && (fact.last.0 - self.open.last).abs() > CHUNK_SPAN) {
+            self.cuts.push(self.open);
+            let (data, hashes) = (self.data.len(), self.hashes.len());
+            self.open = Cut { start: data, hashes_start: hashes, ..Cut::default() };
+        }
         leg::encode(fact, &mut self.data);
         leg::push_hashes(fact, &mut self.hashes);
         self.records += 1;
         self.open.span(fact.first.0, fact.last.0);
         self.open.end = self.data.len();
         self.open.hashes_end = self.hashes.len();
-        if self.open.end - self.open.start >= CHUNK_BYTES {
-            self.cuts.push(self.open);
-            self.open = Cut {
-                start: self.data.len(),
-                end: self.data.len(),
-                hashes_start: self.hashes.len(),
-                hashes_end: self.hashes.len(),
-                ..Cut::default()
-            };
-        }
     }
 
     pub fn records(&self) -> usize {
@@ -91,21 +89,25 @@ impl Cut {
 pub(super) struct IndexState {
     pub tail_rows: u64,
     pub tail_bytes: u64,
+    /// The latest time of the tail's oldest row; 0 without a tail.
+    pub tail_since: i64,
     /// Bytes of all chunks, filters included.
     pub chunk_bytes: u64,
 }
 
 impl IndexState {
     pub fn read(conn: &Connection) -> rusqlite::Result<IndexState> {
-        let (tail_rows, tail_bytes): (i64, i64) =
-            conn.query_row("SELECT count(*), coalesce(sum(length(data)), 0) FROM message_tail", [], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })?;
+        let (tail_rows, tail_bytes, tail_since): (i64, i64, i64) = conn.query_row(
+            "SELECT count(*), coalesce(sum(length(data)), 0), coalesce(min(last_time), 0) FROM message_tail",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        )?;
         let chunk_bytes: i64 =
             conn.query_row("SELECT coalesce(sum(bytes), 0) FROM message_chunk", [], |row| row.get(0))?;
         Ok(IndexState {
             tail_rows: tail_rows.unsigned_abs(),
             tail_bytes: tail_bytes.unsigned_abs(),
+            tail_since,
             chunk_bytes: chunk_bytes.unsigned_abs(),
         })
     }
@@ -117,6 +119,12 @@ pub(super) fn write(conn: &Connection, buffer: &IndexBuffer, mut state: IndexSta
     for cut in buffer.cuts.iter().chain((buffer.open.records > 0).then_some(&buffer.open)) {
         let data = buffer.data.get(cut.start..cut.end).unwrap_or(&[]);
         if data.len() < TAIL_BATCH_BYTES && buffer.cuts.is_empty() {
+            if state.tail_rows > 0 && (cut.last - state.tail_since).abs() > CHUNK_SPAN {
+                state.close_tail(conn)?;
+            }
+            if state.tail_rows == 0 {
+                state.tail_since = cut.last;
+            }
             conn.prepare_cached(
                 "INSERT INTO message_tail(first_time, last_time, records, data) VALUES(?1, ?2, ?3, ?4)",
             )?
@@ -130,10 +138,17 @@ pub(super) fn write(conn: &Connection, buffer: &IndexBuffer, mut state: IndexSta
         }
     }
     if state.tail_rows >= TAIL_ROWS || state.tail_bytes >= CHUNK_BYTES as u64 {
-        state.chunk_bytes += merge_tail(conn)?;
-        (state.tail_rows, state.tail_bytes) = (0, 0);
+        state.close_tail(conn)?;
     }
     Ok(state)
+}
+
+impl IndexState {
+    /// The tail becomes a chunk.
+    fn close_tail(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        *self = IndexState { chunk_bytes: self.chunk_bytes + merge_tail(conn)?, ..IndexState::default() };
+        Ok(())
+    }
 }
 
 fn merge_tail(conn: &Connection) -> rusqlite::Result<u64> {

@@ -38,8 +38,9 @@ const STEP: Duration = Duration::from_millis(200);
 const RETRY: Duration = Duration::from_secs(1);
 /// The name service is asked again after this: users come and go, names are recycled.
 const ASK_AGAIN: Duration = Duration::from_secs(600);
-/// Old records are removed in small steps.
+/// Old records are removed in small steps: soon again while there are more, or a busy host would never get to the end.
 const TIDY: Duration = Duration::from_secs(60);
+const TIDY_ON: Duration = Duration::from_secs(1);
 
 pub struct Pump {
     engine: Engine,
@@ -55,7 +56,8 @@ pub struct Pump {
     days: Days,
     setup: Setup,
     asked: Instant,
-    tidied: Instant,
+    /// When old records are looked for next.
+    tidy: Instant,
     looked: Instant,
     /// When the last line was read.
     heard: Instant,
@@ -89,7 +91,7 @@ impl Pump {
             days: Days::new(kept.days, clock::zone()),
             setup,
             asked: now,
-            tidied: now,
+            tidy: now,
             looked: now,
             heard: now,
             reported: rows::Reported::default(),
@@ -119,6 +121,9 @@ impl Pump {
             if (!idle || self.something_changed()) && !self.commit(more) {
                 whole = false;
                 break;
+            }
+            if !more {
+                self.tidy(now);
             }
             if idle {
                 self.look_around();
@@ -160,12 +165,15 @@ impl Pump {
             self.asked = clock::monotonic();
             self.ask_again();
         }
-        if self.tidied.elapsed() > TIDY {
-            self.tidied = clock::monotonic();
-            if let Err(why) = self.store.expire(now) {
-                tracing::warn!("{why}");
-            }
+    }
+
+    fn tidy(&mut self, now: Time) {
+        if clock::monotonic() < self.tidy {
+            return;
         }
+        let expired = self.store.expire(now).inspect_err(|why| tracing::warn!("{why}"));
+        let more = expired.is_ok_and(|expired| expired.more);
+        self.tidy = clock::monotonic() + if more { TIDY_ON } else { TIDY };
     }
 
     /// Asks the name service anew: users come and go. Those whose mail has been submitted but not attributed yet are

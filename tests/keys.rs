@@ -1,0 +1,455 @@
+//! Every key of the configuration changes what the built binary does, and each has a test here that sees it.
+//!
+//! A test is named after its key (`metrics.max_accounts` → `metrics_max_accounts`); one that is missing fails the first
+//! test of this file.
+#![allow(clippy::disallowed_methods, reason = "tests start processes and poll the real clock")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
+
+mod corpus;
+mod crash_support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use crash_support::{House, Running, exchange, wait};
+use serde_json::Value;
+
+/// Keys that only hold others.
+const SECTIONS: [&str; 7] = ["logs", "metrics", "attribution", "tracking", "history", "retention", "queue"];
+
+#[test]
+fn every_key_has_a_test_of_its_effect() {
+    let source = include_str!("keys.rs");
+    let missing: Vec<String> = sendwarden::config::key_paths()
+        .into_iter()
+        .filter(|path| !SECTIONS.contains(&path.as_str()))
+        .filter(|path| {
+            let name = path.replace("[]", "").replace('.', "_");
+            !source.contains(&format!("#[test]\nfn {name}() {{\n"))
+        })
+        .collect();
+    assert!(missing.is_empty(), "no test sees the effect of {missing:?}");
+}
+
+/// A configuration that is complete but for `more`; `log` is where the log is said to be.
+fn house(log: &str, more: &str) -> House {
+    let house = House::new("");
+    let dir = house.dir.display();
+    let log = if log.is_empty() { format!("logs:\n  - path: {dir}/mail.log\n    zone: UTC\n") } else { log.to_owned() };
+    let rest = [
+        ("listen:", "listen: 127.0.0.1:0\n".to_owned()),
+        ("state_dir:", format!("state_dir: {dir}/state\n")),
+        ("queue:", format!("queue:\n  directories: [{dir}]\n")),
+    ];
+    let rest: String = rest.into_iter().filter(|(key, _)| !more.contains(key)).map(|(_, text)| text).collect();
+    let text = format!("{log}{rest}{more}").replace("DIR", &dir.to_string());
+    fs::write(&house.config, text).unwrap();
+    house
+}
+
+const HOUR_AGO: i64 = 3_600;
+
+fn stamp(seconds_ago: i64) -> String {
+    let now = jiff::Timestamp::now().as_second();
+    jiff::Timestamp::from_second(now - seconds_ago).unwrap().to_string()
+}
+
+/// One message by `arrival` (`pickup[1]: ID: uid=…`, with ID for the queue id), bounced or sent.
+fn message(id: &str, seconds_ago: i64, arrival: &str, sender: &str, to: &str, dsn: &str) -> String {
+    let at = stamp(seconds_ago);
+    let status = if dsn.starts_with('5') { "bounced (550 no)" } else { "sent (250 ok)" };
+    [
+        arrival.replace("ID", id),
+        format!("cleanup[2]: {id}: message-id=<{id}@mx.test>"),
+        format!("qmgr[3]: {id}: from=<{sender}>, size=400, nrcpt=1 (queue active)"),
+        format!(
+            "smtp[4]: {id}: to=<{to}>, relay=r.test[192.0.2.1]:25, delay=1, delays=0/0/0/1, dsn={dsn}, status={status}"
+        ),
+        format!("qmgr[3]: {id}: removed"),
+    ]
+    .iter()
+    .map(|line| format!("{at} mx postfix/{line}\n"))
+    .collect()
+}
+
+fn by_uid(uid: u32) -> String {
+    message(
+        &format!("A{uid:09X}"),
+        HOUR_AGO,
+        &format!("pickup[1]: ID: uid={uid} from=<x>"),
+        "x@mx.test",
+        "a@b.test",
+        "2.0.0",
+    )
+}
+
+fn by_client(address: &str, sender: &str) -> String {
+    message("AB01234567", HOUR_AGO, &format!("smtpd[1]: ID: client=pc[{address}]"), sender, "a@b.test", "2.0.0")
+}
+
+/// What `replay` makes of this log under this configuration.
+fn replay(more: &str, log: &str) -> Value {
+    let house = house("", more);
+    house.append(log);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sendwarden"));
+    let out =
+        command.args(["replay", "--format", "json", "--config"]).arg(&house.config).arg(&house.log).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    serde_json::from_slice(&out.stdout).unwrap()
+}
+
+/// The account or the reason that the one message of this log is given to.
+fn owner(more: &str, log: &str) -> String {
+    let said = replay(more, log);
+    let mut names = Vec::new();
+    for kind in ["accounts", "unattributed_by_reason"] {
+        let owners = said[kind].as_object().unwrap().iter();
+        names.extend(owners.filter(|(_, counts)| counts["messages"] == 1).map(|(name, _)| name.clone()));
+    }
+    assert_eq!(names.len(), 1, "{said}");
+    names.remove(0)
+}
+
+/// An agent that has read `log`.
+fn agent<'a>(house: &'a House, log: &str) -> Running<'a> {
+    house.append(log);
+    let running = house.start();
+    let lines = log.lines().count() as f64;
+    wait(house, "the log to be read", || house.metric("sendwarden_log_lines_read_total") >= lines);
+    running
+}
+
+fn address(house: &House) -> String {
+    let printed = house.printed();
+    printed.split("http://").nth(1).and_then(|rest| rest.split('/').next()).expect("it says where").to_owned()
+}
+
+#[test]
+fn logs_path() {
+    let house = house("logs:\n  - path: DIR/elsewhere.log\n", "");
+    fs::write(house.dir.join("elsewhere.log"), by_uid(54_001)).unwrap();
+    let _running = house.start();
+    wait(&house, "its figures", || house.metric("sendwarden_messages_accepted_total") == 1.0);
+}
+
+#[test]
+fn logs_zone() {
+    let last = |zone: &str| {
+        let house = house(&format!("logs:\n  - path: DIR/mail.log\n    zone: {zone}\n"), "");
+        let _running = agent(
+            &house,
+            "Nov  2 10:00:00 mx postfix/qmgr[3]: A000000001: from=<x@y.test>, size=1, nrcpt=1 (queue active)\n",
+        );
+        house.metric("sendwarden_log_last_event_timestamp_seconds")
+    };
+    assert_eq!(last("UTC") - last("Asia/Tokyo"), 9.0 * 3_600.0);
+}
+
+#[test]
+fn logs_mta() {
+    let read = |mta: &str| {
+        let house = house(&format!("logs:\n  - path: DIR/mail.log\n    zone: UTC\n    mta: {mta}\n"), "");
+        let _running = agent(&house, &by_uid(54_001));
+        house.metric("sendwarden_messages_accepted_total")
+    };
+    assert_eq!((read("auto"), read("postfix")), (1.0, 1.0));
+}
+
+#[test]
+fn state_dir() {
+    let house = house("", "state_dir: DIR/other\n");
+    let running = house.spawn();
+    wait(&house, "the store", || house.dir.join("other/sendwarden.db").is_file());
+    drop(running);
+    assert!(!house.state.exists());
+}
+
+#[test]
+fn listen() {
+    let house = house("", "listen: '[::1]:0'\n");
+    let _running = house.start();
+    assert!(address(&house).starts_with("[::1]:"), "{}", house.printed());
+    let stream = std::net::TcpStream::connect(address(&house)).unwrap();
+    assert_eq!(exchange(stream, "GET /-/healthy HTTP/1.0\r\nHost: l\r\n\r\n").unwrap().0, 200);
+}
+
+#[test]
+fn operator_token_file() {
+    let house = house("", "operator_token_file: DIR/token\n");
+    fs::write(house.dir.join("token"), "0123456789abcdef\n").unwrap();
+    let _running = house.start();
+    let reload = |token: &str| {
+        let stream = std::net::TcpStream::connect(address(&house)).unwrap();
+        exchange(stream, &crash_support::post("/-/reload", &format!("Authorization: Bearer {token}\r\n"))).unwrap().0
+    };
+    assert_eq!((reload("0123456789abcdef"), reload("0123456789abcdeX")), (200, 401));
+}
+
+#[test]
+fn accounts_file() {
+    let house = house("", "accounts_file: DIR/accounts.yaml\n");
+    fs::write(house.dir.join("accounts.yaml"), "accounts: [{id: bakery, uids: [54001]}]\n").unwrap();
+    let _running = agent(&house, &by_uid(54_001));
+    wait(&house, "the account", || house.metrics().keys().any(|name| name.contains("account=\"bakery\"")));
+}
+
+#[test]
+fn log_level() {
+    let printed = |level: &str| {
+        let house = house("", &format!("log_level: {level}\n"));
+        let _running = agent(&house, &by_uid(54_001));
+        house.printed()
+    };
+    assert!(printed("info").contains("INFO"));
+    assert!(!printed("error").contains("INFO"));
+}
+
+#[test]
+fn metrics_max_accounts() {
+    let house = house("", "metrics:\n  max_accounts: 1\n");
+    let _running = agent(&house, &(by_uid(54_001) + &by_uid(54_002)));
+    wait(&house, "the account that has no series", || {
+        house.metrics().keys().any(|name| name.contains("account=\"other\""))
+    });
+    assert_eq!(house.metric("sendwarden_accounts_tracked"), 1.0);
+}
+
+#[test]
+fn metrics_account_label() {
+    let labels = |kind: &str| {
+        let house = house("", &format!("metrics:\n  account_label: {kind}\n"));
+        let _running = agent(&house, &by_uid(54_001));
+        wait(&house, "the message", || house.metric("sendwarden_messages_accepted_total") == 1.0);
+        let page = house.metrics();
+        let own = |name: &String| name.contains("account=\"") && !name.contains("account=\"other\"");
+        (page.keys().any(|name| name.contains("uid54001")), page.keys().any(own))
+    };
+    assert_eq!(labels("name"), (true, true));
+    assert_eq!(labels("hash"), (false, true));
+    assert_eq!(labels("none"), (false, false));
+}
+
+#[test]
+fn metrics_public() {
+    let refused = house("", "listen: 0.0.0.0:0\n").refused(&[]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("metrics.public"));
+    let house = house("", "listen: 0.0.0.0:0\nmetrics:\n  public: true\n");
+    let _running = house.start();
+}
+
+#[test]
+fn attribution_min_uid() {
+    assert_eq!(owner("", &by_uid(54_001)), "uid54001");
+    assert_eq!(owner("attribution:\n  min_uid: 54002\n", &by_uid(54_001)), "system_uid");
+}
+
+#[test]
+fn attribution_web_server_users() {
+    let log = by_uid(33);
+    assert_eq!(owner("", &log), "web_server_uid");
+    assert_eq!(owner("attribution:\n  min_uid: 1\n  web_server_users: [apache]\n", &log), "www-data");
+}
+
+#[test]
+fn attribution_web_server_uids() {
+    assert_eq!(owner("", &by_uid(54_001)), "uid54001");
+    assert_eq!(owner("attribution:\n  web_server_uids: [54001]\n", &by_uid(54_001)), "web_server_uid");
+}
+
+#[test]
+fn attribution_local_networks() {
+    let log = by_client("10.3.0.7", "x@nowhere.test");
+    assert_eq!(owner("", &log), "incoming");
+    assert_eq!(owner("attribution:\n  local_networks: [10.3.0.0/16]\n", &log), "no_evidence");
+}
+
+#[test]
+fn attribution_max_known_accounts() {
+    let said = replay("attribution:\n  max_known_accounts: 1\n", &(by_uid(54_001) + &by_uid(54_002)));
+    assert_eq!(said["unattributed_by_reason"]["account_limit"]["messages"], 1, "{said}");
+}
+
+#[test]
+fn attribution_claimed_domains() {
+    let house = House::new("");
+    let accounts = house.dir.join("accounts.yaml");
+    fs::write(&accounts, "accounts: [{id: shop, domains: [shop.test]}]\n").unwrap();
+    let log = by_client("127.0.0.1", "x@shop.test");
+    let with = |more: &str| owner(&format!("accounts_file: {}\n{more}", accounts.display()), &log);
+    assert_eq!(with(""), "shop");
+    assert_eq!(with("attribution:\n  claimed_domains: false\n"), "no_evidence");
+}
+
+/// A name service that needs a second for an answer, in a mount namespace of the agent's own.
+#[test]
+fn attribution_name_service_timeout() {
+    let named = |limit: &str| {
+        let house = house("", &format!("attribution:\n  name_service_timeout: {limit}\n"));
+        fs::write(house.dir.join("nsswitch"), "passwd: files sss\n").unwrap();
+        let getent = house.dir.join("getent");
+        fs::write(&getent, "#!/bin/sh\nsleep 1\necho slow:x:54001:54001::/home/slow:/bin/sh\n").unwrap();
+        fs::set_permissions(&getent, fs::Permissions::from_mode(0o755)).unwrap();
+        house.append(by_uid(54_001));
+        let mut command = Command::new("unshare");
+        let dir = house.dir.display();
+        let mounts = format!(
+            "mount --bind {dir}/nsswitch /etc/nsswitch.conf && mount --bind {dir}/getent /usr/bin/getent && exec \"$@\""
+        );
+        command
+            .args(["-m", "sh", "-c", &mounts, "sh", env!("CARGO_BIN_EXE_sendwarden"), "run", "--config"])
+            .arg(&house.config);
+        let _running = house.spawn_as(command);
+        wait(&house, "the message", || house.metric("sendwarden_messages_accepted_total") == 1.0);
+        house.books().accounts.into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(named("30s"), ["slow"]);
+    assert_eq!(named("100ms"), ["uid54001"]);
+}
+
+#[test]
+fn tracking_max_open_messages() {
+    let log: String = (0..1_500)
+        .map(|n| {
+            format!("{} mx postfix/qmgr[3]: C{n:09X}: from=<x@y.test>, size=1, nrcpt=1 (queue active)\n", stamp(60))
+        })
+        .collect();
+    let open = |more: &str| {
+        let house = house("", more);
+        let _running = agent(&house, &log);
+        wait(&house, "the log to be read", || house.metric("sendwarden_log_lines_read_total") == 1_500.0);
+        house.metric("sendwarden_tracked_messages")
+    };
+    assert_eq!((open("tracking:\n  max_open_messages: 1000\n"), open("")), (1_000.0, 1_500.0));
+}
+
+#[test]
+fn tracking_max_line_bytes() {
+    let cut = |more: &str| {
+        let house = house("", more);
+        let _running = agent(&house, &format!("{}\n{}", "x".repeat(5_000), by_uid(54_001)));
+        house.metric("sendwarden_log_lines_cut_total")
+    };
+    assert_eq!((cut("tracking:\n  max_line_bytes: 4KiB\n"), cut("")), (1.0, 0.0));
+}
+
+const DAY: i64 = 86_400;
+
+/// A message of `days` ago that bounced, and one of an hour ago that did.
+fn old_and_new(days: i64) -> String {
+    let one = |id: &str, ago: i64| {
+        message(id, ago, "pickup[1]: ID: uid=54001 from=<x>", "x@mx.test", &format!("{id}@b.test"), "5.1.1")
+    };
+    one("D000000001", days * DAY) + &one("D000000002", HOUR_AGO)
+}
+
+/// How many of the two `what` tells of.
+fn told(more: &str, log: &str, what: impl Fn(&House) -> usize, want: usize) {
+    let house = house("", more);
+    let _running = agent(&house, log);
+    wait(&house, "the messages", || house.metric("sendwarden_messages_accepted_total") == 2.0);
+    wait(&house, &format!("{want} of them with {more:?}"), || what(&house) == want);
+}
+
+#[test]
+fn history_hours_days() {
+    let hours = |house: &House| {
+        let views = sendwarden::store::Views::open(&house.state).unwrap();
+        let owner = views.all_totals().unwrap().into_iter().find(|(_, c)| c.messages == 2).unwrap().0;
+        views.hours(owner, 0, i64::MAX).unwrap().len()
+    };
+    told("history:\n  hours_days: 3\n", &old_and_new(5), hours, 1);
+    told("", &old_and_new(5), hours, 2);
+}
+
+#[test]
+fn history_days_days() {
+    let days = |house: &House| {
+        let said = house.command_json(&["history", "uid54001", "--days", "30"]);
+        said["points"].as_array().unwrap().iter().filter(|day| day["messages"] == 1).count()
+    };
+    told("history:\n  hours_days: 1\n  days_days: 3\n", &old_and_new(5), days, 1);
+    told("", &old_and_new(5), days, 2);
+}
+
+#[test]
+fn retention_errors_days() {
+    let errors = |house: &House| house.command_json(&["errors", "uid54001"])["errors"].as_array().unwrap().len();
+    told("retention:\n  errors_days: 3\n", &old_and_new(5), errors, 1);
+    told("", &old_and_new(5), errors, 2);
+}
+
+fn indexed(house: &House) -> usize {
+    ["D000000001", "D000000002"]
+        .iter()
+        .filter(|id| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_sendwarden"));
+            let out = command.args(["trace", id, "--state-dir"]).arg(&house.state).output().unwrap();
+            out.status.success() && String::from_utf8_lossy(&out.stdout).contains(*id)
+        })
+        .count()
+}
+
+#[test]
+fn retention_index_days() {
+    told("retention:\n  index_days: 3\n", &old_and_new(5), indexed, 1);
+    told("", &old_and_new(5), indexed, 2);
+}
+
+/// Over the least size that can be set: random text, which does not compress.
+#[test]
+fn retention_index_max_bytes() {
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut word = |n: usize| -> String { (0..n).map(|_| rng.alphanumeric()).collect() };
+    let log: String = (0..20_000)
+        .map(|n| {
+            let (id, at) = (format!("{:010X}", 0xE0_0000_0000_u64 + n), stamp(HOUR_AGO));
+            format!(
+                "{at} mx postfix/pickup[1]: {id}: uid=54001 from=<x>\n{at} mx postfix/cleanup[2]: {id}: message-id=<{}@x>\n\
+                 {at} mx postfix/qmgr[3]: {id}: from=<{}@y.test>, size=1, nrcpt=1 (queue active)\n\
+                 {at} mx postfix/qmgr[3]: {id}: removed\n",
+                word(60),
+                word(40)
+            )
+        })
+        .collect();
+    let oldest = |more: &str, want: bool| {
+        let house = house("", more);
+        let _running = agent(&house, &log);
+        wait(&house, &format!("the oldest message to be kept: {want}"), || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_sendwarden"));
+            let out = command.args(["trace", "E000000000", "--state-dir"]).arg(&house.state).output().unwrap();
+            String::from_utf8_lossy(&out.stdout).contains("uid54001") == want
+        });
+    };
+    oldest("", true);
+    oldest("retention:\n  index_max_bytes: 1MiB\n", false);
+}
+
+#[test]
+fn queue_directories() {
+    let house = house("", "queue:\n  directories: [DIR/spool]\n");
+    for queue in ["maildrop", "incoming", "active", "deferred", "hold"] {
+        fs::create_dir_all(house.dir.join("spool").join(queue)).unwrap();
+    }
+    fs::write(house.dir.join("spool/hold/A1"), "").unwrap();
+    let _running = house.start();
+    wait(&house, "the queue to be counted", || house.metric("sendwarden_queue_messages") == 1.0);
+}
+
+#[test]
+fn queue_interval() {
+    let house = house("", "queue:\n  directories: [DIR/spool]\n  interval: 1s\n");
+    for queue in ["maildrop", "incoming", "active", "deferred", "hold"] {
+        fs::create_dir_all(house.dir.join("spool").join(queue)).unwrap();
+    }
+    let _running = house.start();
+    let scanned = || house.metric("sendwarden_queue_scan_last_success_timestamp_seconds");
+    wait(&house, "the first count", || scanned() > 0.0);
+    let first = scanned();
+    wait(&house, "another count before the default interval is over", || {
+        assert!(scanned() - first < 25.0, "only at the default pace");
+        scanned() - first >= 1.0
+    });
+}
