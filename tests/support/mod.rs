@@ -1,4 +1,4 @@
-//! The rig of the end-to-end tests: a real Postfix of our own, SMTP sinks that record what arrives, and the agent.
+//! The rig of the end-to-end tests: a real Postfix or Exim of our own, SMTP sinks that record what arrives, and the agent.
 //!
 //! Everything is on loopback, in directories of its own, and stopped by pid when its value is dropped. A test waits
 //! for conditions (`wait_until`), never for time to pass.
@@ -14,9 +14,13 @@
 )]
 
 pub mod agent;
+pub mod exim;
 pub mod filter;
 pub mod http;
+pub mod ident;
+pub mod place;
 pub mod postfix;
+pub mod server;
 pub mod sink;
 pub mod smtp;
 pub mod truth;

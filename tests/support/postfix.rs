@@ -4,18 +4,18 @@
 //! Recipients choose what happens: `accept.test` is delivered, `reject.test` refused with 550 at RCPT, `defer.test`
 //! deferred with 450, `forge.test` answered with a text of the test's choice, `forward@localhost` forwarded by local(8)
 //! to `forwarded@accept.test`. Everything else goes to the accepting sink too.
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
+use super::place::{Kind, Place, command, succeed};
+use super::server::{MailServer, Queued};
 use super::sink::{Server, Sink};
 use super::{filter, wait_until};
 
-const BASE: &str = "/var/tmp/sendwarden-rig";
-const SLOTS: u16 = 64;
+const KIND: Kind = Kind { prefix: "", ports: 21_000 };
 
 /// What may differ between instances.
 pub struct Options {
@@ -35,14 +35,6 @@ impl Default for Options {
     }
 }
 
-/// A message in the queue.
-#[derive(Debug, Clone)]
-pub struct Queued {
-    pub id: String,
-    pub queue: String,
-    pub recipients: Vec<String>,
-}
-
 pub struct Postfix {
     dir: PathBuf,
     port: u16,
@@ -52,15 +44,14 @@ pub struct Postfix {
     pub forge: Sink,
     forged: Arc<Mutex<String>>,
     filter: Option<Server>,
-    /// Holds the slot's directory and ports for this process.
-    _slot: File,
+    place: Place,
 }
 
 impl Postfix {
     /// A started instance. Several can run at once.
     pub fn start(options: &Options) -> Self {
-        let (number, slot) = take_slot();
-        let dir = PathBuf::from(format!("{BASE}/{number}"));
+        let place = Place::take(KIND);
+        let (dir, port) = (place.dir.clone(), place.port);
         if dir.join("spool/pid/master.pid").exists() {
             // Left behind by a test run that was killed.
             let mut stop = command("postfix");
@@ -68,7 +59,6 @@ impl Postfix {
             drop(stop.status());
         }
         drop(fs::remove_dir_all(&dir));
-        let port = 21_000 + 8 * number;
         let forged = Arc::new(Mutex::new("550 5.7.1 refused".to_owned()));
         let (text, taken) = (Arc::clone(&forged), Arc::clone(&forged));
         let postfix = Postfix {
@@ -83,7 +73,7 @@ impl Postfix {
             ),
             forged,
             filter: options.content_filter.then(|| filter::reinjecting(port + 2)),
-            _slot: slot,
+            place,
         };
         postfix.configure(options);
         postfix.run("postfix", &["start"]);
@@ -112,7 +102,7 @@ impl Postfix {
 
     /// An address nobody else uses, for the agent or a server of the test's: `number` is 0 to 3.
     pub fn address(&self, number: u16) -> String {
-        format!("127.0.0.1:{}", self.port + 4 + number)
+        self.place.address(number)
     }
 
     /// A directory of the instance's, removed with it.
@@ -303,6 +293,20 @@ impl Postfix {
     }
 }
 
+impl MailServer for Postfix {
+    fn receivers(&self) -> [&Sink; 4] {
+        [&self.accept, &self.reject, &self.defer, &self.forge]
+    }
+
+    fn under_way(&self) -> usize {
+        self.queue().iter().filter(|m| m.queue != "deferred" && m.queue != "hold").count()
+    }
+
+    fn queue(&self) -> Vec<Queued> {
+        Postfix::queue(self)
+    }
+}
+
 impl Drop for Postfix {
     fn drop(&mut self) {
         // `postfix stop` ends the master by the pid in its own pid file and waits for it.
@@ -325,39 +329,4 @@ impl Drop for Postfix {
             drop(fs::remove_dir_all(&self.dir));
         }
     }
-}
-
-/// A slot nobody else uses: its lock is held as long as the file is open, whichever process asks.
-fn take_slot() -> (u16, File) {
-    super::wait_for("a free slot for a Postfix instance", || {
-        (1..=SLOTS).find_map(|number| {
-            let path = format!("{BASE}/{number}.lock");
-            let file = File::options().create(true).append(true).open(&path);
-            let file = file.unwrap_or_else(|e| panic!("cannot open {path}: {e}. Run tests/rig/install as root first"));
-            let free = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
-            let ports = 21_000 + 8 * number;
-            (file.try_lock().is_ok() && (ports..ports + 3).all(free)).then_some((number, file))
-        })
-    })
-}
-
-fn command(program: &str) -> Command {
-    let mut command = Command::new(program);
-    let path = std::env::var("PATH").unwrap_or_default();
-    command.env("PATH", format!("{path}:/usr/sbin:/sbin:/usr/bin:/bin"));
-    command
-}
-
-/// Runs a command with this standard input; its output, or a failed test that shows what it printed.
-fn succeed(command: &mut Command, input: Option<&str>) -> String {
-    let piped = if input.is_some() { Stdio::piped() } else { Stdio::null() };
-    let child = command.stdin(piped).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut child = child.unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
-    if let (Some(input), Some(mut pipe)) = (input, child.stdin.take()) {
-        pipe.write_all(input.as_bytes()).unwrap_or_else(|e| panic!("{command:?} does not read: {e}"));
-    }
-    let output = child.wait_with_output().expect("a child of ours");
-    let both = [output.stdout.as_slice(), output.stderr.as_slice()].map(String::from_utf8_lossy);
-    assert!(output.status.success(), "{command:?} ended with {}: {}{}", output.status, both[0], both[1]);
-    both[0].clone().into_owned()
 }

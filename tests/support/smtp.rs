@@ -21,7 +21,13 @@ pub fn send(port: u16, mail: &Mail) -> Result<String, String> {
 
 /// The same from a client that calls itself `helo`.
 pub fn send_from(helo: &str, port: u16, mail: &Mail) -> Result<String, String> {
-    let mut talk = Talk::connect(port).map_err(|e| format!("cannot connect to 127.0.0.1:{port}: {e}"))?;
+    let stream = TcpStream::connect(("127.0.0.1", port));
+    send_over(stream.map_err(|e| format!("cannot connect to 127.0.0.1:{port}: {e}"))?, helo, mail)
+}
+
+/// The same over a connection that is there.
+pub fn send_over(stream: TcpStream, helo: &str, mail: &Mail) -> Result<String, String> {
+    let mut talk = Talk::over(stream).map_err(|e| format!("connection: {e}"))?;
     talk.expect("2", None)?;
     talk.expect("2", Some(&format!("EHLO {helo}")))?;
     if let Some((login, password)) = mail.auth {
@@ -48,8 +54,7 @@ struct Talk {
 }
 
 impl Talk {
-    fn connect(port: u16) -> std::io::Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
+    fn over(stream: TcpStream) -> std::io::Result<Self> {
         stream.set_read_timeout(Some(Duration::from_secs(120)))?;
         Ok(Talk { lines: BufReader::new(stream) })
     }
