@@ -136,6 +136,7 @@ fn apply(changes: &[Change], batch: &mut Batch, model: &mut Model) {
                     dsn: Dsn::new(5, 1, 1),
                     class: "other",
                     reply: String::new(),
+                    script: None,
                 });
                 model.errors.push((n.into(), owner, address(n)));
             }

@@ -8,10 +8,10 @@ use crate::engine::tracker::{RowKind, Settings};
 use crate::engine::{Engine, Sink};
 use crate::host::clock;
 use crate::mail::{Counts, Fact, LegFact, Owner, RecipientState, Time, text};
-use crate::store::{AccountRow, LegRecord, TraceQuery as StoreQuery, Views};
+use crate::store::{AccountRow, LegRecord, ScriptRecord, TraceQuery as StoreQuery, Views};
 use crate::web::api::{
     AccountView, AccountsQuery, AccountsView, Answer, BackendError, ErrorView, ErrorsView, HistoryPoint, HistoryView,
-    StatusView, TraceLeg, TraceQuery, TraceRecipient, TraceView,
+    ScriptView, StatusView, TraceLeg, TraceQuery, TraceRecipient, TraceView,
 };
 use jiff::Timestamp;
 use jiff::civil::date;
@@ -193,6 +193,7 @@ pub fn errors(views: &Views, name: &str, limit: u32) -> Answer<ErrorsView> {
         dsn: record.dsn,
         class: record.class,
         reply: record.reply,
+        script: record.script.map(script),
     });
     Ok(ErrorsView { account: name.to_owned(), errors: errors.collect() })
 }
@@ -265,6 +266,11 @@ fn read_since(text: &str) -> Option<Time> {
     Some(Time(then.timestamp().as_microsecond()))
 }
 
+fn script(record: ScriptRecord) -> ScriptView {
+    let ScriptRecord { path, line, directory } = record;
+    ScriptView { path, line: (line != 0).then_some(line), directory }
+}
+
 fn closed_leg(leg: &LegRecord, names: &HashMap<u32, String>) -> TraceLeg {
     TraceLeg {
         host: leg.host.clone(),
@@ -283,6 +289,7 @@ fn closed_leg(leg: &LegRecord, names: &HashMap<u32, String>) -> TraceLeg {
         uid: leg.uid,
         client_address: leg.client_address.clone(),
         size: leg.size,
+        script: leg.script.clone().map(script),
         end: leg.end.clone(),
         recipients: leg
             .recipients
@@ -382,6 +389,7 @@ fn open_leg(leg: &LegFact<'_>, names: &HashMap<u32, String>) -> TraceLeg {
         uid: u32::try_from(leg.uid).ok(),
         client_address: shown(leg.client_address),
         size: leg.size,
+        script: leg.script.map(|claim| script(claim.into())),
         end: leg.end.to_owned(),
         recipients: leg
             .recipients

@@ -5,6 +5,7 @@
 use serde::Serialize;
 
 use super::chunk::IndexBuffer;
+use super::record::ScriptRecord;
 use crate::mail::{Counts, Dsn, ErrorFact, LegFact, Owner, QueueId, Time, text};
 
 /// One write-set. The parts may be in any order; of several entries for one key the last one stands
@@ -91,6 +92,7 @@ pub struct ErrorRow {
     /// `mail::ReplyClass::name`.
     pub class: &'static str,
     pub reply: String,
+    pub script: Option<ScriptRecord>,
 }
 
 /// Longest address kept: 64 + 1 + 255 (RFC 5321 4.5.3.1).
@@ -113,6 +115,7 @@ impl From<&ErrorFact<'_>> for ErrorRow {
             dsn: fact.dsn,
             class: fact.class.name(),
             reply: text::clean(fact.reply, MAX_REPLY),
+            script: fact.script.map(ScriptRecord::from),
         }
     }
 }

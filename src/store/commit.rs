@@ -160,8 +160,9 @@ fn add(conn: &Connection, sql: &str, rows: impl Iterator<Item = (i64, u32, Histo
 
 fn errors(conn: &Connection, errors: &[ErrorRow]) -> rusqlite::Result<()> {
     let mut add = conn.prepare_cached(
-        "INSERT INTO error(at, owner, outcome, late, queue_id, sender, recipient, relay, dsn, class, reply)
-         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        "INSERT INTO error(at, owner, outcome, late, queue_id, sender, recipient, relay, dsn, class, reply,
+             script_path, script_line, script_directory)
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
     )?;
     for e in errors {
         let dsn = if e.dsn.is_none() { String::new() } else { e.dsn.to_string() };
@@ -176,7 +177,10 @@ fn errors(conn: &Connection, errors: &[ErrorRow]) -> rusqlite::Result<()> {
             e.relay,
             dsn,
             e.class,
-            e.reply
+            e.reply,
+            e.script.as_ref().map_or("", |script| &script.path),
+            e.script.as_ref().map_or(0, |script| script.line),
+            e.script.as_ref().map_or("", |script| &script.directory)
         ])?;
     }
     Ok(())

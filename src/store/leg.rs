@@ -4,13 +4,15 @@
 //! bytes: what is not a whole record is `None`.
 //!
 //! A record is its length (varint) and then: owner, origin, basis, flags, first (8 bytes), last - first, host,
-//! instance, id, Message-ID, sender, login, client, uid, size, parent, end, and the recipients. Numbers are LEB128
+//! instance, id, Message-ID, sender, login, client, uid, size, parent, end, the recipients, and the script. Numbers are LEB128
 //! varints (signed ones zigzag), texts are a length and bytes.
 
 use serde::Serialize;
 
 use super::batch::{MAX_ADDRESS, MAX_RELAY};
 use super::bloom::{self, Key};
+use super::record::ScriptRecord;
+use crate::mail::script::MAX_PATH;
 use crate::mail::{Basis, Dsn, LegFact, Origin, Outcome, QueueId, RecipientState, RecipientTrace, Time, text};
 
 const MAX_MESSAGE_ID: usize = 512;
@@ -21,6 +23,7 @@ const MAX_RECIPIENTS: usize = 500;
 
 const CUT: u8 = 1;
 const HAS_UID: u8 = 2;
+const HAS_SCRIPT: u8 = 4;
 
 /// The story of one queue id, as it is shown. Times are serialised as whole seconds since the epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -50,6 +53,7 @@ pub struct LegRecord {
     pub recipients: Vec<RecipientRecord>,
     /// There were more recipients than are kept.
     pub recipients_cut: bool,
+    pub script: Option<ScriptRecord>,
     /// How the queue id ended, in one word.
     pub end: String,
 }
@@ -91,6 +95,7 @@ pub(super) fn encode(fact: &LegFact<'_>, out: &mut Vec<u8>) {
     let uid = u32::try_from(fact.uid).ok();
     let cut = fact.recipients_cut || fact.recipients.len() > MAX_RECIPIENTS;
     let flags = if cut { CUT } else { 0 } | if uid.is_some() { HAS_UID } else { 0 };
+    let flags = flags | if fact.script.is_some() { HAS_SCRIPT } else { 0 };
     out.extend_from_slice(&[fact.origin.code(), fact.basis.code(), flags]);
     out.extend_from_slice(&fact.first.0.to_le_bytes());
     signed(out, fact.last.0.wrapping_sub(fact.first.0));
@@ -108,6 +113,12 @@ pub(super) fn encode(fact: &LegFact<'_>, out: &mut Vec<u8>) {
     number(out, fact.recipients.len().min(MAX_RECIPIENTS) as u64);
     for recipient in fact.recipients.iter().take(MAX_RECIPIENTS) {
         encode_recipient(recipient, fact.first, out);
+    }
+    // Behind all else, and only where there is one: records of older versions have none.
+    if let Some(script) = fact.script {
+        bytes(out, capped(&script.path, MAX_PATH));
+        number(out, u64::from(script.line));
+        bytes(out, capped(&script.directory, MAX_PATH));
     }
     let length = out.len() - start - 5;
     if let Some(head) = out.get_mut(start..start + 5) {
@@ -224,6 +235,7 @@ impl<'a> Packed<'a> {
         for _ in 0..raw.recipients {
             recipients.push(RawRecipient::take(&mut rest)?.unpack(raw.first)?);
         }
+        let script = if raw.has_script { Some(take_script(&mut rest)?) } else { None };
         Some(LegRecord {
             host: shown(host),
             instance: shown(instance),
@@ -242,6 +254,7 @@ impl<'a> Packed<'a> {
             parent: (!raw.parent.is_empty()).then(|| shown(raw.parent)),
             recipients,
             recipients_cut: raw.cut,
+            script,
             end: shown(raw.end),
         })
     }
@@ -262,6 +275,7 @@ impl<'a> Packed<'a> {
             origin: Origin::from_code(origin)?,
             basis: Basis::from_code(basis)?,
             cut: flags & CUT != 0,
+            has_script: flags & HAS_SCRIPT != 0,
             first,
             last,
             texts,
@@ -280,6 +294,7 @@ struct Raw<'a> {
     origin: Origin,
     basis: Basis,
     cut: bool,
+    has_script: bool,
     first: i64,
     last: i64,
     /// Host, instance, id, Message-ID, sender, login, client.
@@ -338,6 +353,11 @@ impl<'a> RawRecipient<'a> {
             next: (!self.next.is_empty()).then(|| shown(self.next)),
         })
     }
+}
+
+fn take_script(data: &mut &[u8]) -> Option<ScriptRecord> {
+    let path = shown(take_bytes(data)?);
+    Some(ScriptRecord { path, line: u32::try_from(take_number(data)?).ok()?, directory: shown(take_bytes(data)?) })
 }
 
 /// A replacement character takes three bytes, so no text grows beyond three times what was kept.

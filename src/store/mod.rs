@@ -33,7 +33,7 @@ pub use batch::{AccountRow, Batch, ErrorRow, HistoryCounts, HistoryRow, Row};
 pub use error::{CommitError, OpenError, ViewError};
 pub use leg::{LegRecord, RecipientRecord};
 pub use open::{CheckState, Saved};
-pub use record::{DayRecord, ErrorRecord, HourRecord};
+pub use record::{DayRecord, ErrorRecord, HourRecord, ScriptRecord};
 pub use trace::{Trace, TraceQuery};
 pub use upkeep::Expired;
 pub use views::Views;

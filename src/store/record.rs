@@ -3,7 +3,8 @@
 use serde::{Serialize, Serializer};
 
 use super::batch::HistoryCounts;
-use crate::mail::Time;
+use crate::mail::script::MAX_PATH;
+use crate::mail::{ScriptClaim, Time, text};
 
 /// One hour of one owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -44,6 +45,22 @@ pub struct ErrorRecord {
     /// `mail::ReplyClass::name`.
     pub class: String,
     pub reply: String,
+    pub script: Option<ScriptRecord>,
+}
+
+/// Which script is said to have made a message. Texts are clean and capped; what was not told is empty (line: 0).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ScriptRecord {
+    pub path: String,
+    pub line: u32,
+    pub directory: String,
+}
+
+impl From<&ScriptClaim> for ScriptRecord {
+    fn from(claim: &ScriptClaim) -> ScriptRecord {
+        let shown = |bytes: &[u8]| text::clean(bytes, MAX_PATH);
+        ScriptRecord { path: shown(&claim.path), line: claim.line, directory: shown(&claim.directory) }
+    }
 }
 
 pub(super) fn secs<S: Serializer>(time: &Time, serializer: S) -> Result<S::Ok, S::Error> {

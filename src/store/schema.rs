@@ -44,6 +44,10 @@ const MIGRATIONS: &[&str] = &["
     CREATE TABLE message_tail(
         id INTEGER PRIMARY KEY AUTOINCREMENT, first_time INTEGER NOT NULL, last_time INTEGER NOT NULL,
         records INTEGER NOT NULL, data BLOB NOT NULL);
+", "
+    ALTER TABLE error ADD COLUMN script_path TEXT NOT NULL DEFAULT '';
+    ALTER TABLE error ADD COLUMN script_line INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE error ADD COLUMN script_directory TEXT NOT NULL DEFAULT '';
 "];
 
 /// The version this program writes.

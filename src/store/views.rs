@@ -11,8 +11,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row as SqlRow, params};
 
 use super::{
-    AccountRow, DayRecord, ErrorRecord, FILE_NAME, HistoryCounts, HourRecord, Row, Trace, TraceQuery, ViewError, open,
-    schema, trace,
+    AccountRow, DayRecord, ErrorRecord, FILE_NAME, HistoryCounts, HourRecord, Row, ScriptRecord, Trace, TraceQuery,
+    ViewError, open, schema, trace,
 };
 use crate::mail::{Counts, Time};
 
@@ -99,7 +99,8 @@ impl Views {
     pub fn errors(&self, owner: Option<u32>, limit: usize, before: Option<i64>) -> Result<Vec<ErrorRecord>, ViewError> {
         let which = if owner.is_some() { "owner = ?1" } else { "?1 IS NULL" };
         let sql = format!(
-            "SELECT id, at, owner, outcome, late, queue_id, sender, recipient, relay, dsn, class, reply
+            "SELECT id, at, owner, outcome, late, queue_id, sender, recipient, relay, dsn, class, reply,
+                 script_path, script_line, script_directory
              FROM error WHERE {which} AND id < ?2 ORDER BY id DESC LIMIT ?3"
         );
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -271,6 +272,7 @@ fn history_counts(row: &SqlRow<'_>) -> rusqlite::Result<HistoryCounts> {
 }
 
 fn error_row(row: &SqlRow<'_>) -> rusqlite::Result<ErrorRecord> {
+    let script = ScriptRecord { path: row.get(12)?, line: row.get(13)?, directory: row.get(14)? };
     Ok(ErrorRecord {
         id: row.get(0)?,
         at: Time(row.get(1)?),
@@ -284,6 +286,7 @@ fn error_row(row: &SqlRow<'_>) -> rusqlite::Result<ErrorRecord> {
         dsn: row.get(9)?,
         class: row.get(10)?,
         reply: row.get(11)?,
+        script: Some(script).filter(|script| !(script.path.is_empty() && script.directory.is_empty())),
     })
 }
 

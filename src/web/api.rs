@@ -145,6 +145,18 @@ pub struct ErrorView {
     pub dsn: String,
     pub class: String,
     pub reply: String,
+    pub script: Option<ScriptView>,
+}
+
+/// Which script is said to have made a message: its own word, or that of its log or its process. Never proven.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ScriptView {
+    /// A whole path or a file name; empty when only the directory is known.
+    pub path: String,
+    /// Line of the script, where it is known.
+    pub line: Option<u32>,
+    /// Working directory; empty when it is not known.
+    pub directory: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -183,6 +195,7 @@ pub struct TraceLeg {
     pub uid: Option<u32>,
     pub client_address: String,
     pub size: u64,
+    pub script: Option<ScriptView>,
     pub end: String,
     pub recipients: Vec<TraceRecipient>,
     pub recipients_cut: bool,

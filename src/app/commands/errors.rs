@@ -1,7 +1,7 @@
 //! `sendwarden errors`: recipients of an account that ended in error, newest first.
 
 use super::ask::{Question, Source};
-use super::{items, pretty, say, words};
+use super::{items, pretty, say, script, words};
 use crate::app::Exit;
 use crate::app::cli::{ErrorsArgs, Format};
 use serde_json::Value;
@@ -35,6 +35,10 @@ fn text(view: &Value) -> String {
             words(error, "relay"),
             words(error, "reply"),
         ));
+        let script = script(error);
+        if !script.is_empty() {
+            out.push_str(&format!("    {script}\n"));
+        }
     }
     out
 }

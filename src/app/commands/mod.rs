@@ -48,6 +48,20 @@ pub fn words<'a>(value: &'a Value, key: &str) -> &'a str {
     value.get(key).and_then(Value::as_str).unwrap_or("")
 }
 
+/// The script of a view with a `script`, in words; empty when nothing is said of one.
+pub fn script(value: &Value) -> String {
+    let Some(script) = value.get("script").filter(|script| script.is_object()) else { return String::new() };
+    let line = match number(script, "line") {
+        0 => String::new(),
+        line => format!(":{line}"),
+    };
+    match (words(script, "path"), words(script, "directory")) {
+        ("", directory) => format!("script in {directory}, as claimed"),
+        (path, "") => format!("script {path}{line}, as claimed"),
+        (path, directory) => format!("script {path}{line} in {directory}, as claimed"),
+    }
+}
+
 /// The items of a list of a view.
 pub fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)

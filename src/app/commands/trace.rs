@@ -1,7 +1,7 @@
 //! `sendwarden trace`: what happened to a message, step by step, over all its queue ids.
 
 use super::ask::{Question, Source};
-use super::{items, number, pretty, say, words};
+use super::{items, number, pretty, say, script, words};
 use crate::app::Exit;
 use crate::app::cli::{Format, TraceArgs};
 use crate::web::api::TraceQuery;
@@ -65,8 +65,12 @@ fn head(leg: &Value) -> String {
         "" => String::new(),
         id => format!("\n    Message-ID <{id}>"),
     };
+    let script = match script(leg) {
+        script if script.is_empty() => script,
+        script => format!("\n    {script}"),
+    };
     format!(
-        "{}  {} ({}{parent}): {owner}\n    {came}, from {}, {} bytes{id}\n",
+        "{}  {} ({}{parent}): {owner}\n    {came}, from {}, {} bytes{id}{script}\n",
         words(leg, "first"),
         words(leg, "queue_id"),
         words(leg, "instance"),

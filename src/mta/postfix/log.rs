@@ -4,7 +4,7 @@
 //! it: the same words of another program mean nothing. See [`read`].
 
 use super::tag::Daemon;
-use super::{WHY_REPEATED, WHY_SHAPE, WHY_TEXT, action, arrival, delivery, scan};
+use super::{WHY_REPEATED, WHY_SHAPE, WHY_TEXT, action, arrival, delivery, scan, script};
 use crate::mail::{End, Holder, Kind, Notice, QueueId, Sweep};
 
 /// What one text says: an event, `Ok(None)` for what is understood and of no interest, or why it is not understood.
@@ -36,6 +36,9 @@ fn about(daemon: Daemon, id: QueueId, text: &[u8]) -> Result<Option<Kind<'_>>, &
                 // `<>` is how a missing header is logged since 2.7.
                 let message_id = if value == b"<>" { &[] } else { value };
                 return Ok(Some(Kind::Identified { id, message_id }));
+            }
+            if let Some(script) = script::header(id, text) {
+                return Ok(Some(Kind::Script(script)));
             }
         }
         Daemon::Qmgr => {

@@ -9,6 +9,7 @@ mod arrival;
 mod delivery;
 mod log;
 mod scan;
+mod script;
 mod tag;
 
 #[cfg(test)]

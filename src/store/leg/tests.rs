@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::mail::Owner;
+use crate::mail::{Owner, ScriptClaim};
 
 fn hostile(most: usize) -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![vec(any::<u8>(), 0..most), vec(prop_oneof![Just(b'<'), Just(b'>'), Just(b'@'), Just(0u8)], 0..8)]
@@ -50,13 +50,15 @@ proptest! {
         numbers in any::<(u32, i64, i64, i64, u64, bool)>(),
         codes in (0u8..5, 0u8..7),
         recipients in vec(recipient(), 0..4),
+        script in proptest::option::of((hostile(600), any::<u32>(), hostile(600))),
     ) {
+        let script = script.map(|(path, line, directory)| ScriptClaim { path: path.into(), line, directory: directory.into() });
         let (host, instance, message_id, sender, login, client_address) = &texts;
         let (owner, first, last, uid, size, recipients_cut) = numbers;
         let fact = LegFact {
             host, instance, id, owner: Owner(owner), origin: Origin::from_code(codes.0).unwrap(),
             basis: Basis::from_code(codes.1).unwrap(), first: Time(first), last: Time(last), message_id, sender, login,
-            uid, client_address, size, parent, recipients: &recipients, recipients_cut, script: None, end: "removed",
+            uid, client_address, size, parent, recipients: &recipients, recipients_cut, script: script.as_ref(), end: "removed",
         };
         let mut data = Vec::new();
         encode(&fact, &mut data);
@@ -85,6 +87,8 @@ proptest! {
             prop_assert_eq!(&got.next, &put.next.map(|id| id.to_string()));
             prop_assert!(!got.address.contains('\n') && !got.reply.contains('\0'));
         }
+        let kept = script.as_ref().map(|s| (cleaned(&s.path, MAX_PATH), s.line, cleaned(&s.directory, MAX_PATH)));
+        prop_assert_eq!(leg.script.map(|s| (s.path, s.line, s.directory)), kept);
         // The hashes of the fact and of the packed record are the same keys.
         let keys = packed.keys().unwrap();
         prop_assert_eq!(keys.message_id, bare_message_id(message_id));
