@@ -9,6 +9,7 @@
 
 #![allow(dead_code, reason = "each test and bench uses its own part")]
 
+pub mod exim;
 pub mod figures;
 mod life;
 mod script;
@@ -24,6 +25,10 @@ pub enum Stamps {
     Traditional,
     /// `2026-11-23T10:32:56.123456+00:00`, the default of today's rsyslog.
     Rfc3339,
+    /// `2026-11-23 10:32:56`, of Exim's own file.
+    Exim,
+    /// `2026-11-23 10:32:56.123 +0000`: with `+millisec` and a `log_timezone`.
+    EximZoned,
 }
 
 /// What the log is made of. Shares are per thousand messages.
@@ -112,7 +117,7 @@ pub struct Lines {
     /// Lines of other programs.
     pub foreign: u64,
     pub bytes: u64,
-    /// Lines that hold `status=sent`.
+    /// Lines that hold `status=sent` (Postfix) or ` Completed` (Exim): what the bench's yardstick counts.
     pub sent: u64,
 }
 

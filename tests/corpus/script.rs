@@ -60,17 +60,30 @@ impl Script {
             let Some(Reverse((at, order, body))) = self.heap.pop() else { break };
             self.stamp(at);
             let micros = at % 1_000_000;
-            let mut head = self.stamp.len() + 4;
             out.write_all(self.stamp.as_bytes())?;
-            if self.stamps == Stamps::Rfc3339 {
-                write!(out, ".{micros:06}+00:00")?;
-                head += 13;
-            }
-            out.write_all(b" mx ")?;
+            let head = self.stamp.len()
+                + match self.stamps {
+                    Stamps::Traditional => 0,
+                    Stamps::Rfc3339 => {
+                        write!(out, ".{micros:06}+00:00")?;
+                        13
+                    }
+                    Stamps::Exim => 0,
+                    Stamps::EximZoned => {
+                        write!(out, ".{:03} +0000", micros / 1000)?;
+                        10
+                    }
+                };
+            // Exim names no host in a file of its own.
+            let host: &[u8] = match self.stamps {
+                Stamps::Traditional | Stamps::Rfc3339 => b" mx ",
+                Stamps::Exim | Stamps::EximZoned => b" ",
+            };
+            out.write_all(host)?;
             out.write_all(&body)?;
             out.write_all(b"\n")?;
             self.lines.total += 1;
-            self.lines.bytes += (head + body.len() + 1) as u64;
+            self.lines.bytes += (head + host.len() + body.len() + 1) as u64;
             match order & 3 {
                 0 => self.lines.events += 1,
                 1 => self.lines.noise += 1,
@@ -90,6 +103,7 @@ impl Script {
         let (h, m, s) = (second / 3600 % 24, second / 60 % 60, second % 60);
         self.stamp = match self.stamps {
             Stamps::Rfc3339 => format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}"),
+            Stamps::Exim | Stamps::EximZoned => format!("{year:04}-{month:02}-{day:02} {h:02}:{m:02}:{s:02}"),
             Stamps::Traditional => {
                 const NAMES: [&str; 12] =
                     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];

@@ -14,9 +14,19 @@ pub struct Situation {
     pub expected: Books,
 }
 
-/// Every situation, by name. Accounts that an expectation does not list are bound by the totals only.
+/// Every situation of Postfix.
 pub fn all() -> Vec<Situation> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/situations");
+    of("situations")
+}
+
+/// Every situation of Exim.
+pub fn exim() -> Vec<Situation> {
+    of("exim")
+}
+
+/// By name. Accounts that an expectation does not list are bound by the totals only.
+fn of(folder: &str) -> Vec<Situation> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(folder);
     let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
         .unwrap_or_else(|error| panic!("reading {}: {error}", folder.display()))
         .map(|entry| entry.expect("a folder entry").path())
@@ -34,3 +44,6 @@ pub fn all() -> Vec<Situation> {
     };
     paths.into_iter().map(situation).collect()
 }
+
+/// The users of the hosts that the Exim situations are about: Exim logs names, Postfix numbers.
+pub const PASSWD: &str = "root:x:0:0::/root:/bin/sh\n";

@@ -18,6 +18,7 @@
 
 #![allow(dead_code, reason = "each test uses its own part")]
 
+pub mod exim;
 mod join;
 mod read;
 
