@@ -3,7 +3,7 @@
 use super::books::{self, Settling};
 use super::leg::{Came, Class, Details, Ended, Seen};
 use super::table::Slot;
-use super::{Cx, MAX_TEXT, Tracker, kept, state_of};
+use super::{Cx, MAX_TEXT, Tracker, kept, push_tight, state_of};
 use crate::engine::Sink;
 use crate::engine::replies::smtp_code;
 use crate::mail::{
@@ -228,7 +228,7 @@ impl Tracker {
             details.cut = true;
             return;
         }
-        details.recipients.push(RecipientTrace {
+        let trace = RecipientTrace {
             address: kept(attempt.recipient),
             relay: kept(attempt.relay),
             reply: kept(attempt.reply),
@@ -237,7 +237,8 @@ impl Tracker {
             attempts: 1,
             last: at,
             next,
-        });
+        };
+        push_tight(&mut details.recipients, trace);
     }
 }
 

@@ -137,7 +137,7 @@ impl SeenSet {
         if let Some((_, seen)) = self.few.iter_mut().find(|(hash, _)| *hash == recipient) {
             *seen = state;
         } else if self.few.len() < SeenSet::FEW {
-            self.few.push((recipient, state));
+            super::push_tight(&mut self.few, (recipient, state));
         } else {
             let mut many: HashMap<_, _, _> = self.few.drain(..).collect();
             many.insert(recipient, state);

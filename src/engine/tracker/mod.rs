@@ -383,6 +383,14 @@ fn kept(text: &[u8]) -> Box<[u8]> {
     text.get(..MAX_TEXT).unwrap_or(text).into()
 }
 
+/// Grows by half, from one on: hundreds of thousands of legs have one recipient each.
+fn push_tight<T>(list: &mut Vec<T>, item: T) {
+    if list.len() == list.capacity() {
+        list.reserve_exact((list.len() / 2).max(1));
+    }
+    list.push(item);
+}
+
 fn state_of(outcome: Outcome) -> RecipientState {
     RecipientState::Ended(outcome)
 }
