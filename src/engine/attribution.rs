@@ -7,6 +7,7 @@
 
 use super::accounts::{Accounts, name_from};
 use super::directory::Directory;
+use super::homes::Homes;
 use crate::mail::{Basis, Origin, Owner, Time, Unattributed, address};
 use core::net::IpAddr;
 use hashbrown::HashMap;
@@ -49,6 +50,7 @@ pub struct Attribution {
     pub accounts: Accounts,
     directory: Directory,
     users: HashMap<u32, Option<User>, foldhash::quality::FixedState>,
+    homes: Homes,
     /// Answers per uid, valid until the directory or the user's entry changes.
     owners: HashMap<u32, Owner, foldhash::quality::FixedState>,
     /// The same per login as logged; emptied when it is full.
@@ -62,6 +64,7 @@ impl Attribution {
             accounts,
             directory,
             users: HashMap::with_hasher(state.clone()),
+            homes: Homes::default(),
             owners: HashMap::with_hasher(state.clone()),
             logins: HashMap::with_hasher(state),
         }
@@ -86,6 +89,10 @@ impl Attribution {
     pub fn learn_user(&mut self, uid: u32, user: Option<User>) {
         if self.users.len() >= MAX_USERS {
             self.users.clear();
+            self.homes.clear();
+        }
+        if let Some(user) = &user {
+            self.homes.learn(uid, &user.home);
         }
         if self.users.insert(uid, user.clone()) != Some(user) {
             self.owners.remove(&uid);
@@ -95,6 +102,7 @@ impl Attribution {
     /// Forgets what the name service said, so that it is asked again (users come and go).
     pub fn forget_users(&mut self) {
         self.users.clear();
+        self.homes.clear();
         self.forget_answers();
     }
 
@@ -102,6 +110,17 @@ impl Attribution {
     pub fn forget_answers(&mut self) {
         self.owners.clear();
         self.logins.clear();
+    }
+
+    /// The user in whose home a script lies.
+    pub fn uid_of_path(&self, path: &[u8]) -> Option<u32> {
+        self.homes.user_of(path)
+    }
+
+    /// True when scripts of many accounts run under this uid.
+    pub fn is_web_server(&self, uid: u32) -> bool {
+        let login = self.users.get(&uid).and_then(|user| user.as_ref()).map(|user| user.login.as_bytes());
+        self.directory.policy().is_web_server(uid, login)
     }
 
     /// True when unauthenticated mail from this address is this host's or a trusted node's own.

@@ -7,6 +7,7 @@ pub mod accounts;
 pub mod attribution;
 pub mod codec;
 pub mod directory;
+pub mod homes;
 pub mod ledger;
 pub mod replies;
 pub mod scripts;

@@ -3,6 +3,7 @@
 //! Missing is fine, wrong is not: where two messages could be meant, neither gets the claim. A claim never decides
 //! whose a message is. Everything here is bounded; what is waited for too long is dropped. See [`Scripts`].
 
+mod calls;
 mod commands;
 mod shelf;
 
@@ -11,6 +12,7 @@ mod tests;
 
 use crate::engine::codec::{Reader, Writer};
 use crate::mail::{QueueId, Script, ScriptClaim, ScriptSource, Time};
+use calls::{Call, Calls};
 use commands::{Command, Commands, Lane, Place};
 use shelf::Shelf;
 
@@ -24,6 +26,7 @@ const RULE_SECS: i64 = 600;
 pub struct Scripts {
     commands: Commands,
     rules: Shelf<(Place, QueueId), (Time, ScriptClaim)>,
+    calls: Calls,
 }
 
 /// Where and when a line was written, and by which process.
@@ -38,7 +41,7 @@ pub struct Spot {
 
 impl Scripts {
     pub fn new(keep_rows: bool) -> Scripts {
-        Scripts { commands: Commands::new(keep_rows), rules: Shelf::new(keep_rows) }
+        Scripts { commands: Commands::new(keep_rows), rules: Shelf::new(keep_rows), calls: Calls::new(keep_rows) }
     }
 
     /// A claim whose message has not arrived yet.
@@ -57,7 +60,7 @@ impl Scripts {
                     self.rules.put((place, id), (spot.at, claim));
                 }
             }
-            // A header is logged behind its message's arrival.
+            // A header is logged behind its message's arrival; an interpreter's calls have a way of their own.
             _ => {}
         }
     }
@@ -84,6 +87,44 @@ impl Scripts {
         }
     }
 
+    /// An interpreter logged a call; `recipients` are hashes of those the script gave.
+    pub fn called(&mut self, at: Time, script: &Script<'_>, recipients: Vec<u64>) {
+        let claim = ScriptClaim::new(script.directory, script.path, script.line);
+        self.calls.called(Call { at, claim, recipients, used: false });
+    }
+
+    /// True when an interpreter's log is read.
+    pub fn hears_calls(&self) -> bool {
+        !self.calls.is_empty()
+    }
+
+    /// A message of this user has arrived.
+    pub fn user_submitted(&mut self, uid: u32, at: Time) {
+        if self.hears_calls() {
+            self.calls.arrived(uid, at);
+        }
+    }
+
+    /// What the call that made a message said, if it is sure which one that was: see [`calls`].
+    pub fn made_by(
+        &mut self,
+        uid: u32,
+        at: Time,
+        recipients: &[u64],
+        is_theirs: impl Fn(&[u8]) -> bool,
+    ) -> Option<ScriptClaim> {
+        self.calls.made(uid, at, recipients, is_theirs)
+    }
+
+    /// Drops all that waits: an account is forgotten, and paths are its words.
+    pub fn clear(&mut self) {
+        self.commands.by_pid.retain(|_, _| false);
+        self.commands.lanes.retain(|_, _| false);
+        self.rules.retain(|_, _| false);
+        self.calls.list.retain(|_, _| false);
+        self.calls.arrivals.retain(|_, _| false);
+    }
+
     /// Rows that changed since the last call.
     pub fn take_rows(&mut self, mut each: impl FnMut(Vec<u8>, Option<Vec<u8>>)) {
         self.commands.by_pid.take_rows(|((host, instance), pid), command| {
@@ -105,21 +146,32 @@ impl Scripts {
             });
             each(key.bytes, value);
         });
+        self.calls.list.take_rows(|number, call| {
+            let mut key = Writer::default();
+            key.u64(CALL).u64(number);
+            each(key.bytes, call.map(|call| written(|out| call.save(out))));
+        });
+        self.calls.arrivals.take_rows(|uid, times| {
+            let mut key = Writer::default();
+            key.u64(ARRIVALS).u32(uid);
+            each(key.bytes, times.map(|times| written(|out| calls::save_times(times, out))));
+        });
     }
 
     /// Takes up one stored row. `None` when it could not be read.
     pub fn restore_row(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
         let (mut key, mut saved) = (Reader::new(key), Reader::new(value));
-        let (kind, host, instance) = (key.u64()?, key.u32()? as u16, key.u32()? as u16);
-        let version = saved.u64()?;
-        match (version, kind) {
-            (VERSION, PROCESS) => {
-                self.commands.by_pid.restore(((host, instance), key.u32()?), Command::restore(&mut saved)?);
-            }
-            (VERSION, LANE) => self.commands.lanes.restore((host, instance), Lane::restore(&mut saved)?),
-            (VERSION, RULE) => {
-                self.rules.restore(((host, instance), key.id()?), (saved.time()?, restore_claim(&mut saved)?));
-            }
+        if saved.u64()? != VERSION {
+            return None;
+        }
+        let kind = key.u64()?;
+        let mut place = || Some((key.u32()? as u16, key.u32()? as u16));
+        match kind {
+            PROCESS => self.commands.by_pid.restore((place()?, key.u32()?), Command::restore(&mut saved)?),
+            LANE => self.commands.lanes.restore(place()?, Lane::restore(&mut saved)?),
+            RULE => self.rules.restore((place()?, key.id()?), (saved.time()?, restore_claim(&mut saved)?)),
+            CALL => self.calls.restore(key.u64()?, Call::restore(&mut saved)?),
+            ARRIVALS => self.calls.arrivals.restore(key.u32()?, calls::restore_times(&mut saved)?),
             _ => return None,
         }
         Some(())
@@ -130,6 +182,8 @@ const VERSION: u64 = 1;
 const PROCESS: u64 = 1;
 const LANE: u64 = 2;
 const RULE: u64 = 3;
+const CALL: u64 = 4;
+const ARRIVALS: u64 = 5;
 
 fn key(kind: u64, host: u16, instance: u16) -> Writer {
     let mut out = Writer::default();
@@ -142,6 +196,12 @@ fn written(write: impl FnOnce(&mut Writer)) -> Vec<u8> {
     out.u64(VERSION);
     write(&mut out);
     out.bytes
+}
+
+/// The addresses in the text of a header, as far as they can be told.
+pub fn addresses(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let ends = |byte: &u8| byte.is_ascii_whitespace() || b",;<>()\"".contains(byte);
+    text.split(ends).filter(|word| word.len() > 2 && word.contains(&b'@')).take(calls::MOST_RECIPIENTS)
 }
 
 /// A claim in a row of open state.

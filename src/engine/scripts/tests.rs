@@ -133,16 +133,125 @@ fn a_rule_names_its_message_and_adds_to_the_command() {
     assert_eq!(log.0.named(spot(0, 701), id(2)), ScriptClaim::default(), "long ago");
 }
 
+/// Calls and messages of users; a user's scripts lie in `/UID/`.
+struct Host(Scripts);
+
+impl Host {
+    fn call(&mut self, at: i64, path: &str, to: &[u64]) {
+        let from = ScriptSource::Interpreter;
+        let path = path.as_bytes();
+        let script = Script { id: None, from, uid: None, directory: b"", path, line: 7, recipients: b"" };
+        self.0.called(Time::from_secs(at), &script, to.to_vec());
+    }
+
+    fn arrives(&mut self, uid: u32, at: i64) {
+        self.0.user_submitted(uid, Time::from_secs(at));
+    }
+
+    /// The script of the user's message that arrived at `at` and goes to `to`.
+    fn script(&mut self, uid: u32, at: i64, to: u64) -> String {
+        let home = format!("/{uid}/");
+        let claim = self.0.made_by(uid, Time::from_secs(at), &[to, 0], |path| path.starts_with(home.as_bytes()));
+        claim.map_or_else(String::new, |claim| String::from_utf8_lossy(&claim.path).into_owned())
+    }
+}
+
+fn host() -> Host {
+    Host(Scripts::new(true))
+}
+
+#[test]
+fn a_call_makes_one_message_of_its_user_to_its_recipient() {
+    let mut host = host();
+    host.call(100, "/1/a.php", &[5, 6]);
+    host.call(100, "/2/b.php", &[5]);
+    host.arrives(1, 101);
+    host.arrives(2, 101);
+    assert_eq!(host.script(1, 101, 9), "", "another recipient");
+    assert_eq!((host.script(2, 101, 5), host.script(1, 101, 6)), ("/2/b.php".into(), "/1/a.php".into()));
+    assert_eq!(host.script(1, 101, 6), "", "it is used up");
+}
+
+#[test]
+fn calls_that_fit_and_name_different_scripts_leave_it_without() {
+    let mut host = host();
+    host.call(100, "/1/a.php", &[5]);
+    host.call(100, "/1/b.php", &[5]);
+    host.arrives(1, 100);
+    host.arrives(1, 100);
+    assert_eq!(host.script(1, 100, 5), "");
+    host.call(200, "/1/a.php", &[5]);
+    host.call(200, "/1/a.php", &[5]);
+    host.arrives(1, 200);
+    host.arrives(1, 200);
+    assert_eq!((host.script(1, 200, 5), host.script(1, 200, 5)), ("/1/a.php".into(), "/1/a.php".into()));
+}
+
+#[test]
+fn more_messages_than_calls_come_from_elsewhere() {
+    let mut host = host();
+    host.call(100, "/1/a.php", &[5]);
+    host.arrives(1, 100);
+    host.arrives(1, 100);
+    assert_eq!(host.script(1, 100, 5), "", "one of them was not made by the interpreter");
+    host.call(111, "/1/a.php", &[5]);
+    host.arrives(1, 111);
+    assert_eq!(host.script(1, 111, 5), "/1/a.php");
+}
+
+#[test]
+fn calls_and_messages_belong_to_one_moment() {
+    let mut host = host();
+    host.call(100, "/1/a.php", &[5]);
+    host.arrives(1, 99);
+    assert_eq!(host.script(1, 98, 5), "", "a message does not come before its call");
+    host.arrives(1, 111);
+    assert_eq!(host.script(1, 111, 5), "", "nor long after it");
+    host.call(300, "/1/a.php", &[5]);
+    assert_eq!(host.script(1, 300, 5), "", "a message whose arrival is not known here");
+}
+
+#[test]
+fn calls_are_bounded_and_cleared() {
+    let mut host = host();
+    for n in 0..10_000 {
+        host.call(100, "/1/a.php", &[5]);
+        host.arrives(n, 100);
+        host.arrives(1, 100);
+    }
+    assert!(host.0.calls.list.len() <= 4_096 && host.0.calls.arrivals.len() <= 4_096);
+    assert_eq!(host.script(1, 100, 5), "", "more messages than are counted");
+    host.0.clear();
+    assert!(!host.0.hears_calls() && host.0.calls.arrivals.len() == 0);
+}
+
+#[test]
+fn addresses_of_a_header() {
+    let found = |text: &str| -> Vec<String> {
+        addresses(text.as_bytes()).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+    };
+    assert_eq!(found("Name <x@y.test>, z@w.test;(c@d) \"e@f\" g"), ["x@y.test", "z@w.test", "c@d", "e@f"]);
+    assert_eq!(found("undisclosed-recipients:;"), [""; 0]);
+    assert_eq!(found(&"a@b,".repeat(1_000)).len(), 16);
+}
+
 #[test]
 fn everything_comes_back_from_its_rows() {
     let mut log = Log::new();
     log.command(7, 100, "/a", false);
     log.command(0, 100, "/b", false);
     log.rule(100, 1, "mailer.php");
+    let mut calling = Host(log.0);
+    calling.call(100, "/1/a.php", &[5]);
+    calling.arrives(1, 100);
+    let mut log = Log(calling.0);
     let mut restored = Log::new();
     log.0.take_rows(|key, value| assert_eq!(restored.0.restore_row(&key, &value.unwrap()), Some(())));
     assert_eq!(restored.arrival(7, 100, 1), log.arrival(7, 100, 1));
     assert_eq!(restored.directory(0, 100), "/b");
+    let mut calling = Host(restored.0);
+    assert_eq!(calling.script(1, 100, 5), "/1/a.php");
+    let mut restored = Log(calling.0);
     assert_eq!(restored.0.restore_row(&[9], &[1]), None);
     let mut gone = Vec::new();
     log.0.take_rows(|_, value| gone.push(value.is_none()));

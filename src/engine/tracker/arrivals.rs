@@ -21,6 +21,7 @@ impl Tracker {
         let slot = self.arrive(head, id, Came::Uid(uid), cx);
         self.note_sender(slot, sender);
         self.claim_of_submission(head, slot, id);
+        self.scripts.user_submitted(uid, head.at);
         if let Some(old) = requeued_from {
             self.come_back(slot, old, cx);
         }

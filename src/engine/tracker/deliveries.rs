@@ -39,6 +39,7 @@ impl Tracker {
         if self.table.get(slot).is_some_and(|leg| leg.class == Class::Unborn) {
             self.be_born(slot, &[], cx);
         }
+        self.claim_of_call(slot, attempt, cx.attribution);
         let recipient = self.table.hash_text(0, attempt.recipient, attempt.original);
         let most = self.settings.max_recipients;
         if let Some(leg) = self.table.edit(slot) {

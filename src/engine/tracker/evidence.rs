@@ -3,8 +3,9 @@
 use super::Tracker;
 use super::leg::{Came, Leg};
 use super::table::Slot;
-use crate::engine::scripts::Spot;
-use crate::mail::{Head, QueueId, Script, ScriptClaim, ScriptSource};
+use crate::engine::attribution::Attribution;
+use crate::engine::scripts::{Spot, addresses};
+use crate::mail::{Attempt, Head, QueueId, Script, ScriptClaim, ScriptSource};
 
 impl Tracker {
     pub(super) fn script(&mut self, head: &Head<'_>, script: &Script<'_>) {
@@ -40,6 +41,37 @@ impl Tracker {
             let claim = self.scripts.named(spot, id);
             self.keep_claim(slot, claim);
         }
+    }
+
+    /// An interpreter has logged a call.
+    pub(super) fn called(&mut self, head: &Head<'_>, script: &Script<'_>) {
+        if self.settings.details && script.path.first() == Some(&b'/') {
+            let recipients = addresses(script.recipients).map(|address| self.hash_recipient(address)).collect();
+            self.scripts.called(head.at, script, recipients);
+        }
+    }
+
+    /// Now a recipient of the message is known: the call of an interpreter may be found that made it.
+    pub(super) fn claim_of_call(&mut self, slot: Slot, attempt: &Attempt<'_>, attribution: &Attribution) {
+        if !self.scripts.hears_calls() {
+            return;
+        }
+        let Some(leg) = self.table.get(slot) else { return };
+        let Came::Uid(uid) = leg.came else { return };
+        let at = leg.first;
+        if leg.details.as_deref().is_none_or(|details| details.script.is_whole()) {
+            return;
+        }
+        let recipients = [attempt.recipient, attempt.original].map(|address| self.hash_recipient(address));
+        let shared = attribution.is_web_server(uid);
+        let is_theirs = |path: &[u8]| shared || attribution.uid_of_path(path) == Some(uid);
+        if let Some(claim) = self.scripts.made_by(uid, at, &recipients, is_theirs) {
+            self.keep_claim(slot, claim);
+        }
+    }
+
+    fn hash_recipient(&self, address: &[u8]) -> u64 {
+        self.table.hash_text(0, &address.to_ascii_lowercase(), b"")
     }
 
     fn keep_claim(&mut self, slot: Slot, claim: ScriptClaim) {

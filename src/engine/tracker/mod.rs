@@ -37,7 +37,7 @@ pub use rows::{Row, RowKind};
 
 use crate::engine::Sink;
 use crate::engine::scripts::Scripts;
-use crate::mail::{Event, Fact, Head, Kind, LegFact, Outcome, QueueId, RecipientState, Time};
+use crate::mail::{Event, Fact, Head, Kind, LegFact, Outcome, QueueId, RecipientState, ScriptSource, Time};
 use leg::{Came, Class, Ended, Leg};
 use log_time::{LogTime, Step};
 use places::Places;
@@ -135,6 +135,12 @@ impl Tracker {
 
     pub fn observe<S: Sink>(&mut self, event: &Event<'_>, cx: &mut Cx<'_, S>) {
         let head = &event.head;
+        if let Kind::Script(ref script) = event.kind
+            && script.from == ScriptSource::Interpreter
+        {
+            // Of another log, which may be read ahead of the mail log or behind it: not the time of messages.
+            return self.called(head, script);
+        }
         cx.at = head.at;
         if self.high() == Time::ZERO {
             self.blind_until = head.at.plus_secs(GRACE_SECS);
@@ -367,6 +373,7 @@ impl Tracker {
         for slot in its {
             self.table.remove(slot);
         }
+        self.scripts.clear();
     }
 
     /// Recipients that are open per the legs themselves: the other side of the books, for tests and `check`.
