@@ -1,8 +1,9 @@
 //! One line: bytes → event → facts. Shared by the pump, `replay`, `check` and `demo`.
 
-use crate::engine::attribution::User;
+use crate::engine::attribution::{User, Wanted};
 use crate::engine::{Engine, Sink};
-use crate::mail::{Kind, Time};
+use crate::host::names::Names;
+use crate::mail::{Accepted, Kind, Submitter, Time};
 use crate::mta::{Mta, Read};
 use std::collections::BTreeMap;
 
@@ -44,6 +45,15 @@ impl UnknownLines {
     }
 }
 
+/// What the name service says of a user, in the engine's words.
+pub fn user(names: &mut Names, wanted: Wanted<'_>) -> Option<User> {
+    let user = match wanted {
+        Wanted::Uid(uid) => names.user(uid),
+        Wanted::Login(login) => names.user_named(login),
+    }?;
+    Some(User { uid: user.uid, login: user.login, home: user.home.display().to_string() })
+}
+
 /// Reads lines into an engine.
 pub struct Ingest<M> {
     pub mta: M,
@@ -58,13 +68,13 @@ impl<M: Mta> Ingest<M> {
         Ingest { mta, counts: LineCounts::default(), unknown: UnknownLines::default(), newest: Time::ZERO }
     }
 
-    /// `names` answers what the name service says of a uid; it is asked once per uid.
+    /// `names` answers what the name service says of a uid or login name; it is asked once for each.
     #[inline]
     pub fn line<S: Sink>(
         &mut self,
         line: &[u8],
         engine: &mut Engine,
-        names: &mut impl FnMut(u32) -> Option<User>,
+        names: &mut impl FnMut(Wanted<'_>) -> Option<User>,
         sink: &mut S,
     ) {
         self.counts.total += 1;
@@ -72,10 +82,16 @@ impl<M: Mta> Ingest<M> {
             Read::Event(event) => {
                 self.counts.events += 1;
                 self.newest = self.newest.max(event.head.at);
-                if let Kind::Submitted { uid, requeued_from: None, .. } = event.kind
-                    && !engine.attribution.knows_user(uid)
-                {
-                    engine.attribution.learn_user(uid, names(uid));
+                match event.kind {
+                    Kind::Submitted { uid, requeued_from: None, .. } if !engine.attribution.knows_user(uid) => {
+                        engine.attribution.learn_user(uid, names(Wanted::Uid(uid)));
+                    }
+                    Kind::Accepted(Accepted { by: Submitter::User(login), .. })
+                        if !engine.attribution.knows_login(login) =>
+                    {
+                        engine.attribution.learn_login(login, names(Wanted::Login(login)));
+                    }
+                    _ => {}
                 }
                 engine.observe(&event, sink);
             }

@@ -12,9 +12,66 @@ pub fn domain(address: &[u8]) -> &[u8] {
     }
 }
 
+/// Local part and domain; an address without a domain is all local part.
+#[inline]
+pub fn split(address: &[u8]) -> (&[u8], &[u8]) {
+    let at = memchr::memrchr(b'@', address).unwrap_or(address.len());
+    (address.get(..at).unwrap_or(address), address.get(at + 1..).unwrap_or(&[]))
+}
+
+/// Addresses with single spaces between them, as a log lists them. A space in a quoted local part separates nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddressList<'a>(pub &'a [u8]);
+
+impl<'a> AddressList<'a> {
+    pub fn iter(self) -> impl Iterator<Item = &'a [u8]> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            let (address, after) = rest.split_at_checked(end(rest))?;
+            rest = after.strip_prefix(b" ").unwrap_or(after);
+            (!address.is_empty()).then_some(address)
+        })
+    }
+}
+
+/// Where the address at the beginning of a text ends: at a space outside quotes, or with the text.
+#[inline]
+pub fn end(text: &[u8]) -> usize {
+    let mut from = 0;
+    if text.first() == Some(&b'"') {
+        from = 1;
+        // Behind the quote that closes the local part; without one, quotes mean nothing.
+        loop {
+            match text.get(from..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest).map(|at| from + at)) {
+                Some(at) if text.get(at) == Some(&b'\\') => from = at + 2,
+                Some(at) => break from = at + 1,
+                None => break from = 0,
+            }
+        }
+    }
+    text.get(from..).and_then(|rest| memchr::memchr(b' ', rest)).map_or(text.len(), |at| from + at)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_is_split_outside_quotes() {
+        let table: &[(&str, &[&str])] = &[
+            ("", &[]),
+            ("a@b", &["a@b"]),
+            ("a@b c@d e@f", &["a@b", "c@d", "e@f"]),
+            (r#""a b"@c d@e"#, &[r#""a b"@c"#, "d@e"]),
+            (r#""a\" b"@c d@e"#, &[r#""a\" b"@c"#, "d@e"]),
+            (r#""a b d@e"#, &[r#""a"#, "b", "d@e"]),
+        ];
+        for (text, want) in table {
+            let read: Vec<&[u8]> = AddressList(text.as_bytes()).iter().collect();
+            let want: Vec<&[u8]> = want.iter().map(|address| address.as_bytes()).collect();
+            assert_eq!(read, want, "{text}");
+        }
+    }
 
     #[test]
     fn domain_is_after_the_last_at() {

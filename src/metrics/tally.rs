@@ -65,13 +65,13 @@ impl Tally {
     #[inline]
     fn attempt(&mut self, status: Status, local: bool, dsn: Dsn, code: u16, class: Option<ReplyClass>, delay_ms: u64) {
         match status {
-            Status::Probe => return,
+            Status::Probe | Status::Dropped => return,
             Status::Sent => {
                 if let Some(delays) = self.delays.get_mut(usize::from(!local)) {
                     delays.observe(delay_ms);
                 }
             }
-            Status::Deferred | Status::Bounced => {
+            Status::Deferred | Status::Bounced | Status::Expired => {
                 add(&mut self.failures, class.unwrap_or(ReplyClass::Other) as usize, 1);
             }
         }

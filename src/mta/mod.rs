@@ -12,6 +12,7 @@ use crate::mail::Event;
 
 /// What one line was.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "a line allocates nothing")]
 pub enum Read<'a> {
     /// The line says something about a message.
     Event(Event<'a>),

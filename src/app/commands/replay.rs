@@ -2,9 +2,9 @@
 
 use super::{complain, say};
 use crate::app::cli::{Format, MtaChoice, ReplayArgs};
-use crate::app::ingest::{Ingest, LineCounts};
+use crate::app::ingest::{self, Ingest, LineCounts};
 use crate::app::{Exit, setup};
-use crate::engine::attribution::User;
+use crate::engine::attribution::{User, Wanted};
 use crate::engine::directory::Directory;
 use crate::engine::replies::Replies;
 use crate::engine::tracker::Settings;
@@ -63,8 +63,7 @@ pub fn run(args: &ReplayArgs) -> Exit {
     let mut bytes = 0;
     for file in files {
         ingest.mta.set_reference(file.reference);
-        let mut names =
-            |uid: u32| users.user(uid).map(|user| User { login: user.login, home: user.home.display().to_string() });
+        let mut names = |wanted: Wanted<'_>| ingest::user(&mut users, wanted);
         match feed(file, usize::from(args.jobs), &mut ingest, &mut engine, &mut names, &mut (), &progress) {
             Ok(read) => bytes += read,
             Err(why) => {
@@ -136,7 +135,7 @@ fn feed<S: Sink>(
     jobs: usize,
     ingest: &mut Ingest<Postfix>,
     engine: &mut Engine,
-    names: &mut impl FnMut(u32) -> Option<User>,
+    names: &mut impl FnMut(Wanted<'_>) -> Option<User>,
     sink: &mut S,
     progress: &ProgressBar,
 ) -> Result<u64, String> {

@@ -14,7 +14,9 @@ pub use source::Source;
 
 use super::setup::Setup;
 use super::shared::{PumpState, Shared};
+use crate::app::ingest;
 use crate::engine::Engine;
+use crate::engine::attribution::Wanted;
 use crate::host::follow::wake::Waker;
 use crate::host::names::Names;
 use crate::host::{clock, files};
@@ -182,7 +184,7 @@ impl Pump {
         self.engine.attribution.forget_users();
         for uid in self.engine.tracker.open_uids() {
             if !self.engine.attribution.knows_user(uid) {
-                let user = source::user(&mut self.names, uid);
+                let user = ingest::user(&mut self.names, Wanted::Uid(uid));
                 self.engine.attribution.learn_user(uid, user);
             }
         }

@@ -1,11 +1,11 @@
 //! One followed log with its dialect and its figures.
 
 use super::projection::Projection;
-use crate::app::ingest::Ingest;
+use crate::app::ingest::{self, Ingest};
 use crate::app::setup::LogSource;
 use crate::app::shared::SourceState;
 use crate::engine::Engine;
-use crate::engine::attribution::User;
+use crate::engine::attribution::Wanted;
 use crate::host::clock;
 use crate::host::follow::{FollowEvent, Follower, Position, Settings};
 use crate::host::names::Names;
@@ -24,11 +24,6 @@ pub struct Source {
     trouble: Option<String>,
     /// What was committed last: nothing is written when nothing moved.
     written: Vec<u8>,
-}
-
-/// What the name service says of a uid, in the engine's words.
-pub fn user(names: &mut Names, uid: u32) -> Option<User> {
-    names.user(uid).map(|user| User { login: user.login, home: user.home.display().to_string() })
 }
 
 /// What one turn of reading brought.
@@ -68,7 +63,7 @@ impl Source {
     /// Reads up to `budget` bytes of lines into the engine.
     pub fn read(&mut self, budget: usize, engine: &mut Engine, names: &mut Names, sink: &mut Projection<'_>) -> Turn {
         let Source { follower, ingest, .. } = self;
-        let mut lookup = |uid: u32| user(names, uid);
+        let mut lookup = |wanted: Wanted<'_>| ingest::user(names, wanted);
         let unknown = ingest.counts.unknown;
         let read = follower.read(budget, &mut |line| ingest.line(line, engine, &mut lookup, sink));
         if ingest.counts.unknown > unknown {

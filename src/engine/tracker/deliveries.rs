@@ -6,13 +6,37 @@ use super::table::Slot;
 use super::{Cx, MAX_TEXT, Tracker, kept, push_tight, state_of};
 use crate::engine::Sink;
 use crate::engine::replies::smtp_code;
+use crate::mail::address;
 use crate::mail::{
     Attempt, End, ErrorFact, Fact, Head, Outcome, QueueId, RecipientState, RecipientTrace, Status, Sweep, Time,
 };
 
 impl Tracker {
+    /// An attempt made before the message was accepted: remembered until it is, and dropped when it never is.
+    pub(super) fn early<S: Sink>(&mut self, head: &Head<'_>, attempt: &Attempt<'_>, cx: &mut Cx<'_, S>) {
+        let slot = match self.locate(head, attempt.id) {
+            Ok(slot) => slot,
+            Err(key) => {
+                let leg = self.leg(key, head.at);
+                let slot = self.insert(leg, cx);
+                let deadline = self.high().plus_secs(super::GRACE_SECS);
+                self.table.set_deadline(slot, deadline);
+                slot
+            }
+        };
+        self.attempted(slot, head, attempt, cx);
+    }
+
     pub(super) fn attempt<S: Sink>(&mut self, head: &Head<'_>, attempt: &Attempt<'_>, cx: &mut Cx<'_, S>) {
         let slot = self.locate_or_join(head, attempt.id, cx);
+        if attempt.status != Status::Probe && self.table.get(slot).is_some_and(|l| l.class == Class::Unborn && !l.probe)
+        {
+            self.be_born(slot, &[], cx);
+        }
+        self.attempted(slot, head, attempt, cx);
+    }
+
+    fn attempted<S: Sink>(&mut self, slot: Slot, head: &Head<'_>, attempt: &Attempt<'_>, cx: &mut Cx<'_, S>) {
         if attempt.status == Status::Probe {
             self.mark_probe(slot, cx);
             return;
@@ -20,12 +44,9 @@ impl Tracker {
         if self.table.get(slot).is_some_and(|leg| leg.probe) {
             return;
         }
-        let failed = matches!(attempt.status, Status::Deferred | Status::Bounced) && S::WANTS_CLASSES;
-        let code = if failed { smtp_code(attempt.reply) } else { 250 };
-        let class = match attempt.status {
-            Status::Deferred | Status::Bounced if failed => Some(cx.replies.classify(attempt.dsn, code, attempt.reply)),
-            _ => None,
-        };
+        let failed = matches!(attempt.status, Status::Deferred | Status::Bounced | Status::Expired);
+        let code = if failed && S::WANTS_CLASSES { smtp_code(attempt.reply) } else { 250 };
+        let class = (failed && S::WANTS_CLASSES).then(|| cx.replies.classify(attempt.dsn, code, attempt.reply));
         cx.emit(Fact::Attempt {
             at: head.at,
             server: head.server,
@@ -36,14 +57,14 @@ impl Tracker {
             class,
             delay_ms: attempt.delay_ms,
         });
-        if self.table.get(slot).is_some_and(|leg| leg.class == Class::Unborn) {
-            self.be_born(slot, &[], cx);
-        }
         self.claim_of_call(slot, attempt, cx.attribution);
-        let recipient = self.table.hash_text(0, attempt.recipient, attempt.original);
         let most = self.settings.max_recipients;
+        let (recipient, accepted) = self.names(attempt);
         if let Some(leg) = self.table.edit(slot) {
             leg.last = head.at;
+            if let Some(accepted) = accepted {
+                books::place(leg, recipient, accepted, most, cx);
+            }
         }
         match attempt.status {
             Status::Sent => {
@@ -56,9 +77,11 @@ impl Tracker {
                 self.finish_recipient(slot, recipient, attempt, Outcome::Sent, head.at, cx);
             }
             Status::Bounced => self.finish_recipient(slot, recipient, attempt, Outcome::Bounced, head.at, cx),
+            Status::Expired => self.finish_recipient(slot, recipient, attempt, Outcome::Expired, head.at, cx),
+            Status::Dropped => self.finish_recipient(slot, recipient, attempt, Outcome::Deleted, head.at, cx),
             Status::Deferred => {
                 let Some(leg) = self.table.edit(slot) else { return };
-                let first = leg.seen.get(recipient).is_none();
+                let first = matches!(leg.seen.get(recipient), None | Some(Seen::Expanded));
                 if first {
                     leg.seen.set(recipient, Seen::Deferred, most);
                     books::book_seen(leg, cx);
@@ -91,7 +114,7 @@ impl Tracker {
             Settling::Again(Seen::Ended(Outcome::Sent)) if outcome == Outcome::Bounced => true,
             Settling::Again(_) => return,
         };
-        if outcome == Outcome::Bounced && (S::WANTS_CLASSES || late) {
+        if matches!(outcome, Outcome::Bounced | Outcome::Expired) && (S::WANTS_CLASSES || late) {
             let sender: Box<[u8]> = leg.details.as_deref().map_or(Box::default(), |details| details.sender.clone());
             let class = cx.replies.classify(attempt.dsn, smtp_code(attempt.reply), attempt.reply);
             let (owner, id) = (leg.owner, leg.id);
@@ -112,6 +135,21 @@ impl Tracker {
             }));
         }
         self.trace(slot, attempt, at, state_of(outcome));
+    }
+
+    /// What names the recipient of an attempt among those of its message, and, where aliases are expanded late, what
+    /// names the accepted recipient that it comes from. A local delivery may name no domain: then it is that one's.
+    fn names(&self, attempt: &Attempt<'_>) -> (u64, Option<u64>) {
+        if attempt.accepted_as.is_empty() {
+            return (self.table.hash_text(0, attempt.recipient, attempt.original), None);
+        }
+        let (local, domain) = address::split(attempt.accepted_as);
+        let accepted = self.table.hash_address(local, domain);
+        let recipient = match address::split(attempt.recipient) {
+            (name, b"") => self.table.hash_address(name, domain),
+            (local, domain) => self.table.hash_address(local, domain),
+        };
+        (recipient, Some(accepted))
     }
 
     /// The message got too old: one error for every recipient that is still open.
@@ -152,12 +190,31 @@ impl Tracker {
         }
     }
 
+    /// An administrator added a recipient.
+    pub(super) fn added<S: Sink>(&mut self, head: &Head<'_>, id: QueueId, cx: &mut Cx<'_, S>) {
+        let slot = self.locate_or_join(head, id, cx);
+        let Some(leg) = self.table.edit(slot) else { return };
+        leg.last = head.at;
+        leg.expected = leg.expected.saturating_add(1);
+        if leg.class == Class::Own {
+            books::book(leg, leg.expected.saturating_sub(leg.booked), cx);
+        }
+    }
+
+    pub(super) fn given_up<S: Sink>(&mut self, head: &Head<'_>, id: QueueId, cx: &mut Cx<'_, S>) {
+        let slot = self.locate_or_join(head, id, cx);
+        if let Some(leg) = self.table.edit(slot) {
+            (leg.last, leg.given_up) = (head.at, true);
+        }
+    }
+
     pub(super) fn ended<S: Sink>(&mut self, head: &Head<'_>, id: QueueId, end: End, cx: &mut Cx<'_, S>) {
         if end == End::Deleted {
             self.sweeps.one(head, Sweep::Deleted);
         }
         let Ok(slot) = self.locate(head, id) else { return };
         let ended = match end {
+            End::Done if self.table.get(slot).is_some_and(|leg| leg.given_up && !leg.is_complete()) => Ended::Deleted,
             End::Done => Ended::Removed,
             End::Deleted => Ended::Deleted,
             End::Cancelled => Ended::Cancelled,

@@ -160,9 +160,13 @@ impl Tracker {
             Kind::Received { id, client, address, login, hop_of } => {
                 self.received(head, id, client, address, login, hop_of, cx);
             }
+            Kind::Accepted(ref accepted) => self.accepted(head, accepted, cx),
             Kind::Identified { id, message_id } => self.identified(head, id, message_id, cx),
             Kind::Activated { id, sender, size, recipients } => self.activated(head, id, sender, size, recipients, cx),
             Kind::Attempt(ref attempt) => self.attempt(head, attempt, cx),
+            Kind::Early(ref attempt) => self.early(head, attempt, cx),
+            Kind::Added { id, recipient: _ } => self.added(head, id, cx),
+            Kind::GivenUp { id } => self.given_up(head, id, cx),
             Kind::Notified { id: _, child, notice: _ } => self.notified(head, child, cx),
             Kind::Expired { id } => self.expired(head, id, cx),
             Kind::Ended { id, end } => self.ended(head, id, end, cx),
@@ -269,6 +273,7 @@ impl Tracker {
         let (login, uid): (&[u8], i64) = match &leg.came {
             Came::Login(login) => (login, -1),
             Came::Uid(uid) => (&[], i64::from(*uid)),
+            Came::User(login, uid) => (login, uid.map_or(-1, i64::from)),
             _ => (&[], -1),
         };
         cx.emit(Fact::Leg(LegFact {

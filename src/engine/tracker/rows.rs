@@ -47,7 +47,7 @@ pub struct Row {
     pub value: Option<Vec<u8>>,
 }
 
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 impl Tracker {
     /// Rows that changed since the last call.
@@ -127,6 +127,7 @@ fn write_leg(leg: &Leg, out: &mut Writer) {
         Came::Smtp(Some(address)) => out.u64(5).bytes(address.to_string().as_bytes()),
         Came::Requeue => out.u64(6),
         Came::Named => out.u64(7),
+        Came::User(login, uid) => out.u64(8).bytes(login).i64(uid.map_or(-1, i64::from)),
     };
     out.u32(leg.owner.0).u64(u64::from(leg.origin.code())).u64(u64::from(leg.basis.code()));
     let flags = [leg.notification, leg.probe, leg.held, leg.hold_pending];
@@ -148,6 +149,7 @@ fn write_leg(leg: &Leg, out: &mut Writer) {
             Seen::Deferred => 0,
             Seen::Handed => 1,
             Seen::Ended(outcome) => 2 + u64::from(outcome.code()),
+            Seen::Expanded => EXPANDED,
         });
     }
     out.u64(leg.message).maybe_id(leg.parent).u64(leg.claimed_by).u64(leg.size);
@@ -156,7 +158,11 @@ fn write_leg(leg: &Leg, out: &mut Writer) {
     if let Some(details) = leg.details.as_deref() {
         write_details(details, out);
     }
+    out.u32(leg.placed).u64(u64::from(leg.given_up));
 }
+
+/// Behind the outcomes of [`Seen::Ended`].
+const EXPANDED: u64 = 7;
 
 fn write_details(details: &Details, out: &mut Writer) {
     out.bytes(&details.message_id).bytes(&details.sender).bytes(&details.client).u64(u64::from(details.cut));
@@ -196,6 +202,7 @@ fn read_leg(serial: u64, saved: &mut Reader<'_>) -> Option<Leg> {
         5 => Came::Smtp(Some(std::str::from_utf8(saved.bytes()?).ok()?.parse().ok()?)),
         6 => Came::Requeue,
         7 => Came::Named,
+        8 => Came::User(saved.bytes()?.into(), u32::try_from(saved.i64()?).ok()),
         _ => return None,
     };
     leg.owner = Owner(saved.u32()?);
@@ -216,10 +223,11 @@ fn read_leg(serial: u64, saved: &mut Reader<'_>) -> Option<Leg> {
     }
     for _ in 0..saved.u64()? {
         let recipient = saved.u64()?;
-        let seen = match saved.u8()? {
+        let seen = match saved.u64()? {
             0 => Seen::Deferred,
             1 => Seen::Handed,
-            code => Seen::Ended(Outcome::from_code(code - 2)?),
+            EXPANDED => Seen::Expanded,
+            code => Seen::Ended(Outcome::from_code(u8::try_from(code).ok()? - 2)?),
         };
         leg.seen.set(recipient, seen, usize::MAX);
     }
@@ -229,6 +237,7 @@ fn read_leg(serial: u64, saved: &mut Reader<'_>) -> Option<Leg> {
     if saved.u64()? != 0 {
         leg.details = Some(Box::new(read_details(saved)?));
     }
+    (leg.placed, leg.given_up) = (saved.u32()?, saved.u64()? != 0);
     Some(leg)
 }
 

@@ -271,6 +271,21 @@ impl Table {
         hash_key(&self.hasher, key)
     }
 
+    /// Hash of an address, the domain in any case; never 0.
+    pub fn hash_address(&self, local: &[u8], domain: &[u8]) -> u64 {
+        let mut state = self.hasher.build_hasher();
+        state.write(local);
+        state.write_u8(0);
+        for part in domain.chunks(64) {
+            let mut lower = [0u8; 64];
+            for (to, from) in lower.iter_mut().zip(part) {
+                *to = from.to_ascii_lowercase();
+            }
+            state.write(&lower);
+        }
+        state.finish().max(1)
+    }
+
     /// Hash of a recipient or Message-ID, never 0.
     pub fn hash_text(&self, salt: u16, a: &[u8], b: &[u8]) -> u64 {
         let mut state = self.hasher.build_hasher();

@@ -3,16 +3,16 @@
 use super::Finding;
 use crate::app::commands::grouped;
 use crate::app::commands::replay::Lines;
-use crate::app::ingest::{Ingest, LineCounts};
+use crate::app::ingest::{self, Ingest, LineCounts};
 use crate::app::setup::{LogSource, Setup};
 use crate::engine::Engine;
-use crate::engine::attribution::User;
+use crate::engine::attribution::{User, Wanted};
 use crate::engine::directory::Directory;
 use crate::engine::replies::Replies;
 use crate::engine::tracker::Settings;
 use crate::host::clock;
 use crate::host::names::Names;
-use crate::mail::{Event, Kind, Time, Unattributed, text};
+use crate::mail::{Accepted, Event, Kind, Submitter, Time, Unattributed, text};
 use crate::mta::postfix::Postfix;
 use crate::mta::syslog::Stamps;
 use crate::mta::{Mta, Read};
@@ -109,7 +109,8 @@ impl Heard {
             {
                 *self.uids.entry(uid).or_default() += 1;
             }
-            Kind::Received { login: Some(login), .. } => {
+            Kind::Received { login: Some(login), .. }
+            | Kind::Accepted(Accepted { by: Submitter::Login { login, .. }, .. }) => {
                 if let Some(n) = self.logins.get_mut(login) {
                     *n += 1;
                 } else if self.logins.len() < MAX_IDENTITIES {
@@ -141,7 +142,7 @@ pub fn examine(source: &LogSource, setup: &Setup, lines: usize) -> Result<Seen, 
     let settings = Settings { max_open: setup.max_open, ..Settings::default() };
     let mut engine = Engine::new(settings, setup.directory.clone(), Replies::default(), clock::seed());
     let mut users = Users { names: Names::of_host(setup.name_timeout), since: clock::monotonic() };
-    let mut names = |uid: u32| users.user(uid);
+    let mut names = |wanted: Wanted<'_>| users.user(wanted);
     let mut reader = file.take(meta.len().saturating_sub(start));
     let mut splitter = Lines::default();
     let mut buffer = vec![0; BLOCK];
@@ -187,12 +188,11 @@ struct Users {
 }
 
 impl Users {
-    fn user(&mut self, uid: u32) -> Option<User> {
+    fn user(&mut self, wanted: Wanted<'_>) -> Option<User> {
         if clock::left(self.since, NAMES).is_zero() {
             return None;
         }
-        let user = self.names.user(uid)?;
-        Some(User { login: user.login, home: user.home.display().to_string() })
+        ingest::user(&mut self.names, wanted)
     }
 }
 
@@ -224,7 +224,11 @@ fn tail(file: &mut File, size: u64, lines: usize) -> io::Result<u64> {
     Ok(floor)
 }
 
-fn unmapped(directory: &Directory, heard: &Heard, names: &mut impl FnMut(u32) -> Option<User>) -> Vec<(String, u64)> {
+fn unmapped(
+    directory: &Directory,
+    heard: &Heard,
+    names: &mut impl FnMut(Wanted<'_>) -> Option<User>,
+) -> Vec<(String, u64)> {
     if !directory.is_listed() {
         return Vec::new();
     }
@@ -233,7 +237,7 @@ fn unmapped(directory: &Directory, heard: &Heard, names: &mut impl FnMut(u32) ->
     let mut found: Vec<(String, u64)> =
         logins.map(|(login, n)| (format!("login {}", text::clean(login, 128)), *n)).collect();
     for (&uid, &n) in heard.uids.iter().filter(|(uid, _)| **uid >= policy.min_uid) {
-        let user = if directory.by_uid(uid).is_none() { names(uid) } else { continue };
+        let user = if directory.by_uid(uid).is_none() { names(Wanted::Uid(uid)) } else { continue };
         let login = user.as_ref().map(|user| user.login.as_bytes());
         let listed = login.is_some_and(|login| directory.by_unix_user(login).is_some());
         if !listed && !policy.is_web_server(uid, login) {
