@@ -103,3 +103,31 @@ impl<M: Mta> Ingest<M> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::directory::Directory;
+    use crate::engine::replies::Replies;
+    use crate::engine::tracker::Settings;
+    use crate::mta::exim::Exim;
+    use crate::mta::syslog::Stamps;
+
+    #[test]
+    fn the_name_service_is_asked_once_for_each_user() {
+        let mut engine = Engine::new(Settings::default(), Directory::default(), Replies::default(), 7);
+        let stamps = Stamps { zone: jiff::tz::TimeZone::UTC, reference: Time::from_secs(1_795_500_000) };
+        let mut ingest = Ingest::new(Exim::new(stamps));
+        let mut asked = Vec::new();
+        for n in 0..30 {
+            let line = format!("2026-11-23 10:35:42 1xVR{n:02}-0001BH-2c <= w@l.test U=web{} P=local S=9", n % 3);
+            let mut names = |wanted: Wanted<'_>| {
+                asked.push(format!("{wanted:?}"));
+                None
+            };
+            ingest.line(line.as_bytes(), &mut engine, &mut names, &mut ());
+        }
+        assert_eq!(asked.len(), 3, "{asked:?}");
+        assert_eq!(engine.ledger.total().messages, 30);
+    }
+}

@@ -263,3 +263,40 @@ impl Attribution {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::directory::{AccountSpec, Policy};
+
+    #[test]
+    fn a_login_name_is_its_uid_s_where_there_is_one() {
+        let shop = AccountSpec { id: "shop".into(), uids: vec![2_001], ..AccountSpec::default() };
+        let blog = AccountSpec { id: "blog".into(), unix_users: vec!["writer".into()], ..AccountSpec::default() };
+        let directory = Directory::build(vec![shop, blog], Policy::default()).unwrap();
+        let mut attribution = Attribution::new(Accounts::new(7, 100), directory, 7);
+        let user = |uid, login: &str| Some(User { uid, login: login.to_owned(), home: format!("/home/{login}") });
+        for (login, known, account) in [
+            ("web1", user(2_001, "web1"), "shop"),
+            ("writer", user(2_002, "writer"), "blog"),
+            ("writer", None, "blog"),
+            ("web3", user(2_003, "web3"), "web3"),
+            ("gone", None, "gone"),
+            ("daemon", user(1, "daemon"), "system_uid"),
+            ("root", None, "system_uid"),
+            ("www-data", user(33, "www-data"), "web_server_uid"),
+            ("www-data", None, "web_server_uid"),
+            ("nobody", user(65_534, "nobody"), "web_server_uid"),
+        ] {
+            attribution.forget_users();
+            assert!(!attribution.knows_login(login.as_bytes()));
+            attribution.learn_login(login.as_bytes(), known.clone());
+            assert!(attribution.knows_login(login.as_bytes()));
+            let uid = attribution.uid_of(login.as_bytes());
+            assert_eq!(uid, known.as_ref().map(|user| user.uid));
+            let found = attribution.attribute(Arrival::User(login.as_bytes(), uid), b"s@d.test", Time::ZERO);
+            assert_eq!(attribution.accounts.name(found.owner), account, "{login} {known:?}");
+            assert_eq!((found.origin, found.basis), (Origin::Script, Basis::Uid));
+        }
+    }
+}

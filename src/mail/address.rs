@@ -34,22 +34,33 @@ impl<'a> AddressList<'a> {
     }
 }
 
-/// Where the address at the beginning of a text ends: at a space outside quotes, or with the text.
+/// Where the address at the beginning of a text ends: at a space outside quotes, or with the text. Only a local part
+/// with a domain behind it has quotes.
 #[inline]
 pub fn end(text: &[u8]) -> usize {
-    let mut from = 0;
-    if text.first() == Some(&b'"') {
-        from = 1;
-        // Behind the quote that closes the local part; without one, quotes mean nothing.
-        loop {
-            match text.get(from..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest).map(|at| from + at)) {
-                Some(at) if text.get(at) == Some(&b'\\') => from = at + 2,
-                Some(at) => break from = at + 1,
-                None => break from = 0,
-            }
-        }
-    }
+    let from = quoted_local(text).unwrap_or(0);
     text.get(from..).and_then(|rest| memchr::memchr(b' ', rest)).map_or(text.len(), |at| from + at)
+}
+
+/// Where the `@` is behind a local part in quotes.
+fn quoted_local(text: &[u8]) -> Option<usize> {
+    if text.first() != Some(&b'"') {
+        return None;
+    }
+    let mut from = 1;
+    loop {
+        let at = from + memchr::memchr2(b'"', b'\\', text.get(from..)?)?;
+        if text.get(at) == Some(&b'"') {
+            return (text.get(at + 1) == Some(&b'@')).then_some(at + 1);
+        }
+        from = at + 2;
+    }
+}
+
+/// The text is one address, and its quotes are those of its local part.
+pub fn is_whole(text: &[u8]) -> bool {
+    let rest = text.get(quoted_local(text).unwrap_or(0)..).unwrap_or(&[]);
+    memchr::memchr2(b'"', b' ', rest).is_none()
 }
 
 #[cfg(test)]
@@ -65,6 +76,7 @@ mod tests {
             (r#""a b"@c d@e"#, &[r#""a b"@c"#, "d@e"]),
             (r#""a\" b"@c d@e"#, &[r#""a\" b"@c"#, "d@e"]),
             (r#""a b d@e"#, &[r#""a"#, "b", "d@e"]),
+            (r#""a b" d@e"#, &[r#""a"#, r#"b""#, "d@e"]),
         ];
         for (text, want) in table {
             let read: Vec<&[u8]> = AddressList(text.as_bytes()).iter().collect();
@@ -78,5 +90,15 @@ mod tests {
         assert_eq!(domain(b"a@b.test"), b"b.test");
         assert_eq!(domain(b"\"x@y\"@b.test."), b"b.test");
         assert_eq!(domain(b"web1"), b"");
+    }
+
+    #[test]
+    fn quotes_belong_to_the_local_part() {
+        for whole in ["a@b", "a", r#""a b"@c"#, r#""a\" b"@c"#] {
+            assert!(is_whole(whole.as_bytes()), "{whole}");
+        }
+        for other in [r#"a"@b"#, r#""a b"c@d"#, "a b@c", r#""a"@b""#, r#""a b@c"#, "\""] {
+            assert!(!is_whole(other.as_bytes()), "{other}");
+        }
     }
 }

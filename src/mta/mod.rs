@@ -4,6 +4,7 @@
 //! It only keeps what a *line* needs from earlier lines (the year of a stamp, the beginning of a text that came in
 //! parts), and can save and restore that.
 
+pub mod exim;
 pub mod php;
 pub mod postfix;
 pub mod syslog;

@@ -54,6 +54,12 @@ impl Heads {
         self.clock.set_last(last);
     }
 
+    /// Splits a line into its stamp, with a zone or without, and what follows: the head of a log that has no more.
+    #[inline]
+    pub fn stamp<'a>(&mut self, line: &'a [u8]) -> Result<(Time, &'a [u8]), &'static str> {
+        self.clock.read(line)
+    }
+
     /// Splits a line into head and text; the error is [`WHY_HEAD`] or [`WHY_STAMP`].
     #[inline]
     pub fn read<'a>(&mut self, line: &'a [u8]) -> Result<Line<'a>, &'static str> {

@@ -61,6 +61,15 @@ impl Tracker {
             details.message_id = kept(accepted.message_id);
             details.client = kept(client);
         }
+        match accepted.by {
+            Submitter::User(login) => {
+                self.claim_of_submission(head, slot, accepted.id);
+                if let Some(uid) = cx.attribution.uid_of(login) {
+                    self.scripts.user_submitted(uid, head.at);
+                }
+            }
+            _ => self.claim_by_id(head, slot, accepted.id),
+        }
         self.note_sender(slot, accepted.sender);
         self.be_born(slot, accepted.sender, cx);
         let Some(leg) = self.table.edit(slot) else { return };

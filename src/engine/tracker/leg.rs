@@ -213,7 +213,9 @@ impl Ended {
     /// What becomes of recipients that are open when the leg ends so.
     pub const fn outcome(self) -> Outcome {
         match self {
-            Ended::Deleted | Ended::Discarded => Outcome::Deleted,
+            Ended::Deleted => Outcome::Deleted,
+            // As a delivery to nowhere: the server has done with it what it was told to.
+            Ended::Discarded => Outcome::Sent,
             _ => Outcome::Unaccounted,
         }
     }

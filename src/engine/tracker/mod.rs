@@ -16,6 +16,9 @@
 //!   hand-over lines are believed: of a loopback arrival, of a leg without arrival line, and of an id not heard of yet,
 //!   which is then *named*: if it says nothing for 30 s, it was sent. While blind legs are taken up, loopback arrivals
 //!   wait. Of messages older than the log only recipients count that a line names or a hand-over brings.
+//! - Where a server counts recipients first and expands aliases later, the first recipient that comes of an accepted
+//!   one takes its place, each further one is booked on top. Without a list at acceptance one is booked, until lines
+//!   name more. A message handed on while it was accepted is known before its acceptance: it waits for it, 30 s.
 //! - An id that comes again while its earlier life still waits has several lingering legs, 8 at most.
 
 mod arrivals;

@@ -47,6 +47,7 @@ pub struct Row {
     pub value: Option<Vec<u8>>,
 }
 
+/// The first version had no recipients that come of others.
 const VERSION: u64 = 2;
 
 impl Tracker {
@@ -79,14 +80,12 @@ impl Tracker {
             return self.scripts.restore_row(key, value).is_some();
         }
         let mut saved = Reader::new(value);
-        if saved.u64() != Some(VERSION) {
-            return false;
-        }
+        let Some(version @ 1..=VERSION) = saved.u64() else { return false };
         match kind {
             RowKind::State | RowKind::Script => self.restore_state(&mut saved).is_some(),
             RowKind::Leg => {
                 let Ok(serial) = <[u8; 8]>::try_from(key) else { return false };
-                match read_leg(u64::from_be_bytes(serial), &mut saved) {
+                match read_leg(version, u64::from_be_bytes(serial), &mut saved) {
                     Some(mut leg) => {
                         if self.settings.details && leg.details.is_none() {
                             leg.details = Some(Box::default());
@@ -154,11 +153,11 @@ fn write_leg(leg: &Leg, out: &mut Writer) {
     }
     out.u64(leg.message).maybe_id(leg.parent).u64(leg.claimed_by).u64(leg.size);
     out.time(leg.first).time(leg.last).time(leg.deadline);
+    out.u32(leg.placed).u64(u64::from(leg.given_up));
     out.u64(u64::from(leg.details.is_some()));
     if let Some(details) = leg.details.as_deref() {
         write_details(details, out);
     }
-    out.u32(leg.placed).u64(u64::from(leg.given_up));
 }
 
 /// Behind the outcomes of [`Seen::Ended`].
@@ -182,7 +181,7 @@ fn write_details(details: &Details, out: &mut Writer) {
     }
 }
 
-fn read_leg(serial: u64, saved: &mut Reader<'_>) -> Option<Leg> {
+fn read_leg(version: u64, serial: u64, saved: &mut Reader<'_>) -> Option<Leg> {
     let (host, instance, id) = (saved.u32()? as u16, saved.u32()? as u16, saved.id()?);
     let mut leg = Leg::new(host, instance, id, Time::ZERO);
     leg.serial = serial;
@@ -234,10 +233,12 @@ fn read_leg(serial: u64, saved: &mut Reader<'_>) -> Option<Leg> {
     (leg.message, leg.parent) = (saved.u64()?, saved.maybe_id()?);
     (leg.claimed_by, leg.size) = (saved.u64()?, saved.u64()?);
     (leg.first, leg.last, leg.deadline) = (saved.time()?, saved.time()?, saved.time()?);
+    if version > 1 {
+        (leg.placed, leg.given_up) = (saved.u32()?, saved.u64()? != 0);
+    }
     if saved.u64()? != 0 {
         leg.details = Some(Box::new(read_details(saved)?));
     }
-    (leg.placed, leg.given_up) = (saved.u32()?, saved.u64()? != 0);
     Some(leg)
 }
 
