@@ -4,7 +4,7 @@ use crate::engine::attribution::{User, Wanted};
 use crate::engine::{Engine, Sink};
 use crate::host::names::Names;
 use crate::mail::{Accepted, Kind, Submitter, Time};
-use crate::mta::{Mta, Read};
+use crate::mta::{Mta, Read, WHY_CHUNKS};
 use std::collections::BTreeMap;
 
 /// What lines turned out to be.
@@ -34,11 +34,14 @@ impl UnknownLines {
         std::mem::take(&mut self.by)
     }
 
-    fn add(&mut self, daemon: &[u8], why: &'static str, line: &[u8]) {
+    fn add(&mut self, daemon: &[u8], why: &'static str, n: u64) {
         let daemon = crate::mail::text::clean(daemon, 32);
         let known = self.by.contains_key(&(daemon.clone(), why)) || self.by.len() < MAX_DAEMONS;
         let daemon = if known { daemon } else { "other".to_owned() };
-        *self.by.entry((daemon, why)).or_default() += 1;
+        *self.by.entry((daemon, why)).or_default() += n;
+    }
+
+    fn show(&mut self, line: &[u8]) {
         if self.samples.len() < MAX_SAMPLES {
             self.samples.push(crate::mail::text::clean(line, 300));
         }
@@ -98,9 +101,27 @@ impl<M: Mta> Ingest<M> {
             Read::Noise | Read::Foreign | Read::Pending => self.counts.noise += 1,
             Read::Unknown(unknown) => {
                 self.counts.unknown += 1;
-                self.unknown.add(unknown.daemon, unknown.why, line);
+                self.unknown.add(unknown.daemon, unknown.why, 1);
+                self.unknown.show(line);
             }
         }
+    }
+
+    /// Counts what came in parts and will not come whole: those lines were taken for parts of something so far. To be
+    /// called when a batch has been read.
+    pub fn settle(&mut self) {
+        let lost = self.mta.take_lost();
+        if lost > 0 {
+            self.counts.noise = self.counts.noise.saturating_sub(lost);
+            self.counts.unknown += lost;
+            self.unknown.add(b"", WHY_CHUNKS, lost);
+        }
+    }
+
+    /// There will be no more lines.
+    pub fn finish(&mut self) {
+        self.mta.finish();
+        self.settle();
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::config::{self, Config, Problem};
 use crate::engine::directory::Directory;
+use crate::mail::Server;
 use crate::{metrics, store, web};
 use jiff::tz::TimeZone;
 use std::ffi::OsString;
@@ -34,6 +35,8 @@ pub struct Setup {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogSource {
     pub path: PathBuf,
+    /// The server whose lines are read; `None`: every known one's.
+    pub only: Option<Server>,
     /// Zone of stamps without one; `None`: the host's.
     pub zone: Option<TimeZone>,
 }
@@ -73,8 +76,14 @@ fn build(config: Config) -> Result<Setup, String> {
             Some(name) => Some(TimeZone::get(name).map_err(|why| format!("logs: zone {name}: {why}"))?),
             None => None,
         };
-        logs.push(LogSource { path: log.path.clone(), zone });
+        let only = match log.mta {
+            config::Mta::Auto => None,
+            config::Mta::Postfix => Some(Server::Postfix),
+            config::Mta::Exim => Some(Server::Exim),
+        };
+        logs.push(LogSource { path: log.path.clone(), only, zone });
     }
+    let servers = servers(&logs);
     Ok(Setup {
         logs,
         directory,
@@ -91,7 +100,7 @@ fn build(config: Config) -> Result<Setup, String> {
             ..store::Settings::default()
         },
         metrics: metrics::Settings {
-            mta: "postfix".to_owned(),
+            servers,
             max_accounts: config.metrics.max_accounts as usize,
             account_label: match config.metrics.account_label {
                 config::AccountLabel::Name => metrics::AccountLabel::Name,
@@ -118,6 +127,20 @@ fn build(config: Config) -> Result<Setup, String> {
             config::LogLevel::Trace => "trace",
         },
     })
+}
+
+/// Where each server keeps its queue, by default.
+const SPOOLS: [(Server, &str); 3] =
+    [(Server::Postfix, "/var/spool/postfix"), (Server::Exim, "/var/spool/exim4"), (Server::Exim, "/var/spool/exim")];
+
+/// The servers that are sure to be heard: those that the logs are said to be of, or those that are installed here.
+fn servers(logs: &[LogSource]) -> Vec<Server> {
+    let named = |server| !logs.is_empty() && logs.iter().any(|log| log.only == Some(server));
+    let doubtful = logs.is_empty() || logs.iter().any(|log| log.only.is_none());
+    let lives = |server| SPOOLS.iter().any(|(of, dir)| *of == server && Path::new(dir).is_dir());
+    let found: Vec<Server> =
+        Server::ALL.into_iter().filter(|server| named(*server) || (doubtful && lives(*server))).collect();
+    if found.is_empty() { vec![Server::default()] } else { found }
 }
 
 /// The unix socket of the agent that uses this state directory.

@@ -57,6 +57,7 @@ pub enum Mta {
     #[default]
     Auto,
     Postfix,
+    Exim,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

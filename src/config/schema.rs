@@ -143,7 +143,7 @@ fn logs(top: &Node, logs: &mut Vec<LogSource>, found: &mut Vec<Found>) {
         let mut log = LogSource { path: Default::default(), mta: Mta::Auto, zone: None };
         let mut s = open(Some(item), &format!("logs[{i}]"), keys("logs[]"), found);
         s.optional("path", &mut path, absolute);
-        s.choice("mta", &mut log.mta, &[("auto", Mta::Auto), ("postfix", Mta::Postfix)]);
+        s.choice("mta", &mut log.mta, &[("auto", Mta::Auto), ("postfix", Mta::Postfix), ("exim", Mta::Exim)]);
         s.optional("zone", &mut log.zone, zone);
         if matches!(item, Node::Map(_)) && s.node("path").is_none() {
             s.wrong("path", "a log needs a path", "add `path: /var/log/mail.log`");

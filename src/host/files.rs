@@ -14,12 +14,13 @@ use super::clock;
 use crate::mail::Time;
 
 /// Where distributions and panels put the mail log.
-pub const KNOWN_LOGS: [&str; 7] = [
+pub const KNOWN_LOGS: [&str; 8] = [
     "/var/log/mail.log",
     "/var/log/maillog",
     "/var/log/mail/mail.log",
     "/var/log/mail.info",
     "/var/log/exim4/mainlog",
+    "/var/log/exim/mainlog",
     "/var/log/exim/main.log",
     "/var/log/exim_mainlog",
 ];

@@ -55,12 +55,12 @@ impl Snapshot {
             Family::QueueMessages => self
                 .queues
                 .iter()
-                .try_for_each(|q| out.gauge(&[&self.settings.mta, &text::clean(q.queue.as_bytes(), 64)], q.messages)),
+                .try_for_each(|q| out.gauge(&[q.server.name(), &text::clean(q.queue.as_bytes(), 64)], q.messages)),
             Family::QueueOldest => self
                 .queues
                 .iter()
-                .try_for_each(|q| out.time(&[&self.settings.mta, &text::clean(q.queue.as_bytes(), 64)], q.oldest)),
-            Family::QueueScan => out.time(&[&self.settings.mta], self.queue_scan),
+                .try_for_each(|q| out.time(&[q.server.name(), &text::clean(q.queue.as_bytes(), 64)], q.oldest)),
+            Family::QueueScan => self.queue_scan.map_or(Ok(()), |(server, at)| out.time(&[server.name()], Some(at))),
             Family::AccountMessages => self.accounts.iter().try_for_each(|account| account_messages(&mut out, account)),
             Family::AccountRecipients => self.accounts.iter().try_for_each(|account| {
                 let ends = account.counters.iter().skip(ORIGINS).take(OUTCOMES);

@@ -1,7 +1,7 @@
 //! `sendwarden replay`: old logs through the very engine of the agent. Touches no state, opens no socket.
 
 use super::{complain, say};
-use crate::app::cli::{Format, MtaChoice, ReplayArgs};
+use crate::app::cli::{Format, ReplayArgs};
 use crate::app::ingest::{self, Ingest, LineCounts};
 use crate::app::{Exit, setup};
 use crate::engine::attribution::{User, Wanted};
@@ -11,9 +11,9 @@ use crate::engine::tracker::Settings;
 use crate::engine::{Engine, Sink};
 use crate::host::names::Names;
 use crate::host::{clock, input};
-use crate::mail::{Counts, Owner, Time};
+use crate::mail::{Counts, Owner, Server, Time};
 use crate::mta::Mta;
-use crate::mta::postfix::Postfix;
+use crate::mta::any::Any;
 use crate::mta::syslog::Stamps;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
@@ -37,10 +37,6 @@ pub fn run(args: &ReplayArgs) -> Exit {
         },
         None => Directory::default(),
     };
-    if args.mta == MtaChoice::Exim {
-        complain("replay: this version reads Postfix logs only; use --mta postfix, or leave it out");
-        return Exit::Usage;
-    }
     let mut users = match passwd(args.passwd.as_deref()) {
         Ok(users) => users,
         Err(why) => {
@@ -50,7 +46,8 @@ pub fn run(args: &ReplayArgs) -> Exit {
     };
     let mut engine = Engine::new(Settings::default(), directory, Replies::default(), clock::seed());
     let started = clock::monotonic();
-    let files = match in_order(&args.files) {
+    let only = args.mta.only();
+    let files = match in_order(&args.files, only) {
         Ok(files) => files,
         Err(why) => {
             complain(&why);
@@ -59,7 +56,7 @@ pub fn run(args: &ReplayArgs) -> Exit {
     };
     let total: u64 = files.iter().map(|file| file.size).sum();
     let progress = progress(total, args.format);
-    let mut ingest = Ingest::new(Postfix::new(stamps(clock::now())));
+    let mut ingest = Ingest::new(Any::new(stamps(clock::now()), only));
     let mut bytes = 0;
     for file in files {
         ingest.mta.set_reference(file.reference);
@@ -73,6 +70,7 @@ pub fn run(args: &ReplayArgs) -> Exit {
             }
         }
     }
+    ingest.finish();
     engine.finish(&mut ());
     progress.finish_and_clear();
     let seconds = started.elapsed().as_secs_f64();
@@ -97,7 +95,7 @@ struct Source {
 }
 
 /// Opens all files and sorts them by the time of their first stamp; those without one keep their place at the end.
-fn in_order(paths: &[PathBuf]) -> Result<Vec<Source>, String> {
+fn in_order(paths: &[PathBuf], only: Option<Server>) -> Result<Vec<Source>, String> {
     let mut found = Vec::new();
     for path in paths {
         let opened = input::open(path).map_err(|why| {
@@ -106,21 +104,21 @@ fn in_order(paths: &[PathBuf]) -> Result<Vec<Source>, String> {
         let reference = opened.modified.map_or_else(clock::now, Time::from_secs);
         let mut source =
             Source { path: path.clone(), reader: opened.reader, size: opened.size, reference, head: Vec::new() };
-        let first = if paths.len() > 1 { first_stamp(&mut source)? } else { None };
+        let first = if paths.len() > 1 { first_stamp(&mut source, only)? } else { None };
         found.push((first, source));
     }
     found.sort_by_key(|(first, _)| first.unwrap_or(Time(i64::MAX)));
     Ok(found.into_iter().map(|(_, source)| source).collect())
 }
 
-fn first_stamp(source: &mut Source) -> Result<Option<Time>, String> {
+fn first_stamp(source: &mut Source, only: Option<Server>) -> Result<Option<Time>, String> {
     source
         .reader
         .by_ref()
         .take(CHUNK as u64)
         .read_to_end(&mut source.head)
         .map_err(|why| format!("replay: cannot read {}: {why}", source.path.display()))?;
-    let mut mta = Postfix::new(stamps(source.reference));
+    let mut mta = Any::new(stamps(source.reference), only);
     let stamp = source.head.split(|&byte| byte == b'\n').find_map(|line| match mta.read(line) {
         crate::mta::Read::Event(event) => Some(event.head.at),
         _ => None,
@@ -133,7 +131,7 @@ fn first_stamp(source: &mut Source) -> Result<Option<Time>, String> {
 fn feed<S: Sink>(
     source: Source,
     jobs: usize,
-    ingest: &mut Ingest<Postfix>,
+    ingest: &mut Ingest<Any>,
     engine: &mut Engine,
     names: &mut impl FnMut(Wanted<'_>) -> Option<User>,
     sink: &mut S,
@@ -283,7 +281,7 @@ fn json_of(engine: &Engine, lines: LineCounts, seconds: f64, bytes: u64) -> Valu
 /// Most accounts shown in the text form.
 const SHOWN: usize = 40;
 
-fn text_of(engine: &Engine, ingest: &Ingest<Postfix>, seconds: f64, bytes: u64) -> String {
+fn text_of(engine: &Engine, ingest: &Ingest<Any>, seconds: f64, bytes: u64) -> String {
     let mut out = String::new();
     let lines = ingest.counts;
     let rate = lines.total as f64 / seconds.max(1e-9);

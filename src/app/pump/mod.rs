@@ -20,7 +20,7 @@ use crate::engine::attribution::Wanted;
 use crate::host::follow::wake::Waker;
 use crate::host::names::Names;
 use crate::host::{clock, files};
-use crate::mail::Time;
+use crate::mail::{Server, Time};
 use crate::metrics::{Gauges, Metrics, Tally};
 use crate::store::{Batch, CheckState, Durability, Store};
 use projection::{Days, Projection};
@@ -227,7 +227,7 @@ impl Pump {
         self.metrics.publish(Gauges {
             sources: self.sources.iter().map(Source::gauge).collect(),
             queues: scanned.as_ref().map(|scan| scan.queues.clone()),
-            queue_scan: scanned.map(|scan| scan.at),
+            queue_scan: scanned.map(|scan| (Server::Postfix, scan.at)),
             tracked_messages: self.engine.tracker.open() as u64,
             store_size_bytes: std::fs::metadata(self.store.path()).map_or(0, |meta| meta.len()),
         });

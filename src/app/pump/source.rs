@@ -12,7 +12,7 @@ use crate::host::names::Names;
 use crate::mail::Time;
 use crate::metrics::{SourceGauge, SourceId, Tally};
 use crate::mta::Mta;
-use crate::mta::postfix::Postfix;
+use crate::mta::any::Any;
 use crate::mta::syslog::Stamps;
 use std::path::Path;
 
@@ -20,7 +20,7 @@ pub struct Source {
     log: LogSource,
     id: SourceId,
     follower: Follower,
-    ingest: Ingest<Postfix>,
+    ingest: Ingest<Any>,
     trouble: Option<String>,
     /// What was committed last: nothing is written when nothing moved.
     written: Vec<u8>,
@@ -42,7 +42,7 @@ impl Source {
         dialect: Option<Vec<u8>>,
     ) -> Source {
         let zone = log.zone.clone().unwrap_or_else(clock::zone);
-        let mut mta = Postfix::new(Stamps { zone, reference: clock::now() });
+        let mut mta = Any::new(Stamps { zone, reference: clock::now() }, log.only);
         if let Some(dialect) = &dialect {
             mta.restore(dialect);
         }
@@ -66,6 +66,7 @@ impl Source {
         let mut lookup = |wanted: Wanted<'_>| ingest::user(names, wanted);
         let unknown = ingest.counts.unknown;
         let read = follower.read(budget, &mut |line| ingest.line(line, engine, &mut lookup, sink));
+        ingest.settle();
         if ingest.counts.unknown > unknown {
             for ((daemon, why), n) in ingest.unknown.take() {
                 for _ in 0..n {

@@ -28,11 +28,6 @@ pub fn logs(setup: &Setup, findings: &mut Vec<Finding>) -> Vec<LogSource> {
     if chosen.is_empty() {
         findings.push(Finding::fail("log", known::advice(), "set logs in the configuration if your log is elsewhere"));
     }
-    let other = files::existing_logs().into_iter().find(|path| known::is_exim(path));
-    if let Some(other) = other.filter(|_| !chosen.is_empty()) {
-        let text = format!("{} is there too; this version does not read Exim logs", other.display());
-        findings.push(Finding::warn("log", text, "mail that goes through Exim only is not counted"));
-    }
     let mut readable = Vec::new();
     for source in chosen {
         let shown = source.path.display();

@@ -13,7 +13,7 @@ use crate::engine::tracker::Settings;
 use crate::host::clock;
 use crate::host::names::Names;
 use crate::mail::{Accepted, Event, Kind, Submitter, Time, Unattributed, text};
-use crate::mta::postfix::Postfix;
+use crate::mta::any::Any;
 use crate::mta::syslog::Stamps;
 use crate::mta::{Mta, Read};
 use serde_json::{Value, json};
@@ -70,7 +70,7 @@ impl Seen {
 
 /// The dialect, with an ear for identities.
 struct Listening {
-    inner: Postfix,
+    inner: Any,
     heard: Heard,
 }
 
@@ -98,6 +98,14 @@ impl Mta for Listening {
 
     fn restore(&mut self, saved: &[u8]) {
         self.inner.restore(saved);
+    }
+
+    fn take_lost(&mut self) -> u64 {
+        self.inner.take_lost()
+    }
+
+    fn finish(&mut self) {
+        self.inner.finish();
     }
 }
 
@@ -137,7 +145,7 @@ pub fn examine(source: &LogSource, setup: &Setup, lines: usize) -> Result<Seen, 
 
     let reference = meta.modified().map_or_else(|_| clock::now(), clock::from_system);
     let stamps = Stamps { zone: source.zone.clone().unwrap_or_else(clock::zone), reference };
-    let inner = Postfix::new(stamps);
+    let inner = Any::new(stamps, source.only);
     let mut ingest = Ingest::new(Listening { inner, heard: Heard::default() });
     let settings = Settings { max_open: setup.max_open, ..Settings::default() };
     let mut engine = Engine::new(settings, setup.directory.clone(), Replies::default(), clock::seed());
@@ -154,6 +162,7 @@ pub fn examine(source: &LogSource, setup: &Setup, lines: usize) -> Result<Seen, 
         let chunk = buffer.get(..n).unwrap_or(&[]);
         splitter.push(chunk, |line| ingest.line(line, &mut engine, &mut names, &mut ()));
     }
+    ingest.finish();
     engine.finish(&mut ());
 
     let mut seen = Seen {
