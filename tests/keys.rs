@@ -156,6 +156,21 @@ fn logs_mta() {
     assert_eq!((read("auto"), read("postfix")), (1.0, 1.0));
 }
 
+/// More is in `backfill.rs`.
+#[test]
+fn backfill() {
+    let lines = |more: &str| {
+        let house = house("", more);
+        fs::write(house.dir.join("mail.log.1"), by_uid(54_001)).unwrap();
+        let _running = agent(&house, &by_uid(54_002));
+        house.wait_ready();
+        house.metric("sendwarden_log_lines_read_total")
+    };
+    let live = lines("backfill: none\n");
+    assert!(live > 0.0);
+    assert_eq!((lines("backfill: all\n"), lines("backfill: 1h\n"), lines("")), (2.0 * live, 2.0 * live, 2.0 * live));
+}
+
 #[test]
 fn state_dir() {
     let house = house("", "state_dir: DIR/other\n");

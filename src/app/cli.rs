@@ -112,7 +112,7 @@ pub struct DemoArgs {
 sendwarden replay --format json /var/log/mail.log*.gz | jq .totals\n  zcat old.gz | sendwarden replay -\n\n\
 Exit status: 0 done, 1 failed, 2 wrong usage or configuration.")]
 pub struct ReplayArgs {
-    /// Log files, plain or gzipped, in any order; - is standard input
+    /// Log files, plain or packed (gz, xz, zst, bz2), in any order; - is standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// The mail server that wrote the log

@@ -16,6 +16,8 @@ pub const DEFAULT_CONFIG: &str = "/etc/sendwarden/config.yaml";
 pub struct Setup {
     /// Logs to follow; empty: the known places are looked at until one exists.
     pub logs: Vec<LogSource>,
+    /// How old the rotated files may be that are read when a log is followed for the first time; `None`: any age.
+    pub past: Option<Duration>,
     pub state_dir: PathBuf,
     pub directory: Directory,
     /// The accounts file, to be read again when it changes.
@@ -77,6 +79,11 @@ fn build(config: Config) -> Result<Setup, String> {
     }
     Ok(Setup {
         logs,
+        past: match config.backfill {
+            config::Backfill::All => None,
+            config::Backfill::None => Some(Duration::ZERO),
+            config::Backfill::Since(past) => Some(past),
+        },
         directory,
         accounts_file: config.accounts_file.clone(),
         name_timeout: config.attribution.name_service_timeout,
@@ -156,6 +163,7 @@ impl Setup {
     pub fn needs_restart(&self, new: &Setup) -> Vec<&'static str> {
         let differs = [
             ("logs", self.logs != new.logs),
+            ("backfill", self.past != new.past),
             ("state_dir", self.state_dir != new.state_dir),
             ("listen", self.web.listen != new.web.listen),
             ("operator_token_file", self.web.operator_token != new.web.operator_token),

@@ -23,8 +23,25 @@ pub struct SourceState {
     pub name: String,
     pub lines: u64,
     pub backlog_bytes: u64,
+    /// Files that wait behind the one being read, and which that is when any do.
+    pub backlog_files: u64,
+    pub reading: Option<String>,
     pub last_event: Option<Time>,
     pub trouble: Option<String>,
+}
+
+impl SourceState {
+    /// How much is left to read, in words; `None` at the end.
+    pub fn left(&self) -> Option<String> {
+        match (self.backlog_files, self.backlog_bytes) {
+            (_, 0) => None,
+            (0, bytes) => Some(format!("{bytes} bytes")),
+            (files, bytes) => {
+                let reading = self.reading.as_deref().unwrap_or("nothing yet");
+                Some(format!("{bytes} bytes, reading {reading} and {files} more after it"))
+            }
+        }
+    }
 }
 
 /// A request to the pump; it answers when the change is committed.

@@ -28,6 +28,7 @@ const MAX_CONFIG_NODES: usize = 200_000;
 pub struct Config {
     /// Logs to follow; empty: found by looking where the system keeps its mail log.
     pub logs: Vec<LogSource>,
+    pub backfill: Backfill,
     /// Where the store lives; `None`: the service manager's state directory, else the built-in one.
     pub state_dir: Option<PathBuf>,
     pub listen: SocketAddr,
@@ -50,6 +51,15 @@ pub struct LogSource {
     pub mta: Mta,
     /// Zone of time stamps that name none; `None`: the host's.
     pub zone: Option<String>,
+}
+
+/// How far back the rotated files of a log are read when it is followed for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backfill {
+    All,
+    None,
+    /// Files last written to within this time.
+    Since(Duration),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -128,6 +138,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             logs: Vec::new(),
+            backfill: Backfill::Since(Duration::from_secs(30 * 86_400)),
             state_dir: None,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 10925)),
             operator_token_file: None,

@@ -223,7 +223,7 @@ pub(super) fn absolute(text: &str) -> Result<PathBuf, Bad> {
     if path.is_absolute() && !text.contains('\0') { Ok(path) } else { Err(bad()) }
 }
 
-fn duration(text: &str) -> Option<Duration> {
+pub(super) fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = text.split_at_checked(text.find(|c: char| !c.is_ascii_digit())?)?;
     let number: u64 = number.parse().ok()?;
     let seconds = match unit.trim_start() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::node::Node;
 use super::problem::Found;
 use super::read::{self, Section, absolute, network, open, text_of, zone};
-use super::{AccountLabel, Config, LogLevel, LogSource, Mta};
+use super::{AccountLabel, Backfill, Config, LogLevel, LogSource, Mta};
 
 /// Sections and their keys; `""` is the top of the file, `logs[]` one entry of the list.
 const KEYS: &[(&str, &[&str])] = &[
@@ -13,6 +13,7 @@ const KEYS: &[(&str, &[&str])] = &[
         "",
         &[
             "logs",
+            "backfill",
             "state_dir",
             "listen",
             "operator_token_file",
@@ -59,6 +60,8 @@ fn keys(section: &str) -> &'static [&'static str] {
     KEYS.iter().find(|(name, _)| *name == section).map_or(&[], |(_, keys)| keys)
 }
 
+const MINUTE: Duration = Duration::from_secs(60);
+const TEN_YEARS: Duration = Duration::from_secs(3660 * 86_400);
 const YEARS: std::ops::RangeInclusive<u32> = 1..=3660;
 
 /// Reads the whole tree; mistakes go to `found` and leave the default in place.
@@ -66,6 +69,7 @@ pub(super) fn read(node: &Node, found: &mut Vec<Found>) -> Config {
     let mut c = Config::default();
     logs(node, &mut c.logs, found);
     let mut top = open(Some(node), "", keys(""), found);
+    backfill(&mut top, &mut c.backfill);
     top.optional("state_dir", &mut c.state_dir, absolute);
     top.text("listen", &mut c.listen, |text| {
         let hint = || "write ADDRESS:PORT such as 127.0.0.1:10925 or [::1]:10925".to_owned();
@@ -109,6 +113,21 @@ pub(super) fn read(node: &Node, found: &mut Vec<Found>) -> Config {
     }
     s.duration("interval", &mut c.queue.interval, Duration::from_secs(1)..=Duration::from_secs(3600));
     c
+}
+
+fn backfill(top: &mut Section<'_, '_>, target: &mut Backfill) {
+    let hint = || "write all, none, or a number of days such as 30d".to_owned();
+    if let Some(Node::Whole(n)) = top.node("backfill") {
+        return top.wrong("backfill", format!("{n} has no unit"), hint());
+    }
+    top.text("backfill", target, |text| match text {
+        "all" => Ok(Backfill::All),
+        "none" => Ok(Backfill::None),
+        _ => {
+            let past = read::duration(text).filter(|past| (MINUTE..=TEN_YEARS).contains(past));
+            past.map(Backfill::Since).ok_or_else(|| (format!("`{text}` is not a time to look back"), hint()))
+        }
+    });
 }
 
 fn attribution(mut s: Section<'_, '_>, c: &mut Config) {

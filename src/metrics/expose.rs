@@ -50,7 +50,10 @@ impl Snapshot {
             Family::BuildInfo => out.gauge(&[&self.settings.revision, &self.settings.version], 1),
             Family::ConfigOk => out.gauge(&[], u64::from(self.config.0)),
             Family::ConfigTime => out.time(&[], self.config.1),
-            Family::Backlog => self.sources.iter().try_for_each(|(name, backlog, _)| out.gauge(&[name], *backlog)),
+            Family::Backlog => self.sources.iter().try_for_each(|(name, [bytes, _], _)| out.gauge(&[name], *bytes)),
+            Family::BacklogFiles => {
+                self.sources.iter().try_for_each(|(name, [_, files], _)| out.gauge(&[name], *files))
+            }
             Family::LastEvent => self.sources.iter().try_for_each(|(name, _, last)| out.time(&[name], *last)),
             Family::QueueMessages => self
                 .queues

@@ -58,7 +58,8 @@ families! {
     Unparsed Counter "sendwarden_log_unparsed_lines" ["daemon"] "Lines that did not have a known shape, by the daemon that wrote them.";
     LinesLost Counter "sendwarden_log_lines_lost" ["source", "reason"] "Lines known to be missed.";
     LinesCut Counter "sendwarden_log_lines_cut" ["source"] "Lines longer than the limit, read up to it.";
-    Backlog Gauge "sendwarden_log_backlog_bytes" ["source"] "Bytes written by the mail server but not read yet.";
+    Backlog Gauge "sendwarden_log_backlog_bytes" ["source"] "Bytes on disk that were written by the mail server but not read yet, in all files still to be read.";
+    BacklogFiles Gauge "sendwarden_log_backlog_files" ["source"] "Files still to be read after the one being read.";
     LastEvent Gauge "sendwarden_log_last_event_timestamp_seconds" ["source"] "Log time of the newest event handled.";
     Messages Counter "sendwarden_messages_accepted" ["mta", "origin"] "Messages accepted into the queue.";
     Recipients Counter "sendwarden_recipients" ["mta", "outcome"] "Recipients by how they ended.";

@@ -70,6 +70,8 @@ pub struct Gauges {
 pub struct SourceGauge {
     pub source: SourceId,
     pub backlog_bytes: u64,
+    /// Files behind the one being read.
+    pub backlog_files: u64,
     pub last_event: Option<Time>,
 }
 

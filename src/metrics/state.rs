@@ -41,7 +41,8 @@ struct Source {
     name: String,
     lines: usize,
     cut: usize,
-    backlog: u64,
+    /// Bytes and files.
+    backlog: [u64; 2],
     last_event: Option<Time>,
 }
 
@@ -68,7 +69,7 @@ pub(super) struct Snapshot {
     /// Counters with the value to be shown.
     pub lines: HashMap<Family, Vec<Line>>,
     pub accounts: Vec<AccountView>,
-    pub sources: Vec<(String, u64, Option<Time>)>,
+    pub sources: Vec<(String, [u64; 2], Option<Time>)>,
     pub queues: Vec<QueueGauge>,
     pub queue_scan: Option<Time>,
     pub tracked_messages: u64,
@@ -137,7 +138,7 @@ impl State {
         }
         let lines = self.series.line(Family::LinesRead, &[&name], &mut self.seq, SOURCES, &["other"]);
         let cut = self.series.line(Family::LinesCut, &[&name], &mut self.seq, SOURCES, &["other"]);
-        self.sources.push(Source { name, lines, cut, backlog: 0, last_event: None });
+        self.sources.push(Source { name, lines, cut, backlog: [0; 2], last_event: None });
         SourceId(self.sources.len() - 1)
     }
 
@@ -244,7 +245,7 @@ impl State {
         self.accounts.publish();
         for gauge in &gauges.sources {
             if let Some(source) = self.sources.get_mut(gauge.source.0) {
-                source.backlog = gauge.backlog_bytes;
+                source.backlog = [gauge.backlog_bytes, gauge.backlog_files];
                 source.last_event = gauge.last_event.or(source.last_event);
             }
         }

@@ -164,7 +164,7 @@ fn facts_become_figures_and_show_after_publish_only() {
     metrics.stage(&mut tally, []);
     assert_eq!(scrape(&metrics, "").get("sendwarden_log_lines_read_total{source=\"mail.log\"}"), 0.0);
     metrics.publish(Gauges {
-        sources: vec![SourceGauge { source, backlog_bytes: 9, last_event: Some(Time::from_secs(5)) }],
+        sources: vec![SourceGauge { source, backlog_bytes: 9, backlog_files: 2, last_event: Some(Time::from_secs(5)) }],
         queues: Some(vec![QueueGauge { queue: "deferred".into(), messages: 3, oldest: Some(Time::from_secs(1)) }]),
         ..Gauges::default()
     });
@@ -175,6 +175,7 @@ fn facts_become_figures_and_show_after_publish_only() {
         ("sendwarden_log_unparsed_lines_total{daemon=\"smtp\u{FFFD}\"}", 1.0),
         ("sendwarden_log_lines_lost_total{reason=\"rotated\",source=\"mail.log\"}", 3.0),
         ("sendwarden_log_backlog_bytes{source=\"mail.log\"}", 9.0),
+        ("sendwarden_log_backlog_files{source=\"mail.log\"}", 2.0),
         ("sendwarden_log_last_event_timestamp_seconds{source=\"mail.log\"}", 5.0),
         ("sendwarden_messages_accepted_total{mta=\"mta\",origin=\"script\"}", 1.0),
         ("sendwarden_unattributed_messages_total{reason=\"bounce\"}", 1.0),

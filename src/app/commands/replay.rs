@@ -9,8 +9,10 @@ use crate::engine::directory::Directory;
 use crate::engine::replies::Replies;
 use crate::engine::tracker::Settings;
 use crate::engine::{Engine, Sink};
+use crate::host::clock;
+use crate::host::input::{self, Input};
 use crate::host::names::Names;
-use crate::host::{clock, input};
+use crate::host::unpack::Unpacked;
 use crate::mail::{Counts, Owner, Time};
 use crate::mta::Mta;
 use crate::mta::postfix::Postfix;
@@ -90,39 +92,43 @@ fn stamps(reference: Time) -> Stamps {
 /// A file that is about to be read.
 struct Source {
     path: PathBuf,
-    reader: Box<dyn Read + Send>,
     size: u64,
     reference: Time,
-    /// What was read to find the first stamp.
-    head: Vec<u8>,
+    /// What cannot be opened again is kept, with what was read of it. A year of archives is not: decoders are large.
+    kept: Option<(Unpacked, Vec<u8>)>,
 }
 
-/// Opens all files and sorts them by the time of their first stamp; those without one keep their place at the end.
+/// Looks into all files and sorts them by the time of their first stamp; those without one keep their place at the end.
 fn in_order(paths: &[PathBuf]) -> Result<Vec<Source>, String> {
     let mut found = Vec::new();
     for path in paths {
-        let opened = input::open(path).map_err(|why| {
-            format!("replay: cannot read {}: {why}; check the path and whether your user may read it", path.display())
-        })?;
+        let mut opened = open(path)?;
         let reference = opened.modified.map_or_else(clock::now, Time::from_secs);
-        let mut source =
-            Source { path: path.clone(), reader: opened.reader, size: opened.size, reference, head: Vec::new() };
-        let first = if paths.len() > 1 { first_stamp(&mut source)? } else { None };
-        found.push((first, source));
+        let mut head = Vec::new();
+        let first = if paths.len() > 1 { first_stamp(&mut opened.reader, &mut head, reference, path)? } else { None };
+        let kept = (!opened.lasting || paths.len() == 1).then_some((opened.reader, head));
+        found.push((first, Source { path: path.clone(), size: opened.size, reference, kept }));
     }
     found.sort_by_key(|(first, _)| first.unwrap_or(Time(i64::MAX)));
     Ok(found.into_iter().map(|(_, source)| source).collect())
 }
 
-fn first_stamp(source: &mut Source) -> Result<Option<Time>, String> {
-    source
-        .reader
-        .by_ref()
-        .take(CHUNK as u64)
-        .read_to_end(&mut source.head)
-        .map_err(|why| format!("replay: cannot read {}: {why}", source.path.display()))?;
-    let mut mta = Postfix::new(stamps(source.reference));
-    let stamp = source.head.split(|&byte| byte == b'\n').find_map(|line| match mta.read(line) {
+fn open(path: &Path) -> Result<Input, String> {
+    input::open(path).map_err(|why| {
+        format!("replay: cannot read {}: {why}; check the path and whether your user may read it", path.display())
+    })
+}
+
+fn first_stamp(
+    reader: &mut Unpacked,
+    head: &mut Vec<u8>,
+    reference: Time,
+    path: &Path,
+) -> Result<Option<Time>, String> {
+    let read = reader.take(CHUNK as u64).read_to_end(head);
+    read.map_err(|why| format!("replay: cannot read {}: {why}", path.display()))?;
+    let mut mta = Postfix::new(stamps(reference));
+    let stamp = head.split(|&byte| byte == b'\n').find_map(|line| match mta.read(line) {
         crate::mta::Read::Event(event) => Some(event.head.at),
         _ => None,
     });
@@ -140,12 +146,17 @@ fn feed<S: Sink>(
     sink: &mut S,
     progress: &ProgressBar,
 ) -> Result<u64, String> {
-    let path = source.path.clone();
+    let path = source.path;
     let failed = |why: std::io::Error| format!("replay: reading {} failed: {why}", path.display());
+    let (mut reader, head) = match source.kept {
+        Some(kept) => kept,
+        None => (open(&path)?.reader, Vec::new()),
+    };
     let mut lines = Lines::default();
-    let mut bytes = source.head.len() as u64;
-    lines.push(&source.head, |line| ingest.line(line, engine, names, sink));
-    let mut reader = source.reader;
+    let mut bytes = head.len() as u64;
+    let before = progress.position();
+    lines.push(&head, |line| ingest.line(line, engine, names, sink));
+    drop(head);
     if jobs <= 1 {
         let mut buffer = vec![0; CHUNK];
         loop {
@@ -155,10 +166,10 @@ fn feed<S: Sink>(
             }
             bytes += n as u64;
             lines.push(buffer.get(..n).unwrap_or(&[]), |line| ingest.line(line, engine, names, sink));
-            progress.inc(n as u64);
+            progress.set_position(before + reader.consumed());
         }
     } else {
-        let (full, filled) = mpsc::sync_channel::<std::io::Result<Vec<u8>>>(4);
+        let (full, filled) = mpsc::sync_channel::<std::io::Result<(Vec<u8>, u64)>>(4);
         let (back, emptied) = mpsc::channel::<Vec<u8>>();
         std::thread::spawn(move || {
             loop {
@@ -166,19 +177,19 @@ fn feed<S: Sink>(
                 buffer.resize(CHUNK, 0);
                 let answer = reader.read(&mut buffer).map(|n| {
                     buffer.truncate(n);
-                    buffer
+                    (buffer, reader.consumed())
                 });
-                let end = !matches!(&answer, Ok(buffer) if !buffer.is_empty());
+                let end = !matches!(&answer, Ok((buffer, _)) if !buffer.is_empty());
                 if full.send(answer).is_err() || end {
                     return;
                 }
             }
         });
         for chunk in filled {
-            let chunk = chunk.map_err(failed)?;
+            let (chunk, consumed) = chunk.map_err(failed)?;
             bytes += chunk.len() as u64;
             lines.push(&chunk, |line| ingest.line(line, engine, names, sink));
-            progress.inc(chunk.len() as u64);
+            progress.set_position(before + consumed);
             if back.send(chunk).is_err() {
                 // The reader has finished; the buffer is not needed any more.
             }

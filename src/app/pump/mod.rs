@@ -275,7 +275,8 @@ impl Pump {
             };
             let id = self.metrics.source(&name);
             tracing::info!("following {name}");
-            self.sources.push(Source::new(log, id, self.setup.max_line, saved(positions), saved(dialects)));
+            let (position, dialect) = (saved(positions), saved(dialects));
+            self.sources.push(Source::new(log, id, self.setup.max_line, self.setup.past, position, dialect));
         }
         let paths: Vec<PathBuf> = match self.sources.is_empty() {
             true => files::KNOWN_LOGS.iter().map(PathBuf::from).collect(),

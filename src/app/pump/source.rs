@@ -15,6 +15,7 @@ use crate::mta::Mta;
 use crate::mta::postfix::Postfix;
 use crate::mta::syslog::Stamps;
 use std::path::Path;
+use std::time::Duration;
 
 pub struct Source {
     log: LogSource,
@@ -43,6 +44,7 @@ impl Source {
         log: LogSource,
         id: SourceId,
         max_line: usize,
+        past: Option<Duration>,
         position: Option<Vec<u8>>,
         dialect: Option<Vec<u8>>,
     ) -> Source {
@@ -52,7 +54,12 @@ impl Source {
             mta.restore(dialect);
         }
         let saved = position.as_deref().and_then(Position::from_bytes);
-        let settings = Settings { max_line, ..Settings::new(&log.path) };
+        let past_since = match past {
+            None => Time(i64::MIN),
+            Some(Duration::ZERO) => Time(i64::MAX),
+            Some(past) => clock::now().plus_secs(-i64::try_from(past.as_secs()).unwrap_or(i64::MAX)),
+        };
+        let settings = Settings { max_line, past_since, ..Settings::new(&log.path) };
         let follower = Follower::new(settings, saved);
         Source { log, id, follower, ingest: Ingest::new(mta), trouble: None, written: position.unwrap_or_default() }
     }
@@ -99,7 +106,12 @@ impl Source {
                     if let Some(reference) = self.follower.reference_time() {
                         self.ingest.mta.set_reference(reference);
                     }
-                    tracing::info!("reading {} from byte {offset}", path.display());
+                    let waiting = self.follower.waiting();
+                    let more = match waiting.files {
+                        0 => String::new(),
+                        files => format!("; {files} more files with {} bytes after it", waiting.bytes),
+                    };
+                    tracing::info!("reading {} from byte {offset}{more}", path.display());
                     self.trouble = None;
                 }
                 FollowEvent::Rotated => tracing::info!("{} was rotated", self.name()),
@@ -139,7 +151,12 @@ impl Source {
     }
 
     pub fn gauge(&self) -> SourceGauge {
-        SourceGauge { source: self.id, backlog_bytes: self.follower.backlog_bytes(), last_event: self.newest() }
+        SourceGauge {
+            source: self.id,
+            backlog_bytes: self.follower.backlog_bytes(),
+            backlog_files: self.follower.waiting().files,
+            last_event: self.newest(),
+        }
     }
 
     pub fn state(&self) -> SourceState {
@@ -147,6 +164,8 @@ impl Source {
             name: self.name(),
             lines: self.ingest.counts.total,
             backlog_bytes: self.follower.backlog_bytes(),
+            backlog_files: self.follower.waiting().files,
+            reading: self.follower.reading().map(|path| path.display().to_string()),
             last_event: self.newest(),
             trouble: self.trouble.clone(),
         }
