@@ -113,7 +113,7 @@ fn make_state_dir(dir: &Path) -> Result<(), String> {
 
 fn say_what_is_followed(setup: &Setup) {
     for log in &setup.logs {
-        if let Some(why) = files::explain_denied(&log.path) {
+        if let Some(why) = log.path().and_then(files::explain_denied) {
             tracing::warn!("{why}");
         }
     }
@@ -123,7 +123,7 @@ fn say_what_is_followed(setup: &Setup) {
             tracing::warn!("{}", logs::advice());
         }
         for log in found {
-            if let Some(why) = files::explain_denied(&log.path) {
+            if let Some(why) = log.path().and_then(files::explain_denied) {
                 tracing::warn!("{why}");
             }
         }

@@ -11,7 +11,7 @@ pub fn choose(configured: &[LogSource]) -> Vec<LogSource> {
     }
     let found = files::existing_logs();
     let readable = found.into_iter().find(|path| !is_exim(path));
-    readable.map(|path| LogSource { path, zone: None }).into_iter().collect()
+    readable.map(LogSource::file).into_iter().collect()
 }
 
 /// The known places of Exim's own log.

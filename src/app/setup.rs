@@ -1,5 +1,6 @@
 //! Everything the agent is started or reloaded with: the settings of all rooms, already checked.
 
+pub use crate::config::LogInput;
 use crate::config::{self, Config, Problem};
 use crate::engine::directory::Directory;
 use crate::{metrics, store, web};
@@ -33,9 +34,24 @@ pub struct Setup {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogSource {
-    pub path: PathBuf,
+    pub input: LogInput,
     /// Zone of stamps without one; `None`: the host's.
     pub zone: Option<TimeZone>,
+}
+
+impl LogSource {
+    /// A log in a file, with stamps in the host's zone.
+    pub fn file(path: PathBuf) -> LogSource {
+        LogSource { input: LogInput::File(path), zone: None }
+    }
+
+    /// The file, if it is one.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.input {
+            LogInput::File(path) => Some(path),
+            LogInput::Socket(_) => None,
+        }
+    }
 }
 
 /// Reads the configuration (`named`, or the default file if there is one, or built-in defaults) and the accounts
@@ -73,7 +89,7 @@ fn build(config: Config) -> Result<Setup, String> {
             Some(name) => Some(TimeZone::get(name).map_err(|why| format!("logs: zone {name}: {why}"))?),
             None => None,
         };
-        logs.push(LogSource { path: log.path.clone(), zone });
+        logs.push(LogSource { input: log.input.clone(), zone });
     }
     Ok(Setup {
         logs,

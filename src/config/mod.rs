@@ -4,6 +4,7 @@
 //! with key path, line and hint ([`explain`] prints them). Nothing here opens a log, resolves a user or applies a setting.
 
 mod accounts;
+mod logs;
 mod node;
 mod problem;
 mod read;
@@ -18,6 +19,7 @@ pub use problem::{Problem, explain};
 pub use schema::key_paths;
 
 use crate::engine::directory::Policy;
+use crate::host::socket;
 
 /// A configuration file is small: more is a mistake or an attack.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -46,10 +48,28 @@ pub struct Config {
 /// One log to follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogSource {
-    pub path: PathBuf,
+    pub input: LogInput,
     pub mta: Mta,
     /// Zone of time stamps that name none; `None`: the host's.
     pub zone: Option<String>,
+}
+
+/// Where the lines of a log come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogInput {
+    File(PathBuf),
+    /// Others send them to a socket of ours.
+    Socket(socket::Address),
+}
+
+impl std::fmt::Display for LogInput {
+    /// The name under which the position is kept and the figures are shown.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LogInput::File(path) => path.display().fmt(f),
+            LogInput::Socket(address) => address.fmt(f),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::node::Node;
 use super::problem::Found;
-use super::read::{self, Section, absolute, network, open, text_of, zone};
-use super::{AccountLabel, Config, LogLevel, LogSource, Mta};
+use super::read::{self, Section, absolute, network, open, text_of};
+use super::{AccountLabel, Config, LogLevel, logs};
 
 /// Sections and their keys; `""` is the top of the file, `logs[]` one entry of the list.
 const KEYS: &[(&str, &[&str])] = &[
@@ -26,7 +26,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "queue",
         ],
     ),
-    ("logs[]", &["path", "mta", "zone"]),
+    ("logs[]", &["path", "socket", "socket_mode", "mta", "zone"]),
     ("metrics", &["max_accounts", "account_label", "public"]),
     (
         "attribution",
@@ -64,7 +64,7 @@ const YEARS: std::ops::RangeInclusive<u32> = 1..=3660;
 /// Reads the whole tree; mistakes go to `found` and leave the default in place.
 pub(super) fn read(node: &Node, found: &mut Vec<Found>) -> Config {
     let mut c = Config::default();
-    logs(node, &mut c.logs, found);
+    logs::read(node, keys("logs[]"), &mut c.logs, found);
     let mut top = open(Some(node), "", keys(""), found);
     top.optional("state_dir", &mut c.state_dir, absolute);
     top.text("listen", &mut c.listen, |text| {
@@ -123,36 +123,6 @@ fn attribution(mut s: Section<'_, '_>, c: &mut Config) {
     s.duration("name_service_timeout", &mut c.attribution.name_service_timeout, patience);
 }
 
-fn is_auto(node: Option<&Node>) -> bool {
+pub(super) fn is_auto(node: Option<&Node>) -> bool {
     matches!(node, Some(Node::Text(text)) if text == "auto")
-}
-
-fn logs(top: &Node, logs: &mut Vec<LogSource>, found: &mut Vec<Found>) {
-    let items = match top.get("logs") {
-        None => return,
-        node if is_auto(node) => return,
-        Some(Node::List(items)) if !items.is_empty() => items,
-        Some(other) => {
-            let message = format!("expected `auto` or a list of logs, found {}", other.kind());
-            found.push(Found::new("logs", message).hint("write `- path: /var/log/mail.log`, or remove it"));
-            return;
-        }
-    };
-    for (i, item) in items.iter().enumerate() {
-        let mut path = None;
-        let mut log = LogSource { path: Default::default(), mta: Mta::Auto, zone: None };
-        let mut s = open(Some(item), &format!("logs[{i}]"), keys("logs[]"), found);
-        s.optional("path", &mut path, absolute);
-        s.choice("mta", &mut log.mta, &[("auto", Mta::Auto), ("postfix", Mta::Postfix)]);
-        s.optional("zone", &mut log.zone, zone);
-        if matches!(item, Node::Map(_)) && s.node("path").is_none() {
-            s.wrong("path", "a log needs a path", "add `path: /var/log/mail.log`");
-        }
-        if let Some(path) = path {
-            if logs.iter().any(|other| other.path == path) {
-                s.wrong("path", "this log is listed twice", "its mail would count twice: keep one entry");
-            }
-            logs.push(LogSource { path, ..log });
-        }
-    }
 }

@@ -7,3 +7,4 @@ pub mod follow;
 pub mod input;
 pub mod names;
 pub mod process;
+pub mod socket;

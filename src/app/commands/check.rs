@@ -78,7 +78,8 @@ pub fn run(args: &CheckArgs) -> Exit {
     findings.push(host::queues(&setup));
     let mut figures = Vec::new();
     for source in &chosen {
-        match log::examine(source, &setup, args.lines) {
+        let Some(path) = source.path() else { continue };
+        match log::examine(path, source, &setup, args.lines) {
             Ok(seen) => {
                 log::judge(&seen, &setup, &mut findings);
                 figures.push(seen.json());

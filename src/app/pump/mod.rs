@@ -4,13 +4,14 @@
 //! published before it is in the store; a commit that fails is tried again with the same write-set, and nothing more
 //! is read meanwhile: the log files are the buffer.
 
+mod input;
 mod people;
 mod projection;
 mod rows;
 mod source;
 
 pub use rows::{FIGURES_KIND, Kept, figures_of, restore, seed};
-pub use source::Source;
+pub use source::{KeptSource, Source};
 
 use super::setup::Setup;
 use super::shared::{PumpState, Shared};
@@ -254,7 +255,7 @@ impl Pump {
             return;
         }
         if self.setup.logs.is_empty() {
-            let known: Vec<PathBuf> = self.sources.iter().map(|source| source.path().to_owned()).collect();
+            let known: Vec<PathBuf> = self.paths();
             if files::existing_logs().iter().any(|path| !known.contains(path)) {
                 self.open_sources(&[], &[]);
             }
@@ -266,21 +267,27 @@ impl Pump {
     fn open_sources(&mut self, positions: &[(String, Vec<u8>)], dialects: &[(String, Vec<u8>)]) {
         let logs = super::logs::choose(&self.setup.logs);
         for log in logs {
-            if self.sources.iter().any(|source| source.path() == log.path) {
+            let name = log.input.to_string();
+            if self.sources.iter().any(|source| source.name() == name) {
                 continue;
             }
-            let name = log.path.display().to_string();
             let saved = |kept: &[(String, Vec<u8>)]| {
                 kept.iter().find(|(source, _)| *source == name).map(|(_, bytes)| bytes.clone())
             };
             let id = self.metrics.source(&name);
             tracing::info!("following {name}");
-            self.sources.push(Source::new(log, id, self.setup.max_line, saved(positions), saved(dialects)));
+            let kept = KeptSource { position: saved(positions), dialect: saved(dialects) };
+            self.sources.push(Source::new(log, id, self.setup.max_line, kept, &self.waker.handle()));
         }
         let paths: Vec<PathBuf> = match self.sources.is_empty() {
             true => files::KNOWN_LOGS.iter().map(PathBuf::from).collect(),
-            false => self.sources.iter().map(|source| source.path().to_owned()).collect(),
+            false => self.paths(),
         };
         self.waker.watch(&paths);
+    }
+
+    /// The files that are followed.
+    fn paths(&self) -> Vec<PathBuf> {
+        self.sources.iter().filter_map(Source::path).map(PathBuf::from).collect()
     }
 }

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read as _, Seek, SeekFrom};
+use std::path::Path;
 use std::time::Duration;
 
 const BLOCK: usize = 1 << 20;
@@ -126,10 +127,10 @@ impl Heard {
 }
 
 /// Reads the last `lines` lines.
-pub fn examine(source: &LogSource, setup: &Setup, lines: usize) -> Result<Seen, String> {
-    let shown = source.path.display().to_string();
+pub fn examine(path: &Path, source: &LogSource, setup: &Setup, lines: usize) -> Result<Seen, String> {
+    let shown = path.display().to_string();
     let failed = |why: io::Error| format!("cannot read {shown}: {why}");
-    let mut file = File::open(&source.path).map_err(failed)?;
+    let mut file = File::open(path).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
     let start = tail(&mut file, meta.len(), lines).map_err(failed)?;
     file.seek(SeekFrom::Start(start)).map_err(failed)?;

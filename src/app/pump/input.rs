@@ -1,0 +1,141 @@
+//! Where the lines of a source come from, in one vocabulary: a file that is followed, a socket of ours.
+//!
+//! Each kind lives in `host` and has its own words for what happens to it; here they become [`News`]. It reads no
+//! line and counts nothing.
+
+use crate::app::setup::LogInput;
+use crate::host::clock;
+use crate::host::follow::{FollowEvent, Follower, Position, Settings, wake};
+use crate::host::socket::{Socket, SocketEvent};
+use crate::mail::Time;
+
+pub enum Input {
+    File(Box<Follower>),
+    Socket(Box<Socket>),
+}
+
+/// What one turn of reading brought.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Turn {
+    pub lines: u64,
+    /// There is more to read at once.
+    pub more: bool,
+}
+
+/// What happened to an input besides lines.
+pub enum News {
+    /// Stamps without a year refer to this time from the next line on.
+    Reference(Time),
+    /// It works, at the start or again.
+    Well,
+    Said(String),
+    /// It does not work, and why; until it is well.
+    Trouble(String),
+    /// `n` lines, or gaps of unknown size, are missed for good.
+    Lost {
+        n: u64,
+        reason: &'static str,
+        said: String,
+    },
+    /// Lines that were given out cut.
+    Cut(u64),
+}
+
+impl Input {
+    pub fn open(from: &LogInput, max_line: usize, position: Option<&[u8]>, waker: &wake::Handle) -> Input {
+        match from {
+            LogInput::File(path) => {
+                let saved = position.and_then(Position::from_bytes);
+                let settings = Settings { max_line, ..Settings::new(path) };
+                Input::File(Box::new(Follower::new(settings, saved)))
+            }
+            LogInput::Socket(address) => Input::Socket(Box::new(Socket::new(address.clone(), max_line, waker.clone()))),
+        }
+    }
+
+    /// Reads about `budget` bytes. The error says what is wrong; it is tried again with the next turn.
+    pub fn read(&mut self, budget: usize, on_line: &mut dyn FnMut(&[u8])) -> Result<Turn, String> {
+        match self {
+            Input::File(follower) => match follower.read(budget, on_line) {
+                Ok(read) => Ok(Turn { lines: read.lines, more: read.more }),
+                Err(why) => Err(why.to_string()),
+            },
+            Input::Socket(socket) => {
+                let read = socket.read(budget, on_line);
+                Ok(Turn { lines: read.lines, more: read.more })
+            }
+        }
+    }
+
+    /// What happened since the last call.
+    pub fn take_news(&mut self, name: &str) -> Vec<News> {
+        match self {
+            Input::File(follower) => {
+                let events = follower.take_events();
+                events.into_iter().flat_map(|event| of_file(event, name, follower.reference_time())).collect()
+            }
+            Input::Socket(socket) => {
+                let mut news: Vec<News> =
+                    socket.take_events().into_iter().map(|event| of_socket(event, name)).collect();
+                // What comes over a socket was written just now.
+                news.push(News::Reference(clock::now()));
+                news
+            }
+        }
+    }
+
+    /// Where to go on after a restart; empty where there is no such place.
+    pub fn position(&self) -> Vec<u8> {
+        match self {
+            Input::File(follower) => follower.position().to_bytes(),
+            Input::Socket(_) => Vec::new(),
+        }
+    }
+
+    pub fn backlog_bytes(&self) -> u64 {
+        match self {
+            Input::File(follower) => follower.backlog_bytes(),
+            Input::Socket(socket) => socket.backlog_bytes(),
+        }
+    }
+}
+
+fn of_file(event: FollowEvent, name: &str, reference: Option<Time>) -> Vec<News> {
+    vec![match event {
+        FollowEvent::Entered { path, offset } => {
+            let mut news: Vec<News> = reference.map(News::Reference).into_iter().collect();
+            news.push(News::Said(format!("reading {} from byte {offset}", path.display())));
+            news.push(News::Well);
+            return news;
+        }
+        FollowEvent::Rotated => News::Said(format!("{name} was rotated")),
+        FollowEvent::Truncated => News::Said(format!("{name} was truncated or rewritten")),
+        FollowEvent::Disappeared => News::Trouble(format!("{name} is not there; waiting for it")),
+        FollowEvent::LinesLost { reason, bytes } => {
+            let much = if bytes > 0 { format!("at least {bytes} bytes, ") } else { String::new() };
+            let said = format!("{name}: lines were lost ({much}{reason}): they are not counted");
+            News::Lost { n: 1, reason, said }
+        }
+        FollowEvent::LineCut { count } => News::Cut(count),
+        FollowEvent::Unreadable { why } => News::Trouble(why),
+        FollowEvent::IsDirectory => News::Trouble(format!("{name} is a directory, not a log")),
+    }]
+}
+
+/// Reasons for lost lines: they are metric labels.
+const BUFFER: &str = "the receive buffer was full";
+const KERNEL: &str = "the kernel's receive buffer was full";
+
+fn of_socket(event: SocketEvent, name: &str) -> News {
+    let lost = |n: u64, reason: &'static str| {
+        let said = format!("{name}: {n} lines were lost ({reason}): they are not counted");
+        News::Lost { n, reason, said }
+    };
+    match event {
+        SocketEvent::Listening => News::Well,
+        SocketEvent::Deaf { why } => News::Trouble(why),
+        SocketEvent::Overflowed { lines } => lost(lines, BUFFER),
+        SocketEvent::Dropped { datagrams } => lost(datagrams, KERNEL),
+        SocketEvent::Cut { lines } => News::Cut(lines),
+    }
+}
