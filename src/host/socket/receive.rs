@@ -103,7 +103,7 @@ impl Inbox {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let mut waiting = self.lock();
         let (lines, counts) = &mut *waiting;
-        if lines.size() + line.len() > ROOM {
+        if lines.size() + line.len() + PER_LINE > ROOM {
             counts.overflowed += 1;
             return;
         }
