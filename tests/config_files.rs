@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use sendwarden::config::{self, Config, Problem, explain};
 use sendwarden::engine::directory::{AccountSpec, Directory, Policy};
+use sendwarden::host::journal;
 use sendwarden::host::socket::Address;
 
 fn root() -> PathBuf {
@@ -87,14 +88,15 @@ fn the_example_shows_every_key_and_no_other() {
     }
     assert_eq!(shown, config::key_paths().into_iter().collect());
     let full = config::parse("example", uncommented().as_bytes()).map_err(|p| explain(&p)).unwrap();
-    assert_eq!(full.logs.len(), 2);
+    assert_eq!(full.logs.len(), 3);
     assert!(full.state_dir.is_some() && full.operator_token_file.is_some() && full.accounts_file.is_some());
 }
 
 #[test]
 fn every_key_takes_effect() {
     let text = "logs: [{path: /a, mta: postfix, zone: UTC}, {socket: /s}, {socket: /t, socket_mode: '0622'}, \
-        {socket: 'udp:127.0.0.1:5140'}]\nstate_dir: /s\nlisten: '[::1]:1'\n\
+        {socket: 'udp:127.0.0.1:5140'}, {journal: true}, \
+        {journal: true, identifiers: [a, b*], units: [u], directory: /j}]\nstate_dir: /s\nlisten: '[::1]:1'\n\
         operator_token_file: /t\naccounts_file: /f\nlog_level: warn\n\
         metrics: {max_accounts: 1, account_label: hash, public: true}\n\
         attribution: {min_uid: 1, web_server_users: [w], web_server_uids: [1], local_networks: [10.0.0.1], \
@@ -106,7 +108,11 @@ fn every_key_takes_effect() {
     let inputs: Vec<config::LogInput> = c.logs.into_iter().map(|log| log.input).collect();
     let unix = |path: &str, mode| config::LogInput::Socket(Address::Unix { path: path.into(), mode });
     let udp = config::LogInput::Socket(Address::Udp("127.0.0.1:5140".parse().unwrap()));
-    assert_eq!(inputs, [config::LogInput::File("/a".into()), unix("/s", 0o660), unix("/t", 0o622), udp]);
+    let own = config::LogInput::Journal(journal::Settings::default());
+    let filter = journal::Filter { identifiers: vec!["a".into(), "b*".into()], units: vec!["u".into()] };
+    let other = config::LogInput::Journal(journal::Settings { directory: Some("/j".into()), filter });
+    let file = config::LogInput::File("/a".into());
+    assert_eq!(inputs, [file, unix("/s", 0o660), unix("/t", 0o622), udp, own, other]);
     assert_eq!((c.listen.to_string().as_str(), c.log_level), ("[::1]:1", config::LogLevel::Warn));
     assert_eq!(c.state_dir.as_deref(), Some(Path::new("/s")));
     assert_eq!(c.operator_token_file.as_deref(), Some(Path::new("/t")));

@@ -25,7 +25,7 @@ pub fn advice() -> String {
     if files::existing_logs().iter().any(|path| is_exim(path)) {
         text.push_str("; this host has an Exim log, which this version does not read yet");
     } else if std::path::Path::new("/run/log/journal").is_dir() || std::path::Path::new("/var/log/journal").is_dir() {
-        text.push_str("; this host has a systemd journal, which this version does not read yet: install rsyslog, or set maillog_file in Postfix");
+        text.push_str("; this host has a systemd journal: write `logs: [{journal: true}]` in the configuration if the mail server logs there");
     }
     text.push_str("; waiting for one to appear. `sendwarden demo` shows everything without a mail server");
     text

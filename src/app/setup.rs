@@ -49,7 +49,7 @@ impl LogSource {
     pub fn path(&self) -> Option<&Path> {
         match &self.input {
             LogInput::File(path) => Some(path),
-            LogInput::Socket(_) => None,
+            LogInput::Journal(_) | LogInput::Socket(_) => None,
         }
     }
 }

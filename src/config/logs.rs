@@ -1,16 +1,17 @@
-//! The `logs` of the configuration: files and sockets, each with what only it can be told.
+//! The `logs` of the configuration: files, the systemd journal, sockets, each with what only it can be told.
 //!
 //! Nothing is opened here: a log that does not exist yet is waited for.
 
 use super::node::Node;
 use super::problem::Found;
-use super::read::{Bad, Section, absolute, open, zone};
+use super::read::{Bad, Section, absolute, open, text_of, zone};
 use super::schema::is_auto;
 use super::{LogInput, LogSource, Mta};
+use crate::host::journal;
 use crate::host::socket::Address;
 
 /// Keys of which every entry has exactly one: where its lines come from.
-const INPUTS: [&str; 2] = ["path", "socket"];
+const INPUTS: [&str; 3] = ["path", "journal", "socket"];
 /// Root and the group of the agent may send.
 const SOCKET_MODE: u32 = 0o660;
 
@@ -52,17 +53,42 @@ fn input(s: &mut Section<'_, '_>, section: bool) -> Option<(&'static str, LogInp
     }
     let Some(key) = first else {
         if section {
-            let hint = "add `path: /var/log/mail.log`, or `socket: /run/sendwarden/log.sock`";
-            s.wrong("path", "a log needs a path or a socket", hint);
+            let hint = "add `path: /var/log/mail.log`, `journal: true`, or `socket: /run/sendwarden/log.sock`";
+            s.wrong("path", "a log needs a path, the journal or a socket", hint);
         }
         return None;
     };
+    let settings = journal(s);
+    let strangers: &[&'static str] = match key {
+        "path" => &["identifiers", "units", "directory", "socket_mode"],
+        "journal" => &["socket_mode"],
+        _ => &["identifiers", "units", "directory"],
+    };
+    if let Some(stray) = strangers.iter().find(|stray| s.node(stray).is_some()) {
+        s.wrong(stray, format!("this has no meaning for a log with `{key}`"), "remove it");
+    }
     let mut input = None;
     match key {
+        "journal" => match s.node(key) {
+            Some(Node::Flag(true)) => input = Some(LogInput::Journal(settings)),
+            Some(Node::Flag(false)) => {
+                s.wrong(key, "this entry reads nothing", "write `journal: true`, or remove the entry")
+            }
+            _ => s.flag(key, &mut false),
+        },
         "socket" => s.optional(key, &mut input, |text| socket(text, mode).map(LogInput::Socket)),
         _ => s.optional(key, &mut input, |text| absolute(text).map(LogInput::File)),
     }
     input.map(|input| (key, input))
+}
+
+fn journal(s: &mut Section<'_, '_>) -> journal::Settings {
+    let mut settings = journal::Settings::default();
+    let pattern = |item: &Node| text_of(item).map(str::to_owned);
+    s.list("identifiers", &mut settings.filter.identifiers, pattern);
+    s.list("units", &mut settings.filter.units, pattern);
+    s.optional("directory", &mut settings.directory, absolute);
+    settings
 }
 
 fn socket(text: &str, mode: u32) -> Result<Address, Bad> {

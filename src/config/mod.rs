@@ -19,7 +19,7 @@ pub use problem::{Problem, explain};
 pub use schema::key_paths;
 
 use crate::engine::directory::Policy;
-use crate::host::socket;
+use crate::host::{journal, socket};
 
 /// A configuration file is small: more is a mistake or an attack.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -58,6 +58,7 @@ pub struct LogSource {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogInput {
     File(PathBuf),
+    Journal(journal::Settings),
     /// Others send them to a socket of ours.
     Socket(socket::Address),
 }
@@ -67,6 +68,10 @@ impl std::fmt::Display for LogInput {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             LogInput::File(path) => path.display().fmt(f),
+            LogInput::Journal(journal::Settings { directory: None, .. }) => f.write_str("journal"),
+            LogInput::Journal(journal::Settings { directory: Some(path), .. }) => {
+                write!(f, "journal:{}", path.display())
+            }
             LogInput::Socket(address) => address.fmt(f),
         }
     }

@@ -26,7 +26,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "queue",
         ],
     ),
-    ("logs[]", &["path", "socket", "socket_mode", "mta", "zone"]),
+    ("logs[]", &["path", "journal", "identifiers", "units", "directory", "socket", "socket_mode", "mta", "zone"]),
     ("metrics", &["max_accounts", "account_label", "public"]),
     (
         "attribution",

@@ -5,6 +5,7 @@ pub mod exec;
 pub mod files;
 pub mod follow;
 pub mod input;
+pub mod journal;
 pub mod names;
 pub mod process;
 pub mod socket;

@@ -73,6 +73,7 @@ pub struct Socket {
     taken: receive::Lines,
     events: Vec<SocketEvent>,
     trouble: Option<String>,
+    closed: bool,
 }
 
 struct Open {
@@ -96,6 +97,7 @@ impl Socket {
             taken: receive::Lines::default(),
             events: Vec::new(),
             trouble: None,
+            closed: false,
         }
     }
 
@@ -132,7 +134,7 @@ impl Socket {
 
     /// Binds, and binds again when the socket has failed or its file was removed or replaced.
     fn stand(&mut self) {
-        if self.looked.is_some_and(|at| at.elapsed() < LOOK) {
+        if self.closed || self.looked.is_some_and(|at| at.elapsed() < LOOK) {
             return;
         }
         self.looked = Some(clock::monotonic());
@@ -193,6 +195,14 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Socket {
+    /// Takes nothing more from senders; what they have handed over can still be read.
+    pub fn close(&mut self) {
+        self.closed = true;
         let Some(open) = self.open.take() else { return };
         // Senders shall meet a missing socket rather than one that nobody reads; another's file is left alone.
         if let Address::Unix { path, .. } = &self.address

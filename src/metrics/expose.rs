@@ -50,8 +50,9 @@ impl Snapshot {
             Family::BuildInfo => out.gauge(&[&self.settings.revision, &self.settings.version], 1),
             Family::ConfigOk => out.gauge(&[], u64::from(self.config.0)),
             Family::ConfigTime => out.time(&[], self.config.1),
-            Family::Backlog => self.sources.iter().try_for_each(|(name, backlog, _)| out.gauge(&[name], *backlog)),
-            Family::LastEvent => self.sources.iter().try_for_each(|(name, _, last)| out.time(&[name], *last)),
+            Family::Backlog => self.sources.iter().try_for_each(|s| out.gauge(&[&s.name], s.backlog)),
+            Family::SourceUp => self.sources.iter().try_for_each(|s| out.gauge(&[&s.name], u64::from(s.up))),
+            Family::LastEvent => self.sources.iter().try_for_each(|s| out.time(&[&s.name], s.last_event)),
             Family::QueueMessages => self
                 .queues
                 .iter()

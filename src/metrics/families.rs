@@ -59,6 +59,8 @@ families! {
     LinesLost Counter "sendwarden_log_lines_lost" ["source", "reason"] "Lines known to be missed.";
     LinesCut Counter "sendwarden_log_lines_cut" ["source"] "Lines longer than the limit, read up to it.";
     Backlog Gauge "sendwarden_log_backlog_bytes" ["source"] "Bytes written by the mail server but not read yet.";
+    SourceUp Gauge "sendwarden_log_source_up" ["source"] "1 if the source can be read; 0 while it is missing, hangs or fails.";
+    SourceRestarts Counter "sendwarden_log_source_restarts" ["source"] "Times that what delivers the lines was started again.";
     LastEvent Gauge "sendwarden_log_last_event_timestamp_seconds" ["source"] "Log time of the newest event handled.";
     Messages Counter "sendwarden_messages_accepted" ["mta", "origin"] "Messages accepted into the queue.";
     Recipients Counter "sendwarden_recipients" ["mta", "outcome"] "Recipients by how they ended.";

@@ -69,6 +69,8 @@ pub struct Gauges {
 #[derive(Debug, Clone, Copy)]
 pub struct SourceGauge {
     pub source: SourceId,
+    /// It delivers what there is.
+    pub up: bool,
     pub backlog_bytes: u64,
     pub last_event: Option<Time>,
 }

@@ -41,6 +41,8 @@ struct Source {
     name: String,
     lines: usize,
     cut: usize,
+    restarts: usize,
+    up: bool,
     backlog: u64,
     last_event: Option<Time>,
 }
@@ -61,6 +63,22 @@ pub(super) struct State {
     residue_saved: [u64; COUNTERS],
 }
 
+/// A source as a scrape shows it.
+#[derive(Debug)]
+pub(super) struct SourceView {
+    pub name: String,
+    pub up: bool,
+    pub backlog: u64,
+    pub last_event: Option<Time>,
+}
+
+impl Source {
+    fn view(&self) -> SourceView {
+        let Source { up, backlog, last_event, .. } = *self;
+        SourceView { name: self.name.clone(), up, backlog, last_event }
+    }
+}
+
 /// All a scrape shows.
 #[derive(Debug)]
 pub(super) struct Snapshot {
@@ -68,7 +86,7 @@ pub(super) struct Snapshot {
     /// Counters with the value to be shown.
     pub lines: HashMap<Family, Vec<Line>>,
     pub accounts: Vec<AccountView>,
-    pub sources: Vec<(String, u64, Option<Time>)>,
+    pub sources: Vec<SourceView>,
     pub queues: Vec<QueueGauge>,
     pub queue_scan: Option<Time>,
     pub tracked_messages: u64,
@@ -137,7 +155,8 @@ impl State {
         }
         let lines = self.series.line(Family::LinesRead, &[&name], &mut self.seq, SOURCES, &["other"]);
         let cut = self.series.line(Family::LinesCut, &[&name], &mut self.seq, SOURCES, &["other"]);
-        self.sources.push(Source { name, lines, cut, backlog: 0, last_event: None });
+        let restarts = self.series.line(Family::SourceRestarts, &[&name], &mut self.seq, SOURCES, &["other"]);
+        self.sources.push(Source { name, lines, cut, restarts, up: true, backlog: 0, last_event: None });
         SourceId(self.sources.len() - 1)
     }
 
@@ -200,6 +219,7 @@ impl State {
             if let Some(source) = self.sources.get(source.0) {
                 self.series.add(source.lines, counts.lines);
                 self.series.add(source.cut, counts.cut);
+                self.series.add(source.restarts, counts.restarts);
             }
         }
         for (source, reason, n) in tally.parse_failures {
@@ -244,6 +264,7 @@ impl State {
         self.accounts.publish();
         for gauge in &gauges.sources {
             if let Some(source) = self.sources.get_mut(gauge.source.0) {
+                source.up = gauge.up;
                 source.backlog = gauge.backlog_bytes;
                 source.last_event = gauge.last_event.or(source.last_event);
             }
@@ -288,7 +309,7 @@ impl State {
             settings: self.settings.clone(),
             lines,
             accounts: self.accounts.views(scrape.now, since),
-            sources: self.sources.iter().map(|s| (s.name.clone(), s.backlog, s.last_event)).collect(),
+            sources: self.sources.iter().map(Source::view).collect(),
             queues: self.gauges.queues.clone().unwrap_or_default(),
             queue_scan: self.gauges.queue_scan,
             tracked_messages: self.gauges.tracked_messages,

@@ -35,6 +35,7 @@ pub struct Tally {
 pub(super) struct SourceTally {
     pub lines: u64,
     pub cut: u64,
+    pub restarts: u64,
 }
 
 impl Tally {
@@ -82,12 +83,17 @@ impl Tally {
 
     /// `n` lines of a source were read.
     pub fn lines(&mut self, source: SourceId, n: u64) {
-        self.source(source, n, 0);
+        self.source(source, SourceTally { lines: n, ..SourceTally::default() });
     }
 
     /// `n` lines of a source were longer than the limit.
     pub fn cut(&mut self, source: SourceId, n: u64) {
-        self.source(source, 0, n);
+        self.source(source, SourceTally { cut: n, ..SourceTally::default() });
+    }
+
+    /// What delivers the lines of a source was started again.
+    pub fn restarted(&mut self, source: SourceId) {
+        self.source(source, SourceTally { restarts: 1, ..SourceTally::default() });
     }
 
     /// `n` lines of a source are known to be missed; `reason` is one of a closed set.
@@ -128,13 +134,14 @@ impl Tally {
         }
     }
 
-    fn source(&mut self, source: SourceId, lines: u64, cut: u64) {
+    fn source(&mut self, source: SourceId, new: SourceTally) {
         match self.sources.iter_mut().find(|(id, _)| *id == source) {
             Some((_, tally)) => {
-                tally.lines += lines;
-                tally.cut += cut;
+                tally.lines += new.lines;
+                tally.cut += new.cut;
+                tally.restarts += new.restarts;
             }
-            None => self.sources.push((source, SourceTally { lines, cut })),
+            None => self.sources.push((source, new)),
         }
     }
 }

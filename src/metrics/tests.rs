@@ -147,6 +147,7 @@ fn facts_become_figures_and_show_after_publish_only() {
     tally.lines(source, 7);
     tally.unknown(source, "shape", b"smtp\xff");
     tally.lost(source, "rotated", 3);
+    tally.restarted(source);
     tally.evicted("limit", 2);
     tally.fact(&Fact::Message { at, server, owner: Owner(16), origin: Origin::Script, basis: Basis::Uid });
     let bounce = Owner::nobody(Unattributed::Bounce);
@@ -164,7 +165,7 @@ fn facts_become_figures_and_show_after_publish_only() {
     metrics.stage(&mut tally, []);
     assert_eq!(scrape(&metrics, "").get("sendwarden_log_lines_read_total{source=\"mail.log\"}"), 0.0);
     metrics.publish(Gauges {
-        sources: vec![SourceGauge { source, backlog_bytes: 9, last_event: Some(Time::from_secs(5)) }],
+        sources: vec![SourceGauge { source, up: false, backlog_bytes: 9, last_event: Some(Time::from_secs(5)) }],
         queues: Some(vec![QueueGauge { queue: "deferred".into(), messages: 3, oldest: Some(Time::from_secs(1)) }]),
         ..Gauges::default()
     });
@@ -174,6 +175,8 @@ fn facts_become_figures_and_show_after_publish_only() {
         ("sendwarden_log_parse_failures_total{reason=\"shape\",source=\"mail.log\"}", 1.0),
         ("sendwarden_log_unparsed_lines_total{daemon=\"smtp\u{FFFD}\"}", 1.0),
         ("sendwarden_log_lines_lost_total{reason=\"rotated\",source=\"mail.log\"}", 3.0),
+        ("sendwarden_log_source_up{source=\"mail.log\"}", 0.0),
+        ("sendwarden_log_source_restarts_total{source=\"mail.log\"}", 1.0),
         ("sendwarden_log_backlog_bytes{source=\"mail.log\"}", 9.0),
         ("sendwarden_log_last_event_timestamp_seconds{source=\"mail.log\"}", 5.0),
         ("sendwarden_messages_accepted_total{mta=\"mta\",origin=\"script\"}", 1.0),

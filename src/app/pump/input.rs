@@ -1,4 +1,5 @@
-//! Where the lines of a source come from, in one vocabulary: a file that is followed, a socket of ours.
+//! Where the lines of a source come from, in one vocabulary: a file that is followed, the systemd journal, a socket of
+//! ours.
 //!
 //! Each kind lives in `host` and has its own words for what happens to it; here they become [`News`]. It reads no
 //! line and counts nothing.
@@ -6,11 +7,13 @@
 use crate::app::setup::LogInput;
 use crate::host::clock;
 use crate::host::follow::{FollowEvent, Follower, Position, Settings, wake};
+use crate::host::journal::{Journal, JournalEvent};
 use crate::host::socket::{Socket, SocketEvent};
 use crate::mail::Time;
 
 pub enum Input {
     File(Box<Follower>),
+    Journal(Box<Journal>),
     Socket(Box<Socket>),
 }
 
@@ -20,6 +23,8 @@ pub struct Turn {
     pub lines: u64,
     /// There is more to read at once.
     pub more: bool,
+    /// Not all was read, although there is nothing to read at once.
+    pub behind: bool,
 }
 
 /// What happened to an input besides lines.
@@ -39,6 +44,8 @@ pub enum News {
     },
     /// Lines that were given out cut.
     Cut(u64),
+    /// What delivers the lines was started again.
+    Restarted,
 }
 
 impl Input {
@@ -49,6 +56,9 @@ impl Input {
                 let settings = Settings { max_line, ..Settings::new(path) };
                 Input::File(Box::new(Follower::new(settings, saved)))
             }
+            LogInput::Journal(settings) => {
+                Input::Journal(Box::new(Journal::new(settings.clone(), max_line, position, waker.clone())))
+            }
             LogInput::Socket(address) => Input::Socket(Box::new(Socket::new(address.clone(), max_line, waker.clone()))),
         }
     }
@@ -57,12 +67,16 @@ impl Input {
     pub fn read(&mut self, budget: usize, on_line: &mut dyn FnMut(&[u8])) -> Result<Turn, String> {
         match self {
             Input::File(follower) => match follower.read(budget, on_line) {
-                Ok(read) => Ok(Turn { lines: read.lines, more: read.more }),
+                Ok(read) => Ok(Turn { lines: read.lines, more: read.more, behind: false }),
                 Err(why) => Err(why.to_string()),
             },
+            Input::Journal(journal) => {
+                let read = journal.read(budget, on_line);
+                Ok(Turn { lines: read.lines, more: read.more, behind: read.behind })
+            }
             Input::Socket(socket) => {
                 let read = socket.read(budget, on_line);
-                Ok(Turn { lines: read.lines, more: read.more })
+                Ok(Turn { lines: read.lines, more: read.more, behind: false })
             }
         }
     }
@@ -74,6 +88,7 @@ impl Input {
                 let events = follower.take_events();
                 events.into_iter().flat_map(|event| of_file(event, name, follower.reference_time())).collect()
             }
+            Input::Journal(journal) => journal.take_events().into_iter().map(|event| of_journal(event, name)).collect(),
             Input::Socket(socket) => {
                 let mut news: Vec<News> =
                     socket.take_events().into_iter().map(|event| of_socket(event, name)).collect();
@@ -88,13 +103,27 @@ impl Input {
     pub fn position(&self) -> Vec<u8> {
         match self {
             Input::File(follower) => follower.position().to_bytes(),
+            Input::Journal(journal) => journal.position(),
             Input::Socket(_) => Vec::new(),
+        }
+    }
+
+    /// Takes nothing more in, where what was taken in cannot be read again; whether that is so.
+    pub fn close(&mut self) -> bool {
+        match self {
+            Input::File(_) | Input::Journal(_) => false,
+            Input::Socket(socket) => {
+                socket.close();
+                true
+            }
         }
     }
 
     pub fn backlog_bytes(&self) -> u64 {
         match self {
             Input::File(follower) => follower.backlog_bytes(),
+            // journalctl does not say how much there is: whether it is all is known (`behind`), not how much is missing.
+            Input::Journal(_) => 0,
             Input::Socket(socket) => socket.backlog_bytes(),
         }
     }
@@ -125,6 +154,28 @@ fn of_file(event: FollowEvent, name: &str, reference: Option<Time>) -> Vec<News>
 /// Reasons for lost lines: they are metric labels.
 const BUFFER: &str = "the receive buffer was full";
 const KERNEL: &str = "the kernel's receive buffer was full";
+const VACUUMED: &str = "the journal was vacuumed before it was read";
+
+fn of_journal(event: JournalEvent, name: &str) -> News {
+    match event {
+        JournalEvent::Well => News::Well,
+        JournalEvent::Trouble { why } => News::Trouble(format!("{name}: {why}")),
+        JournalEvent::Restarted => News::Restarted,
+        JournalEvent::Gap { entries, after, before } => {
+            let much =
+                entries.map_or("an unknown number of entries".to_owned(), |n| format!("{n} entries of all programs"));
+            let (after, before) = (shown(after), shown(before));
+            let said =
+                format!("{name}: {much} between {after} and {before} were lost ({VACUUMED}): they are not counted");
+            News::Lost { n: entries.unwrap_or(1), reason: VACUUMED, said }
+        }
+        JournalEvent::Cut { messages } => News::Cut(messages),
+    }
+}
+
+fn shown(at: Time) -> String {
+    jiff::Timestamp::from_microsecond(at.0).map_or_else(|_| "?".to_owned(), |at| format!("{at:.0}"))
+}
 
 fn of_socket(event: SocketEvent, name: &str) -> News {
     let lost = |n: u64, reason: &'static str| {

@@ -62,6 +62,8 @@ pub struct Pump {
     looked: Instant,
     /// When the last line was read.
     heard: Instant,
+    /// A source has more, although there is nothing to read at once.
+    behind: bool,
     reported: rows::Reported,
 }
 
@@ -95,6 +97,7 @@ impl Pump {
             tidy: now,
             looked: now,
             heard: now,
+            behind: false,
             reported: rows::Reported::default(),
         };
         pump.batch.rows.extend(kept.first_rows);
@@ -134,8 +137,28 @@ impl Pump {
                 self.waker.pause(LIVE);
             }
         }
+        if whole {
+            whole = self.take_last();
+        }
         self.shared.update(|state| state.stopped = true);
         whole
+    }
+
+    /// What others have handed over to us cannot be read again: it is committed before the end.
+    fn take_last(&mut self) -> bool {
+        let mut lines = 0;
+        for source in &mut self.sources {
+            if source.close() {
+                let mut more = true;
+                while more {
+                    let mut sink = Projection { batch: &mut self.batch, tally: &mut self.tally };
+                    let read = source.read(BUDGET, &mut self.engine, &mut self.names, &mut sink);
+                    lines += read.lines;
+                    more = read.more;
+                }
+            }
+        }
+        lines == 0 || self.commit(false)
     }
 
     /// Reads all sources in turns until the batch is full or they are at their ends.
@@ -143,12 +166,13 @@ impl Pump {
         let began = clock::monotonic();
         let (mut lines, mut more) = (0, true);
         while more && lines < BATCH_LINES && began.elapsed() < limit {
-            more = false;
+            (more, self.behind) = (false, false);
             for source in &mut self.sources {
                 let mut sink = Projection { batch: &mut self.batch, tally: &mut self.tally };
                 let read = source.read(BUDGET, &mut self.engine, &mut self.names, &mut sink);
                 lines += read.lines;
                 more |= read.more;
+                self.behind |= read.behind;
             }
         }
         (lines, more)
@@ -234,7 +258,7 @@ impl Pump {
             sources: self.sources.iter().map(Source::state).collect(),
             store_trouble: None,
             open_messages: self.engine.tracker.open() as u64,
-            caught_up: !more,
+            caught_up: !more && !self.behind,
             stopped: false,
         };
         self.shared.update(|shared| {

@@ -24,6 +24,8 @@ pub struct Source {
     input: Input,
     ingest: Ingest<Postfix>,
     trouble: Option<String>,
+    /// Something besides lines happened since the last commit: it is shown with the next one.
+    told: bool,
     /// What was committed last: nothing is written when nothing moved.
     written: Vec<u8>,
 }
@@ -49,7 +51,7 @@ impl Source {
         }
         let input = Input::open(&log.input, max_line, kept.position.as_deref(), waker);
         let (ingest, written) = (Ingest::new(mta), kept.position.unwrap_or_default());
-        Source { name: log.input.to_string(), log, id, input, ingest, trouble: None, written }
+        Source { name: log.input.to_string(), log, id, input, ingest, trouble: None, told: false, written }
     }
 
     /// The file that is followed, if it is one.
@@ -59,6 +61,11 @@ impl Source {
 
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// See [`Input::close`].
+    pub fn close(&mut self) -> bool {
+        self.input.close()
     }
 
     /// Reads up to `budget` bytes of lines into the engine.
@@ -85,6 +92,7 @@ impl Source {
 
     fn take_news(&mut self, tally: &mut Tally) {
         for news in self.input.take_news(&self.name) {
+            self.told |= !matches!(news, News::Reference(_) | News::Said(_));
             match news {
                 News::Reference(at) => self.ingest.mta.set_reference(at),
                 News::Well => self.trouble = None,
@@ -95,6 +103,7 @@ impl Source {
                     tracing::warn!("{said}");
                 }
                 News::Cut(n) => tally.cut(self.id, n),
+                News::Restarted => tally.restarted(self.id),
             }
         }
     }
@@ -106,9 +115,9 @@ impl Source {
         self.trouble = Some(why);
     }
 
-    /// The position has moved since the last commit.
+    /// There is something to commit besides lines.
     pub fn moved(&self) -> bool {
-        self.input.position() != self.written
+        self.told || self.input.position() != self.written
     }
 
     /// Position and dialect state, for the batch.
@@ -117,11 +126,17 @@ impl Source {
     }
 
     pub fn committed(&mut self) {
+        self.told = false;
         self.written = self.input.position();
     }
 
     pub fn gauge(&self) -> SourceGauge {
-        SourceGauge { source: self.id, backlog_bytes: self.input.backlog_bytes(), last_event: self.newest() }
+        SourceGauge {
+            source: self.id,
+            up: self.trouble.is_none(),
+            backlog_bytes: self.input.backlog_bytes(),
+            last_event: self.newest(),
+        }
     }
 
     pub fn state(&self) -> SourceState {

@@ -18,6 +18,8 @@ pub(super) const ROOM: usize = 8 << 20;
 const PER_LINE: usize = size_of::<usize>();
 /// The thread looks up this often, to stop and to ask the kernel.
 const QUIET: Duration = Duration::from_millis(200);
+/// More than the kernel ever holds for us.
+const MOST_AT_END: usize = 1 << 17;
 /// How often the kernel is asked for its drops under load.
 const ASK: Duration = Duration::from_secs(1);
 
@@ -138,6 +140,13 @@ impl Wire {
         }
     }
 
+    fn set_nonblocking(&self) -> io::Result<()> {
+        match self {
+            Wire::Unix(socket) => socket.set_nonblocking(true),
+            Wire::Udp(socket, _) => socket.set_nonblocking(true),
+        }
+    }
+
     fn drops(&mut self) -> u64 {
         match self {
             // A full unix socket makes its senders wait or fail: the kernel drops nothing.
@@ -223,6 +232,15 @@ fn receive(mut wire: Wire, inbox: &Inbox, waker: &wake::Handle, stop: &AtomicBoo
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
+        }
+    }
+    // What senders have handed over before the end is taken along; those who go on sending do not keep us.
+    wire.set_nonblocking()?;
+    for _ in 0..MOST_AT_END {
+        match wire.receive(&mut buffer) {
+            Ok(n) => inbox.push(buffer.get(..n).unwrap_or_default()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => break,
         }
     }
     inbox.dropped(wire.drops());

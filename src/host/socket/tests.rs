@@ -116,7 +116,7 @@ fn nobody_reading_received_and_lost_are_all_that_was_sent() {
     bench.until("all accounted for", |b| b.lines.len() as u64 + lost(b).0 + lost(b).1 == sent as u64);
     let (own, kernel) = lost(&bench);
     println!("{sent} sent, {} received, {own} found no room, {kernel} dropped by the kernel", bench.lines.len());
-    assert!(own + kernel > 0 && bench.lines.len() * 2048 <= receive::ROOM, "the buffer is bounded");
+    assert!(own + kernel > 0, "the buffers are bounded");
 }
 
 #[test]

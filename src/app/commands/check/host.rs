@@ -4,6 +4,7 @@ use super::Finding;
 use crate::app::setup::{DEFAULT_CONFIG, LogInput, LogSource, Setup, socket};
 use crate::app::{logs as known, queues as queue};
 use crate::host::files;
+use crate::host::journal::{self, Settings};
 use crate::host::socket::Address;
 use crate::web::client::{self, ClientError};
 use rustix::fs::Access;
@@ -38,6 +39,10 @@ pub fn logs(setup: &Setup, findings: &mut Vec<Finding>) -> Vec<LogSource> {
     for source in chosen {
         let path = match &source.input {
             LogInput::File(path) => path,
+            LogInput::Journal(settings) => {
+                findings.push(journal(settings));
+                continue;
+            }
             LogInput::Socket(address) => {
                 findings.push(receiving(address));
                 continue;
@@ -67,6 +72,25 @@ pub fn logs(setup: &Setup, findings: &mut Vec<Finding>) -> Vec<LogSource> {
         }
     }
     readable
+}
+
+/// Whether the journal can be read by this user, and whose entries it has.
+fn journal(settings: &Settings) -> Finding {
+    if let Some(why) = journal::denied(settings.directory.as_deref()) {
+        let next = "then start a new session (groups are read at login), or run the agent by its systemd unit";
+        return Finding::fail("log", why, next);
+    }
+    match journal::look(settings) {
+        Ok(Some(identifiers)) => {
+            Finding::ok("log", format!("the journal can be read; it has entries of {identifiers}"))
+        }
+        Ok(None) => Finding::warn(
+            "log",
+            format!("the journal can be read, and has no entries of {}", settings.filter.identifiers.join(", ")),
+            "send a mail, then look at `journalctl -F SYSLOG_IDENTIFIER`; set identifiers under logs if yours differ",
+        ),
+        Err(why) => Finding::fail("log", why, "follow a file or a socket instead, or install what is missing"),
+    }
 }
 
 /// Whether the agent could listen there. It is not tried: senders would meet a socket that goes again.
