@@ -153,30 +153,45 @@ fn shows(house: &House, word: &str, restarts: f64) -> Duration {
 fn journalctl_killed_and_the_agent_killed_count_every_entry_once() {
     let house = House::new("");
     let journal = Journal::new(&house);
-    journal.append(&journal.mail(0, 40));
+    // Of two boots; the next one comes while it runs.
+    journal.append(&journal.mail(0, 20));
+    journal.append(&journal.mail(1_000, 1_020));
     let agent = house.start();
     wait_sent(&house, 40);
     house.wait_ready();
     assert_eq!(house.metric("sendwarden_log_source_up"), 1.0);
-    journal.append(&journal.mail(40, 50));
+    journal.append(&journal.mail(2_000, 2_010));
     wait_sent(&house, 50);
 
     let child = running_follower(&house, agent.pid());
     kill_process(child, Signal::KILL).unwrap();
     println!("a killed journalctl showed after {:?}", shows(&house, "journalctl ended", 1.0));
-    journal.append(&journal.mail(50, 60));
+    journal.append(&journal.mail(2_010, 2_020));
     wait_sent(&house, 60);
     house.wait_ready();
 
     let child = running_follower(&house, agent.pid());
     agent.kill();
     wait(&house, "journalctl to die with the agent", || gone(child));
-    journal.append(&journal.mail(60, 70));
+    journal.append(&journal.mail(2_020, 2_025));
+    journal.append(&journal.mail(3_000, 3_005));
     let agent = house.start();
     wait_sent(&house, 70);
     house.wait_ready();
     assert_eq!(house.metric("sendwarden_log_lines_read_total"), 350.0, "strangers and what was read are no lines");
     assert_eq!(house.metric("sendwarden_log_lines_lost_total"), 0.0);
+    agent.stop(Signal::TERM);
+}
+
+#[test]
+fn an_empty_journal_is_read_from_its_first_entry() {
+    let house = House::new("");
+    let journal = Journal::new(&house);
+    let agent = house.start();
+    house.wait_ready();
+    journal.append(&journal.mail(0, 3));
+    wait_sent(&house, 3);
+    assert_eq!(house.metric("sendwarden_log_source_restarts_total"), 0.0);
     agent.stop(Signal::TERM);
 }
 
@@ -211,6 +226,7 @@ fn a_vacuumed_journal_is_a_gap_with_its_time_span_and_the_rest_is_read_whole() {
     let agent = house.start();
     wait_sent(&house, 10);
     house.wait_ready();
+    assert_eq!(house.metric("sendwarden_log_lines_read_total"), 50.0, "all that is left, from its first entry");
     let lost = house.metrics();
     let lost: Vec<_> = lost.iter().filter(|(name, _)| name.starts_with("sendwarden_log_lines_lost_total")).collect();
     assert!(matches!(&lost[..], [(name, 1.0)] if name.contains("vacuumed")), "{lost:?}");

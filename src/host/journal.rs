@@ -6,7 +6,8 @@
 //!
 //! It is started with `--cursor`, not `--after-cursor`, and so begins with the entry that was read last. If that is gone
 //! (the journal was vacuumed meanwhile) it begins with the next one there is, and the gap is told; `--after-cursor`
-//! skips one more entry then, silently (systemd 252). It never stores anything and never interprets a message.
+//! skips one more entry then, silently (systemd 252). Journals of other machines that are kept here are not read, unless
+//! their directory is named. It never stores anything and never interprets a message.
 
 mod export;
 mod keeper;
@@ -67,6 +68,7 @@ const FIELDS: &str = "--output-fields=MESSAGE,SYSLOG_IDENTIFIER,SYSLOG_PID,_PID,
 /// `look` waits for the answer so long, and shows so many identifiers.
 const LOOK: Duration = Duration::from_secs(20);
 const SHOWN: usize = 20;
+const MACHINE: &str = "/etc/machine-id";
 /// Files whose rights are looked at.
 const MAX_FILES: usize = 1000;
 
@@ -189,10 +191,13 @@ impl Reading {
     }
 }
 
+/// What every call begins with. `--follow` alone shows the newest boot only (systemd 252, also with `--boot=all`), which
+/// would lose what was written before a reboot; `--merge` shows all boots, and all machines. Of these, ours is chosen.
 fn argv(settings: &Settings) -> Vec<String> {
-    let mut argv: Vec<String> = ["journalctl", "--no-pager", "--output=export"].map(str::to_owned).to_vec();
-    if let Some(directory) = &settings.directory {
-        argv.push(format!("--directory={}", directory.display()));
+    let mut argv: Vec<String> = ["journalctl", "--no-pager", "--output=export", "--merge"].map(str::to_owned).to_vec();
+    match &settings.directory {
+        Some(directory) => argv.push(format!("--directory={}", directory.display())),
+        None => argv.extend(fs::read_to_string(MACHINE).map(|id| format!("_MACHINE_ID={}", id.trim())).ok()),
     }
     argv
 }

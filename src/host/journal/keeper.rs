@@ -170,7 +170,7 @@ impl Keeper {
     fn ask(&mut self) -> bool {
         if self.newest.is_none() {
             let mut argv = super::argv(&self.settings);
-            argv.extend(["--lines=1", "--output-fields=_BOOT_ID"].map(str::to_owned));
+            argv.extend(["--quiet", "--lines=1", "--output-fields=_BOOT_ID"].map(str::to_owned));
             let waker = self.waker.clone();
             match Newest::new(argv, move || waker.ring()) {
                 Ok(newest) => self.newest = Some(newest),
