@@ -17,7 +17,10 @@ fn reading(place: Place) -> Reading {
     }
 }
 
-fn stream(entries: &[(u32, u64, &str)]) -> Vec<u8> {
+/// Journal, number, identifier.
+type Plain = (u32, u64, &'static str);
+
+fn stream(entries: &[Plain]) -> Vec<u8> {
     let mut out = Vec::new();
     for (journal, n, identifier) in entries {
         let time = 1_790_000_000_000_000 + n * 1_000_000;
@@ -41,7 +44,7 @@ fn feed(reading: &mut Reading, bytes: &[u8]) -> Vec<String> {
 
 #[test]
 fn started_again_anywhere_every_entry_comes_once_and_no_gap_is_told() {
-    let all: Vec<(u32, u64, &str)> = (1..9).map(|n| (1, n, if n % 3 == 0 { "cron" } else { "postfix/smtp" })).collect();
+    let all: Vec<Plain> = (1..9).map(|n| (1, n, if n % 3 == 0 { "cron" } else { "postfix/smtp" })).collect();
     let whole = feed(&mut reading(Place::default()), &stream(&all));
     assert_eq!(whole, ["1", "2", "4", "5", "7", "8"]);
     for cut in 1..all.len() {
@@ -63,7 +66,7 @@ fn what_was_vacuumed_is_told_with_number_and_times() {
     feed(&mut first, &stream(&[(1, 5, "postfix/smtp")]));
     let place = first.place.clone();
     let at = |n: i64| Time(1_790_000_000_000_000 + n * 1_000_000);
-    let cases: [(&[(u32, u64, &str)], Option<JournalEvent>); 4] = [
+    let cases: [(&[Plain], Option<JournalEvent>); 4] = [
         (
             &[(1, 9, "postfix/smtp"), (1, 20, "a")],
             Some(JournalEvent::Gap { entries: Some(3), after: at(5), before: at(9) }),
