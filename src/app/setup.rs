@@ -3,9 +3,12 @@
 pub use crate::config::LogInput;
 use crate::config::{self, Config, Problem};
 use crate::engine::directory::Directory;
+use crate::engine::replies::{OwnAddresses, Replies};
+use crate::host::addresses;
 use crate::{metrics, store, web};
 use jiff::tz::TimeZone;
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +22,10 @@ pub struct Setup {
     pub logs: Vec<LogSource>,
     pub state_dir: PathBuf,
     pub directory: Directory,
+    /// Compiled reply patterns, and the addresses of this host when it was made.
+    pub replies: Replies,
+    /// Addresses of this host that its interfaces do not have.
+    pub own_addresses: Vec<IpAddr>,
     /// The accounts file, to be read again when it changes.
     pub accounts_file: Option<PathBuf>,
     pub name_timeout: Duration,
@@ -94,6 +101,8 @@ fn build(config: Config) -> Result<Setup, String> {
     Ok(Setup {
         logs,
         directory,
+        replies: replies(&config)?,
+        own_addresses: config.own_addresses.clone(),
         accounts_file: config.accounts_file.clone(),
         name_timeout: config.attribution.name_service_timeout,
         max_open: config.tracking.max_open_messages as usize,
@@ -150,6 +159,17 @@ fn directory(config: &Config) -> Result<Directory, String> {
         let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
         lines.join("\n")
     })
+}
+
+/// Compiled with the addresses of this host as they are now.
+fn replies(config: &Config) -> Result<Replies, String> {
+    let own = own_addresses(&config.own_addresses);
+    Replies::new(&config.replies, own).map_err(|why| format!("replies: {why}"))
+}
+
+/// The addresses of the interfaces, and those that the configuration adds.
+pub fn own_addresses(configured: &[IpAddr]) -> OwnAddresses {
+    OwnAddresses::new(configured.iter().copied().chain(addresses::of_host()))
 }
 
 fn token(path: Option<&Path>) -> Result<Option<String>, String> {

@@ -1,8 +1,10 @@
 //! What the pump tells the rest of the house, and what it is asked. Locks are held for a copy, never over I/O.
 
 use crate::engine::directory::Directory;
+use crate::engine::replies::Replies;
 use crate::host::follow::wake;
 use crate::mail::{Owner, Time};
+use std::net::IpAddr;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -29,10 +31,25 @@ pub struct SourceState {
 
 /// A request to the pump; it answers when the change is committed.
 pub enum Request {
-    Directory(Box<Directory>),
-    Rename { owner: Owner, to: String, answer: Answer },
-    Close { owner: Owner, answer: Answer },
-    Forget { owner: Owner, answer: Answer },
+    /// New settings of the engine, after a reload.
+    Settings {
+        directory: Box<Directory>,
+        replies: Box<Replies>,
+        own_addresses: Vec<IpAddr>,
+    },
+    Rename {
+        owner: Owner,
+        to: String,
+        answer: Answer,
+    },
+    Close {
+        owner: Owner,
+        answer: Answer,
+    },
+    Forget {
+        owner: Owner,
+        answer: Answer,
+    },
 }
 
 pub type Answer = SyncSender<Result<(), String>>;

@@ -10,7 +10,7 @@ mod problem;
 mod read;
 mod schema;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ pub use problem::{Problem, explain};
 pub use schema::key_paths;
 
 use crate::engine::directory::Policy;
+use crate::engine::replies::Pattern;
 use crate::host::{journal, socket};
 
 /// A configuration file is small: more is a mistake or an attack.
@@ -43,6 +44,10 @@ pub struct Config {
     pub history: History,
     pub retention: Retention,
     pub queue: Queue,
+    /// Addresses under which others see this host, beside those of its interfaces (behind NAT).
+    pub own_addresses: Vec<IpAddr>,
+    /// The operator's own reply patterns, tried before the built-in ones.
+    pub replies: Vec<Pattern>,
 }
 
 /// One log to follow.
@@ -164,6 +169,8 @@ impl Default for Config {
             history: History { hours_days: 35, days_days: 400 },
             retention: Retention { errors_days: 90, index_days: 30, index_max_bytes: 1 << 30 },
             queue: Queue { directories: Vec::new(), interval: Duration::from_secs(30) },
+            own_addresses: Vec::new(),
+            replies: Vec::new(),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Reading goes on after a mistake, so that one run reports all of them. Targets keep their default when a value is wrong.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -208,6 +209,11 @@ pub(super) fn network(text: &str) -> Result<IpNet, Bad> {
     let single = || text.parse().map(|address: std::net::IpAddr| IpNet::from(address));
     let hint = || "write an address or a network such as 192.0.2.0/24 or 2001:db8::/32".to_owned();
     text.parse().or_else(|_| single()).map_err(|_| (format!("`{text}` is not a network"), hint()))
+}
+
+pub(super) fn address(text: &str) -> Result<IpAddr, Bad> {
+    let hint = || "write one address such as 192.0.2.25 or 2001:db8::25".to_owned();
+    text.parse().map_err(|_| (format!("`{text}` is not an address"), hint()))
 }
 
 pub(super) fn zone(text: &str) -> Result<String, Bad> {

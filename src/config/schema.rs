@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use super::node::Node;
 use super::problem::Found;
-use super::read::{self, Section, absolute, network, open, text_of};
+use super::read::{self, Section, absolute, address, network, open, text_of};
 use super::{AccountLabel, Config, LogLevel, logs};
+use crate::engine::replies::{self, MAX_PATTERNS, OwnAddresses, Pattern, Replies};
+use crate::mail::ReplyClass;
 
 /// Sections and their keys; `""` is the top of the file, `logs[]` one entry of the list.
 const KEYS: &[(&str, &[&str])] = &[
@@ -24,6 +26,8 @@ const KEYS: &[(&str, &[&str])] = &[
             "history",
             "retention",
             "queue",
+            "own_addresses",
+            "replies",
         ],
     ),
     ("logs[]", &["path", "journal", "identifiers", "units", "directory", "socket", "socket_mode", "mta", "zone"]),
@@ -44,6 +48,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("history", &["hours_days", "days_days"]),
     ("retention", &["errors_days", "index_days", "index_max_bytes"]),
     ("queue", &["directories", "interval"]),
+    ("replies[]", &["pattern", "class"]),
 ];
 
 /// Every key the file can have, as paths (`metrics.public`, `logs[].path`).
@@ -108,7 +113,56 @@ pub(super) fn read(node: &Node, found: &mut Vec<Found>) -> Config {
         s.list("directories", &mut c.queue.directories, |item| text_of(item).and_then(absolute));
     }
     s.duration("interval", &mut c.queue.interval, Duration::from_secs(1)..=Duration::from_secs(3600));
+
+    top.list("own_addresses", &mut c.own_addresses, |item| text_of(item).and_then(address));
+    replies(node, &mut c.replies, found);
     c
+}
+
+fn replies(top: &Node, patterns: &mut Vec<Pattern>, found: &mut Vec<Found>) {
+    let hint = "write `- {pattern: \"…\", class: policy}` per pattern, or remove it";
+    let items = match top.get("replies") {
+        None => return,
+        Some(Node::List(items)) => items,
+        Some(other) => {
+            let message = format!("expected a list of patterns, found {}", other.kind());
+            return found.push(Found::new("replies", message).hint(hint));
+        }
+    };
+    if items.len() > MAX_PATTERNS {
+        let message = format!("{} patterns are more than the {MAX_PATTERNS} there may be", items.len());
+        return found.push(Found::new("replies", message).hint("join patterns of one class with `|`"));
+    }
+    let classes: Vec<(&str, ReplyClass)> = ReplyClass::ALL.iter().map(|class| (class.name(), *class)).collect();
+    for (i, item) in items.iter().enumerate() {
+        let mut one = Pattern { pattern: String::new(), class: ReplyClass::Other };
+        let mut s = open(Some(item), &format!("replies[{i}]"), keys("replies[]"), found);
+        s.text("pattern", &mut one.pattern, |text| match replies::check(text) {
+            Ok(()) => Ok(text.to_owned()),
+            // The library draws a picture of several lines; its last one says what is wrong.
+            Err(why) => {
+                let why = why.to_string();
+                let last = why.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+                Err((
+                    last,
+                    "give a regular expression, in quotes; put \\ before . ( ) [ ] + * ? that are meant as such"
+                        .to_owned(),
+                ))
+            }
+        });
+        s.choice("class", &mut one.class, &classes);
+        for key in ["pattern", "class"] {
+            if matches!(item, Node::Map(_)) && s.node(key).is_none() {
+                s.wrong(key, format!("a reply pattern needs a {key}"), hint);
+            }
+        }
+        patterns.push(one);
+    }
+    if found.is_empty()
+        && let Err(why) = Replies::new(patterns, OwnAddresses::default())
+    {
+        found.push(Found::new("replies", why.to_string()).hint("use fewer or simpler patterns"));
+    }
 }
 
 fn attribution(mut s: Section<'_, '_>, c: &mut Config) {

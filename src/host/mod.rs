@@ -1,5 +1,6 @@
 //! Eyes, hands and clock: files, processes, names. The only rooms that touch the machine.
 
+pub mod addresses;
 pub mod clock;
 pub mod exec;
 pub mod files;

@@ -67,6 +67,7 @@ families! {
     Deferrals Counter "sendwarden_deferrals" ["mta"] "Delivery attempts that were put off.";
     Replies Counter "sendwarden_delivery_replies" ["mta", "code", "dsn"] "Replies of remote servers by SMTP code and enhanced status code.";
     Failures Counter "sendwarden_delivery_failures" ["mta", "reason"] "Deferred or bounced delivery attempts by classified reason.";
+    OwnAddress Counter "sendwarden_own_address_refusals" ["mta", "reason"] "Deferred or bounced delivery attempts whose refusal names an address of this host, by classified reason.";
     Delay Histogram "sendwarden_delivery_delay_seconds" ["mta", "direction"] "Time from acceptance to successful delivery.";
     AuthFailures Counter "sendwarden_auth_failures" ["protocol"] "Failed logins.";
     Unattributed Counter "sendwarden_unattributed_messages" ["reason"] "Messages that belong to no account, by the reason.";
@@ -146,7 +147,7 @@ pub fn reference() -> String {
         "\n## Label values\n\n\
          - `outcome`: {outcomes}. `origin`: {origins}.\n\
          - `reason` of `sendwarden_unattributed_messages_total`: {why}.\n\
-         - `reason` of `sendwarden_delivery_failures_total`: {classes}.\n\
+         - `reason` of `sendwarden_delivery_failures_total` and `sendwarden_own_address_refusals_total`: {classes}.\n\
          - `direction`: `local` (a mailbox or command on this host), `remote`.\n\
          - `code` and `dsn` of `sendwarden_delivery_replies_total`: at most 200 pairs, the rest is `other`, `other`; \
          a reply without an enhanced status code has `dsn=\"none\"`.\n\

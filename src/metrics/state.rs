@@ -29,6 +29,7 @@ struct Fixed {
     settled: usize,
     deferrals: usize,
     failures: usize,
+    own_address: usize,
     delays: usize,
     auth: usize,
     unattributed: usize,
@@ -117,6 +118,10 @@ impl State {
             settled: group(Family::Recipients, Outcome::ALL.iter().map(|o| vec![mta.as_str(), o.name()]).collect()),
             deferrals: group(Family::Deferrals, vec![vec![mta.as_str()]]),
             failures: group(Family::Failures, ReplyClass::ALL.iter().map(|c| vec![mta.as_str(), c.name()]).collect()),
+            own_address: group(
+                Family::OwnAddress,
+                ReplyClass::ALL.iter().map(|c| vec![mta.as_str(), c.name()]).collect(),
+            ),
             delays: group(Family::Delay, delays),
             auth: group(Family::AuthFailures, vec![vec!["smtp"]]),
             unattributed: group(Family::Unattributed, Unattributed::ALL.iter().map(|u| vec![u.name()]).collect()),
@@ -196,6 +201,7 @@ impl State {
         add_all(self.fixed.messages, &tally.messages);
         add_all(self.fixed.settled, &tally.settled);
         add_all(self.fixed.failures, &tally.failures);
+        add_all(self.fixed.own_address, &tally.own_address);
         add_all(self.fixed.unattributed, &tally.unattributed);
         add_all(self.fixed.deferrals, &[tally.deferrals]);
         add_all(self.fixed.auth, &[tally.auth_failures]);

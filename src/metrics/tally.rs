@@ -19,6 +19,8 @@ pub struct Tally {
     pub(super) settled: [u64; Outcome::ALL.len()],
     pub(super) unattributed: [u64; Unattributed::ALL.len()],
     pub(super) failures: [u64; ReplyClass::ALL.len()],
+    /// Those of them that name an address of this host.
+    pub(super) own_address: [u64; ReplyClass::ALL.len()],
     pub(super) deferrals: u64,
     pub(super) auth_failures: u64,
     /// Local, remote.
@@ -55,8 +57,11 @@ impl Tally {
             }
             Fact::Settled { outcome, n, .. } => add(&mut self.settled, outcome.code() as usize, u64::from(n)),
             Fact::Deferral { .. } => self.deferrals += 1,
-            Fact::Attempt { status, local, dsn, code, class, delay_ms, .. } => {
+            Fact::Attempt { status, local, dsn, code, class, own_address, delay_ms, .. } => {
                 self.attempt(status, local, dsn, code, class, delay_ms);
+                if own_address.is_some() {
+                    add(&mut self.own_address, class.unwrap_or(ReplyClass::Other) as usize, 1);
+                }
             }
             Fact::LoginFailed { .. } => self.auth_failures += 1,
             Fact::Recipients { .. } | Fact::Hold { .. } | Fact::Error(_) | Fact::Leg(_) => {}
@@ -208,6 +213,7 @@ mod tests {
                 dsn: Dsn::new(5, code, 0),
                 code: 550,
                 class: Some(ReplyClass::Spam),
+                own_address: None,
                 delay_ms: 1,
             };
             tally.fact(&fact);

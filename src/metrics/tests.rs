@@ -155,12 +155,14 @@ fn facts_become_figures_and_show_after_publish_only() {
     tally.fact(&Fact::Settled { at, server, owner: Owner(16), outcome: Outcome::Bounced, n: 4 });
     tally.fact(&Fact::Deferral { at, server, owner: Owner(16) });
     tally.fact(&Fact::LoginFailed { at });
+    let own_address = Some(std::net::IpAddr::from([192, 0, 2, 25]));
     for (status, code, dsn, class) in [
         (Status::Sent, 250, Dsn::new(2, 0, 0), None),
         (Status::Bounced, 550, Dsn::new(5, 1, 1), Some(ReplyClass::UnknownRecipient)),
         (Status::Bounced, 999, Dsn::NONE, Some(ReplyClass::Other)),
     ] {
-        tally.fact(&Fact::Attempt { at, server, status, local: false, dsn, code, class, delay_ms: 1_500 });
+        let own_address = own_address.filter(|_| code == 550);
+        tally.fact(&Fact::Attempt { at, server, status, local: false, dsn, code, class, own_address, delay_ms: 1_500 });
     }
     metrics.stage(&mut tally, []);
     assert_eq!(scrape(&metrics, "").get("sendwarden_log_lines_read_total{source=\"mail.log\"}"), 0.0);
@@ -188,6 +190,8 @@ fn facts_become_figures_and_show_after_publish_only() {
         ("sendwarden_delivery_replies_total{code=\"550\",dsn=\"5.1.1\",mta=\"mta\"}", 1.0),
         ("sendwarden_delivery_replies_total{code=\"other\",dsn=\"other\",mta=\"mta\"}", 1.0),
         ("sendwarden_delivery_failures_total{mta=\"mta\",reason=\"unknown_recipient\"}", 1.0),
+        ("sendwarden_own_address_refusals_total{mta=\"mta\",reason=\"unknown_recipient\"}", 1.0),
+        ("sendwarden_own_address_refusals_total{mta=\"mta\",reason=\"other\"}", 0.0),
         ("sendwarden_delivery_delay_seconds_bucket{direction=\"remote\",le=\"1.0\",mta=\"mta\"}", 0.0),
         ("sendwarden_delivery_delay_seconds_bucket{direction=\"remote\",le=\"2.5\",mta=\"mta\"}", 1.0),
         ("sendwarden_delivery_delay_seconds_bucket{direction=\"remote\",le=\"+Inf\",mta=\"mta\"}", 1.0),
@@ -224,6 +228,7 @@ fn a_new_series_is_shown_to_a_known_scraper_once_with_zero() {
         dsn: Dsn::new(5, 7, 1),
         code: 554,
         class: None,
+        own_address: None,
         delay_ms: 0,
     });
     metrics.stage(&mut tally, []);
@@ -285,6 +290,7 @@ fn reply_pairs_are_bounded() {
                 dsn: Dsn::new(5, batch, n),
                 code: 550,
                 class: None,
+                own_address: None,
                 delay_ms: 0,
             });
         }

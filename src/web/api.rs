@@ -144,6 +144,8 @@ pub struct ErrorView {
     pub late: bool,
     pub dsn: String,
     pub class: String,
+    /// The address of this host that the receiver names: the refusal is about the host. Empty when it names none.
+    pub own_address: String,
     pub reply: String,
     pub script: Option<ScriptView>,
 }

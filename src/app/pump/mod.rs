@@ -13,7 +13,7 @@ mod source;
 pub use rows::{FIGURES_KIND, Kept, figures_of, restore, seed};
 pub use source::{KeptSource, Source};
 
-use super::setup::Setup;
+use super::setup::{self, Setup};
 use super::shared::{PumpState, Shared};
 use crate::engine::Engine;
 use crate::host::follow::wake::Waker;
@@ -189,6 +189,8 @@ impl Pump {
         if self.asked.elapsed() > ASK_AGAIN {
             self.asked = clock::monotonic();
             self.ask_again();
+            // Interfaces come up late, and change.
+            self.engine.replies.set_own_addresses(setup::own_addresses(&self.setup.own_addresses));
         }
     }
 

@@ -5,7 +5,7 @@ use super::leg::{Came, Class, Details, Ended, Seen};
 use super::table::Slot;
 use super::{Cx, MAX_TEXT, Tracker, kept, push_tight, state_of};
 use crate::engine::Sink;
-use crate::engine::replies::smtp_code;
+use crate::engine::replies::Judgement;
 use crate::mail::{
     Attempt, End, ErrorFact, Fact, Head, Outcome, QueueId, RecipientState, RecipientTrace, Status, Sweep, Time,
 };
@@ -21,19 +21,16 @@ impl Tracker {
             return;
         }
         let failed = matches!(attempt.status, Status::Deferred | Status::Bounced) && S::WANTS_CLASSES;
-        let code = if failed { smtp_code(attempt.reply) } else { 250 };
-        let class = match attempt.status {
-            Status::Deferred | Status::Bounced if failed => Some(cx.replies.classify(attempt.dsn, code, attempt.reply)),
-            _ => None,
-        };
+        let judged = failed.then(|| cx.replies.judge(attempt.dsn, attempt.reply));
         cx.emit(Fact::Attempt {
             at: head.at,
             server: head.server,
             status: attempt.status,
             local: attempt.local,
             dsn: attempt.dsn,
-            code,
-            class,
+            code: judged.map_or(250, |judged| judged.code),
+            class: judged.map(|judged| judged.class),
+            own_address: judged.and_then(|judged| judged.own_address),
             delay_ms: attempt.delay_ms,
         });
         if self.table.get(slot).is_some_and(|leg| leg.class == Class::Unborn) {
@@ -53,9 +50,9 @@ impl Tracker {
                     self.trace(slot, attempt, head.at, RecipientState::Handed);
                     return;
                 }
-                self.finish_recipient(slot, recipient, attempt, Outcome::Sent, head.at, cx);
+                self.finish_recipient(slot, recipient, attempt, None, head.at, cx);
             }
-            Status::Bounced => self.finish_recipient(slot, recipient, attempt, Outcome::Bounced, head.at, cx),
+            Status::Bounced => self.finish_recipient(slot, recipient, attempt, judged, head.at, cx),
             Status::Deferred => {
                 let Some(leg) = self.table.edit(slot) else { return };
                 let first = leg.seen.get(recipient).is_none();
@@ -79,10 +76,11 @@ impl Tracker {
         slot: Slot,
         recipient: u64,
         attempt: &Attempt<'_>,
-        outcome: Outcome,
+        judged: Option<Judgement>,
         at: Time,
         cx: &mut Cx<'_, S>,
     ) {
+        let outcome = if attempt.status == Status::Sent { Outcome::Sent } else { Outcome::Bounced };
         let most = self.settings.max_recipients;
         let Some(leg) = self.table.edit(slot) else { return };
         let settled = books::settle(leg, recipient, outcome, most, cx);
@@ -93,7 +91,7 @@ impl Tracker {
         };
         if outcome == Outcome::Bounced && (S::WANTS_CLASSES || late) {
             let sender: Box<[u8]> = leg.details.as_deref().map_or(Box::default(), |details| details.sender.clone());
-            let class = cx.replies.classify(attempt.dsn, smtp_code(attempt.reply), attempt.reply);
+            let judged = judged.unwrap_or_else(|| cx.replies.judge(attempt.dsn, attempt.reply));
             let (owner, id) = (leg.owner, leg.id);
             let script = leg.details.as_deref().and_then(|details| details.script.told());
             cx.emit(Fact::Error(ErrorFact {
@@ -106,7 +104,8 @@ impl Tracker {
                 recipient: attempt.recipient,
                 relay: attempt.relay,
                 dsn: attempt.dsn,
-                class,
+                class: judged.class,
+                own_address: judged.own_address,
                 reply: attempt.reply.get(..MAX_TEXT).unwrap_or(attempt.reply),
                 script,
             }));
@@ -133,7 +132,7 @@ impl Tracker {
         for trace in recipients.iter_mut().filter(|trace| trace.state == RecipientState::Deferred) {
             trace.state = RecipientState::Ended(Outcome::Expired);
             trace.last = head.at;
-            let class = cx.replies.classify(trace.dsn, smtp_code(&trace.reply), &trace.reply);
+            let judged = cx.replies.judge(trace.dsn, &trace.reply);
             let error = ErrorFact {
                 at: head.at,
                 owner,
@@ -144,7 +143,8 @@ impl Tracker {
                 recipient: &trace.address,
                 relay: &trace.relay,
                 dsn: trace.dsn,
-                class,
+                class: judged.class,
+                own_address: judged.own_address,
                 reply: &trace.reply,
                 script,
             };
