@@ -16,7 +16,7 @@ use crash_support::{House, Running, exchange, wait};
 use serde_json::Value;
 
 /// Keys that only hold others.
-const SECTIONS: [&str; 7] = ["logs", "metrics", "attribution", "tracking", "history", "retention", "queue"];
+const SECTIONS: [&str; 8] = ["logs", "metrics", "attribution", "tracking", "history", "retention", "queue", "replies"];
 
 #[test]
 fn every_key_has_a_test_of_its_effect() {
@@ -452,4 +452,73 @@ fn queue_interval() {
         assert!(scanned() - first < 25.0, "only at the default pace");
         scanned() - first >= 1.0
     });
+}
+
+/// One message that a receiver refused with these words.
+fn refused(id: &str, words: &str) -> String {
+    let at = stamp(HOUR_AGO);
+    format!(
+        "{at} mx postfix/pickup[1]: {id}: uid=54001 from=<x>\n\
+         {at} mx postfix/cleanup[2]: {id}: message-id=<{id}@mx.test>\n\
+         {at} mx postfix/qmgr[3]: {id}: from=<x@mx.test>, size=400, nrcpt=1 (queue active)\n\
+         {at} mx postfix/smtp[4]: {id}: to=<a@b.test>, relay=r.test[192.0.2.1]:25, delay=1, delays=0/0/0/1, dsn=5.7.0, \
+         status=bounced (host r.test[192.0.2.1] said: 550 5.7.0 {words} (in reply to RCPT TO command))\n\
+         {at} mx postfix/qmgr[3]: {id}: removed\n"
+    )
+}
+
+/// Of the newest error: its class and the address of this host that it names.
+fn newest_error(house: &House) -> (String, String) {
+    let error = house.command_json(&["errors", "uid54001"])["errors"][0].clone();
+    let field = |name: &str| error[name].as_str().unwrap().to_owned();
+    (field("class"), field("own_address"))
+}
+
+fn about_this_host(house: &House, reason: &str) -> f64 {
+    let series = format!("sendwarden_own_address_refusals_total{{mta=\"postfix\",reason=\"{reason}\"}}");
+    house.metrics().get(&series).copied().unwrap_or(0.0)
+}
+
+#[test]
+fn own_addresses() {
+    let words = "Client host blocked, see https://www.spamhaus.org/query/ip/198.51.100.25";
+    for (more, named) in
+        [("own_addresses: [198.51.100.25]\n", "198.51.100.25"), ("own_addresses: [198.51.100.2]\n", "")]
+    {
+        let house = house("", more);
+        let _running = agent(&house, &refused("A000000001", words));
+        assert_eq!(newest_error(&house), ("blocklisted".to_owned(), named.to_owned()));
+        assert_eq!(about_this_host(&house, "blocklisted"), f64::from(u8::from(!named.is_empty())));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sendwarden"));
+        let out = command.args(["errors", "uid54001", "--state-dir"]).arg(&house.state).output().unwrap();
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        assert_eq!(said.contains("about this host: it names 198.51.100.25"), !named.is_empty(), "{said}");
+    }
+}
+
+/// Taken up by a reload too: what is read after it has the new class.
+#[test]
+fn replies_pattern() {
+    let house = house("", "");
+    let _running = agent(&house, &refused("A000000001", "Fish and chips"));
+    assert_eq!(newest_error(&house).0, "policy");
+    let more = "replies:\n  - {pattern: 'fish (and|&) chips', class: loop}\n  - {pattern: fish, class: tls}\n";
+    let text = fs::read_to_string(&house.config).unwrap();
+    fs::write(&house.config, format!("{text}{more}")).unwrap();
+    assert_eq!(house.post("/-/reload").unwrap().0, 200);
+    wait(&house, "the reload", || house.printed().contains("are in force"));
+    house.append(refused("A000000002", "FISH and chips"));
+    wait(&house, "the second error", || house.metric("sendwarden_log_lines_read_total") >= 10.0);
+    assert_eq!(newest_error(&house).0, "loop");
+}
+
+#[test]
+fn replies_class() {
+    for class in ["greylisted", "timeout"] {
+        let house = house("", &format!("replies:\n  - {{pattern: fish, class: {class}}}\n"));
+        let _running = agent(&house, &refused("A000000001", "Fish and chips"));
+        assert_eq!(newest_error(&house).0, class);
+        let series = format!("sendwarden_delivery_failures_total{{mta=\"postfix\",reason=\"{class}\"}}");
+        assert_eq!(house.metrics()[&series], 1.0);
+    }
 }

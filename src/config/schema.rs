@@ -137,18 +137,11 @@ fn replies(top: &Node, patterns: &mut Vec<Pattern>, found: &mut Vec<Found>) {
     for (i, item) in items.iter().enumerate() {
         let mut one = Pattern { pattern: String::new(), class: ReplyClass::Other };
         let mut s = open(Some(item), &format!("replies[{i}]"), keys("replies[]"), found);
-        s.text("pattern", &mut one.pattern, |text| match replies::check(text) {
-            Ok(()) => Ok(text.to_owned()),
-            // The library draws a picture of several lines; its last one says what is wrong.
-            Err(why) => {
-                let why = why.to_string();
-                let last = why.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-                Err((
-                    last,
-                    "give a regular expression, in quotes; put \\ before . ( ) [ ] + * ? that are meant as such"
-                        .to_owned(),
-                ))
-            }
+        s.text("pattern", &mut one.pattern, |text| {
+            let hint = || {
+                r"give a regular expression, in quotes; put \ before . ( ) [ ] + * ? that are meant as such".to_owned()
+            };
+            replies::check(text).map(|()| text.to_owned()).map_err(|why| (why.to_string(), hint()))
         });
         s.choice("class", &mut one.class, &classes);
         for key in ["pattern", "class"] {

@@ -68,7 +68,7 @@ static TABLE: LazyLock<RegexSet> = LazyLock::new(|| {
 /// An operator's pattern cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RepliesError {
-    #[error("{} is not a pattern: {why}", .pattern.escape_debug())]
+    #[error("`{}` is not a pattern: {why}", crate::mail::text::clean(.pattern.as_bytes(), 80))]
     Pattern { pattern: String, why: String },
     #[error("the reply patterns are too large together: {why}; use fewer or simpler patterns")]
     TooLarge { why: String },
@@ -129,7 +129,9 @@ pub fn check(pattern: &str) -> Result<(), RepliesError> {
     if pattern.len() > MAX_PATTERN_BYTES {
         return Err(wrong(format!("it is longer than {MAX_PATTERN_BYTES} bytes")));
     }
-    let set = compile([pattern]).map_err(|why| wrong(why.to_string()))?;
+    // The library draws a picture of several lines; its last one says what is wrong.
+    let last = |why: String| why.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    let set = compile([pattern]).map_err(|why| wrong(last(why.to_string())))?;
     if set.is_match(b"") { Err(wrong("it matches everything, also an empty reply".to_owned())) } else { Ok(()) }
 }
 
