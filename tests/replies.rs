@@ -41,8 +41,8 @@ impl Text {
         if !self.is_reply() {
             return vec![(self.dsn, text.to_owned())];
         }
-        let code = &text[..3];
-        let words = text[3..].trim_start_matches([' ', '-']).split([' ', '\t']).next().unwrap();
+        let (code, rest) = text.split_at(3);
+        let words = rest.trim_start_matches([' ', '-']).split([' ', '\t']).next().unwrap();
         let generic = Dsn::new(u8::from(code.starts_with('5')) + 4, 0, 0);
         let beside = Dsn::parse(words.as_bytes()).unwrap_or(generic);
         // One log joins the lines of a long reply by a space, the other by a backslash and an n.
