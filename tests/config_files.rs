@@ -92,7 +92,7 @@ fn the_example_shows_every_key_and_no_other() {
 
 #[test]
 fn every_key_takes_effect() {
-    let text = "logs: [{path: /a, mta: postfix, zone: UTC}]\nstate_dir: /s\nlisten: '[::1]:1'\n\
+    let text = "logs: [{path: /a, mta: postfix, format: php, zone: UTC}]\nstate_dir: /s\nlisten: '[::1]:1'\n\
         operator_token_file: /t\naccounts_file: /f\nlog_level: warn\n\
         metrics: {max_accounts: 1, account_label: hash, public: true}\n\
         attribution: {min_uid: 1, web_server_users: [w], web_server_uids: [1], local_networks: [10.0.0.1], \
@@ -101,6 +101,7 @@ fn every_key_takes_effect() {
         retention: {errors_days: 1, index_days: 2, index_max_bytes: 2MiB}\nqueue: {directories: [/q], interval: 72s}\n";
     let c = config::parse("f", text.as_bytes()).map_err(|p| explain(&p)).unwrap();
     assert_eq!((c.logs.len(), c.logs[0].mta, c.logs[0].zone.as_deref()), (1, config::Mta::Postfix, Some("UTC")));
+    assert_eq!(c.logs[0].format, config::Format::Php);
     assert_eq!((c.listen.to_string().as_str(), c.log_level), ("[::1]:1", config::LogLevel::Warn));
     assert_eq!(c.state_dir.as_deref(), Some(Path::new("/s")));
     assert_eq!(c.operator_token_file.as_deref(), Some(Path::new("/t")));

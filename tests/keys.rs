@@ -156,6 +156,29 @@ fn logs_mta() {
     assert_eq!((read("auto"), read("postfix")), (1.0, 1.0));
 }
 
+/// A call in PHP's log names the script of its message; read as a mail log, it says nothing.
+#[test]
+fn logs_format() {
+    let script = |format: &str| {
+        let logs = format!(
+            "logs:\n  - path: DIR/mail.log\n    zone: UTC\n  - path: DIR/php.log\n    zone: UTC\n    format: {format}\n"
+        );
+        let house = house(&logs, "attribution: {web_server_uids: [54001]}\n");
+        let when = jiff::Timestamp::now().as_second() - HOUR_AGO;
+        let when = jiff::Timestamp::from_second(when).unwrap().strftime("%d-%b-%Y %H:%M:%S UTC");
+        let call = format!("[{when}] mail() on [/srv/site/a.php:7]: To: A <a@b.test> -- Headers:  -- Subject: s\n");
+        fs::write(house.dir.join("php.log"), call).unwrap();
+        let _running = agent(&house, &by_uid(54_001));
+        assert_eq!(house.metric("sendwarden_messages_accepted_total"), 1.0);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sendwarden"));
+        let out =
+            command.args(["trace", "a@b.test", "--format", "json", "--config"]).arg(&house.config).output().unwrap();
+        let view: Value = serde_json::from_slice(&out.stdout).unwrap();
+        view["legs"][0]["script"]["path"].as_str().map(str::to_owned)
+    };
+    assert_eq!((script("php").as_deref(), script("mail")), (Some("/srv/site/a.php"), None));
+}
+
 #[test]
 fn state_dir() {
     let house = house("", "state_dir: DIR/other\n");

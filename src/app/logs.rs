@@ -1,6 +1,6 @@
 //! Which logs to follow: the configured ones, or those of the known places that exist.
 
-use super::setup::LogSource;
+use super::setup::{Format, LogSource};
 use crate::host::files;
 
 /// The configured logs, whether they exist yet or not; without any, the first known log of each mail server that
@@ -11,7 +11,7 @@ pub fn choose(configured: &[LogSource]) -> Vec<LogSource> {
     }
     let found = files::existing_logs();
     let readable = found.into_iter().find(|path| !is_exim(path));
-    readable.map(|path| LogSource { path, zone: None }).into_iter().collect()
+    readable.map(|path| LogSource { path, format: Format::Mail, zone: None }).into_iter().collect()
 }
 
 /// The known places of Exim's own log.

@@ -1,5 +1,6 @@
 //! Everything the agent is started or reloaded with: the settings of all rooms, already checked.
 
+pub use crate::config::Format;
 use crate::config::{self, Config, Problem};
 use crate::engine::directory::Directory;
 use crate::{metrics, store, web};
@@ -34,6 +35,7 @@ pub struct Setup {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogSource {
     pub path: PathBuf,
+    pub format: Format,
     /// Zone of stamps without one; `None`: the host's.
     pub zone: Option<TimeZone>,
 }
@@ -73,7 +75,7 @@ fn build(config: Config) -> Result<Setup, String> {
             Some(name) => Some(TimeZone::get(name).map_err(|why| format!("logs: zone {name}: {why}"))?),
             None => None,
         };
-        logs.push(LogSource { path: log.path.clone(), zone });
+        logs.push(LogSource { path: log.path.clone(), format: log.format, zone });
     }
     Ok(Setup {
         logs,

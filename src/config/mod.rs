@@ -48,8 +48,19 @@ pub struct Config {
 pub struct LogSource {
     pub path: PathBuf,
     pub mta: Mta,
+    pub format: Format,
     /// Zone of time stamps that name none; `None`: the host's.
     pub zone: Option<String>,
+}
+
+/// Who writes a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// A mail server.
+    #[default]
+    Mail,
+    /// PHP: its own log of the mails that scripts send (`mail.log` in php.ini).
+    Php,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::node::Node;
 use super::problem::Found;
 use super::read::{self, Section, absolute, network, open, text_of, zone};
-use super::{AccountLabel, Config, LogLevel, LogSource, Mta};
+use super::{AccountLabel, Config, Format, LogLevel, LogSource, Mta};
 
 /// Sections and their keys; `""` is the top of the file, `logs[]` one entry of the list.
 const KEYS: &[(&str, &[&str])] = &[
@@ -26,7 +26,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "queue",
         ],
     ),
-    ("logs[]", &["path", "mta", "zone"]),
+    ("logs[]", &["path", "mta", "format", "zone"]),
     ("metrics", &["max_accounts", "account_label", "public"]),
     (
         "attribution",
@@ -140,10 +140,11 @@ fn logs(top: &Node, logs: &mut Vec<LogSource>, found: &mut Vec<Found>) {
     };
     for (i, item) in items.iter().enumerate() {
         let mut path = None;
-        let mut log = LogSource { path: Default::default(), mta: Mta::Auto, zone: None };
+        let mut log = LogSource { path: Default::default(), mta: Mta::Auto, format: Format::Mail, zone: None };
         let mut s = open(Some(item), &format!("logs[{i}]"), keys("logs[]"), found);
         s.optional("path", &mut path, absolute);
         s.choice("mta", &mut log.mta, &[("auto", Mta::Auto), ("postfix", Mta::Postfix)]);
+        s.choice("format", &mut log.format, &[("mail", Format::Mail), ("php", Format::Php)]);
         s.optional("zone", &mut log.zone, zone);
         if matches!(item, Node::Map(_)) && s.node("path").is_none() {
             s.wrong("path", "a log needs a path", "add `path: /var/log/mail.log`");

@@ -277,6 +277,9 @@ impl Pump {
             tracing::info!("following {name}");
             self.sources.push(Source::new(log, id, self.setup.max_line, saved(positions), saved(dialects)));
         }
+        // A script's interpreter logs a call before the mail server logs its message: read in this order, the call is
+        // there when the message comes.
+        self.sources.sort_by_key(|source| !source.is_interpreters());
         let paths: Vec<PathBuf> = match self.sources.is_empty() {
             true => files::KNOWN_LOGS.iter().map(PathBuf::from).collect(),
             false => self.sources.iter().map(|source| source.path().to_owned()).collect(),

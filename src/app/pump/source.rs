@@ -1,8 +1,9 @@
 //! One followed log with its dialect and its figures.
 
 use super::projection::Projection;
+use crate::app::dialect::Dialect;
 use crate::app::ingest::Ingest;
-use crate::app::setup::LogSource;
+use crate::app::setup::{Format, LogSource};
 use crate::app::shared::SourceState;
 use crate::engine::Engine;
 use crate::engine::attribution::User;
@@ -12,15 +13,13 @@ use crate::host::names::Names;
 use crate::mail::Time;
 use crate::metrics::{SourceGauge, SourceId, Tally};
 use crate::mta::Mta;
-use crate::mta::postfix::Postfix;
-use crate::mta::syslog::Stamps;
 use std::path::Path;
 
 pub struct Source {
     log: LogSource,
     id: SourceId,
     follower: Follower,
-    ingest: Ingest<Postfix>,
+    ingest: Ingest<Dialect>,
     trouble: Option<String>,
     /// What was committed last: nothing is written when nothing moved.
     written: Vec<u8>,
@@ -46,8 +45,7 @@ impl Source {
         position: Option<Vec<u8>>,
         dialect: Option<Vec<u8>>,
     ) -> Source {
-        let zone = log.zone.clone().unwrap_or_else(clock::zone);
-        let mut mta = Postfix::new(Stamps { zone, reference: clock::now() });
+        let mut mta = Dialect::of(&log, clock::now());
         if let Some(dialect) = &dialect {
             mta.restore(dialect);
         }
@@ -55,6 +53,11 @@ impl Source {
         let settings = Settings { max_line, ..Settings::new(&log.path) };
         let follower = Follower::new(settings, saved);
         Source { log, id, follower, ingest: Ingest::new(mta), trouble: None, written: position.unwrap_or_default() }
+    }
+
+    /// Its lines tell of scripts, not of messages.
+    pub fn is_interpreters(&self) -> bool {
+        self.log.format == Format::Php
     }
 
     pub fn path(&self) -> &Path {

@@ -1,10 +1,12 @@
 //! The end of a log through the very engine of the agent: what is understood, what is attributed, and what to do.
 
 use super::Finding;
+use super::scripts::Told;
 use crate::app::commands::grouped;
 use crate::app::commands::replay::Lines;
+use crate::app::dialect::Dialect;
 use crate::app::ingest::{Ingest, LineCounts};
-use crate::app::setup::{LogSource, Setup};
+use crate::app::setup::{Format, LogSource, Setup};
 use crate::engine::Engine;
 use crate::engine::attribution::User;
 use crate::engine::directory::Directory;
@@ -13,8 +15,6 @@ use crate::engine::tracker::Settings;
 use crate::host::clock;
 use crate::host::names::Names;
 use crate::mail::{Event, Kind, Time, Unattributed, text};
-use crate::mta::postfix::Postfix;
-use crate::mta::syslog::Stamps;
 use crate::mta::{Mta, Read};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
@@ -46,6 +46,8 @@ pub struct Seen {
     /// Identities that the accounts file does not list, with their messages, most first.
     unmapped: Vec<(String, u64)>,
     short_ids: bool,
+    format: Format,
+    pub scripts: Told,
 }
 
 impl Seen {
@@ -64,13 +66,14 @@ impl Seen {
             "samples": self.samples,
             "messages": {"attributed": self.attributed, "accounts": self.accounts, "unattributed": nobody},
             "unmapped": unmapped,
+            "scripts": self.scripts.json(),
         })
     }
 }
 
 /// The dialect, with an ear for identities.
 struct Listening {
-    inner: Postfix,
+    inner: Dialect,
     heard: Heard,
 }
 
@@ -80,6 +83,7 @@ struct Heard {
     logins: HashMap<Vec<u8>, u64>,
     uids: HashMap<u32, u64>,
     short_ids: bool,
+    scripts: Told,
 }
 
 impl Mta for Listening {
@@ -103,6 +107,7 @@ impl Mta for Listening {
 
 impl Heard {
     fn hear(&mut self, event: &Event<'_>) {
+        self.scripts.hear(&event.kind);
         match event.kind {
             Kind::Submitted { uid, requeued_from: None, .. }
                 if self.uids.len() < MAX_IDENTITIES || self.uids.contains_key(&uid) =>
@@ -135,8 +140,7 @@ pub fn examine(source: &LogSource, setup: &Setup, lines: usize) -> Result<Seen, 
     file.seek(SeekFrom::Start(start)).map_err(failed)?;
 
     let reference = meta.modified().map_or_else(|_| clock::now(), clock::from_system);
-    let stamps = Stamps { zone: source.zone.clone().unwrap_or_else(clock::zone), reference };
-    let inner = Postfix::new(stamps);
+    let inner = Dialect::of(source, reference);
     let mut ingest = Ingest::new(Listening { inner, heard: Heard::default() });
     let settings = Settings { max_open: setup.max_open, ..Settings::default() };
     let mut engine = Engine::new(settings, setup.directory.clone(), Replies::default(), clock::seed());
@@ -166,6 +170,8 @@ pub fn examine(source: &LogSource, setup: &Setup, lines: usize) -> Result<Seen, 
         nobody: Vec::new(),
         unmapped: unmapped(&setup.directory, &ingest.mta.heard, &mut names),
         short_ids: ingest.mta.heard.short_ids,
+        format: source.format,
+        scripts: ingest.mta.heard.scripts,
     };
     for (owner, account) in engine.ledger.owners() {
         match owner.unattributed() {
@@ -255,6 +261,13 @@ pub fn judge(seen: &Seen, setup: &Setup, findings: &mut Vec<Finding>) {
             format!("{path} is empty"),
             "send a message through the server, and look again",
         ));
+        return;
+    }
+    if seen.format == Format::Php {
+        let calls =
+            format!("{path}: {} of the last {} lines are calls of mail()", grouped(lines.events), grouped(lines.total));
+        findings.push(Finding::ok("log", calls));
+        judge_unknown(seen, findings);
         return;
     }
     if lines.events == 0 {
