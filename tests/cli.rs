@@ -66,7 +66,7 @@ fn wrong_usage_is_two_and_says_how() {
         (&[], "Usage"),
         (&["history"], "<ACCOUNT>"),
         (&["status", "--format", "xml"], "json"),
-        (&["replay", "--mta", "exim", "x.log"], "postfix"),
+        (&["replay", "--mta", "sendmail", "x.log"], "auto, postfix, exim"),
         (&["demo", "--listen", "nowhere"], "--listen"),
         (&["account", "forget", "web1", "--state-dir", "/nonexistent"], "--yes"),
     ] {

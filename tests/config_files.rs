@@ -8,6 +8,10 @@ use std::time::Duration;
 
 use sendwarden::config::{self, Config, Problem, explain};
 use sendwarden::engine::directory::{AccountSpec, Directory, Policy};
+use sendwarden::engine::replies::Pattern;
+use sendwarden::host::journal;
+use sendwarden::host::socket::Address;
+use sendwarden::mail::ReplyClass;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -79,29 +83,42 @@ fn the_example_shows_every_key_and_no_other() {
     for (key, value) in tree.as_mapping().unwrap() {
         let key = key.as_str().unwrap();
         shown.insert(key.to_owned());
-        let entry = value.as_sequence().and_then(|s| s.first()).and_then(|e| e.as_mapping()).map(|m| ("[]", m));
-        if let Some((infix, inner)) = value.as_mapping().map(|m| ("", m)).or(entry) {
+        let entries = value.as_sequence().into_iter().flatten().filter_map(|e| e.as_mapping()).map(|m| ("[]", m));
+        for (infix, inner) in value.as_mapping().map(|m| ("", m)).into_iter().chain(entries) {
             shown.extend(inner.keys().map(|k| format!("{key}{infix}.{}", k.as_str().unwrap())));
         }
     }
     assert_eq!(shown, config::key_paths().into_iter().collect());
     let full = config::parse("example", uncommented().as_bytes()).map_err(|p| explain(&p)).unwrap();
-    assert_eq!(full.logs.len(), 1);
+    assert_eq!(full.logs.len(), 3);
     assert!(full.state_dir.is_some() && full.operator_token_file.is_some() && full.accounts_file.is_some());
 }
 
 #[test]
 fn every_key_takes_effect() {
-    let text = "logs: [{path: /a, mta: postfix, zone: UTC}]\nstate_dir: /s\nlisten: '[::1]:1'\n\
+    let text = "logs: [{path: /a, mta: postfix, format: php, zone: UTC}, {socket: /s}, {socket: /t, socket_mode: '0622'}, \
+        {socket: 'udp:127.0.0.1:5140'}, {journal: true}, \
+        {journal: true, identifiers: [a, b*], units: [u], directory: /j}]\nbackfill: 90d\nstate_dir: /s\nlisten: '[::1]:1'\n\
         operator_token_file: /t\naccounts_file: /f\nlog_level: warn\n\
         metrics: {max_accounts: 1, account_label: hash, public: true}\n\
         attribution: {min_uid: 1, web_server_users: [w], web_server_uids: [1], local_networks: [10.0.0.1], \
         max_known_accounts: 1, claimed_domains: false, name_service_timeout: 500ms}\n\
         tracking: {max_open_messages: 1000, max_line_bytes: 4096}\nhistory: {hours_days: 1, days_days: 2}\n\
-        retention: {errors_days: 1, index_days: 2, index_max_bytes: 2MiB}\nqueue: {directories: [/q], interval: 72s}\n";
+        retention: {errors_days: 1, index_days: 2, index_max_bytes: 2MiB}\nqueue: {directories: [/q], interval: 72s}\n\
+        own_addresses: [192.0.2.25, '2001:db8::1']\nreplies: [{pattern: 'a.b', class: loop}]\n";
     let c = config::parse("f", text.as_bytes()).map_err(|p| explain(&p)).unwrap();
-    assert_eq!((c.logs.len(), c.logs[0].mta, c.logs[0].zone.as_deref()), (1, config::Mta::Postfix, Some("UTC")));
+    assert_eq!(c.logs[0].format, config::Format::Php);
+    assert_eq!((c.logs[0].mta, c.logs[0].zone.as_deref()), (config::Mta::Postfix, Some("UTC")));
+    let inputs: Vec<config::LogInput> = c.logs.into_iter().map(|log| log.input).collect();
+    let unix = |path: &str, mode| config::LogInput::Socket(Address::Unix { path: path.into(), mode });
+    let udp = config::LogInput::Socket(Address::Udp("127.0.0.1:5140".parse().unwrap()));
+    let own = config::LogInput::Journal(journal::Settings::default());
+    let filter = journal::Filter { identifiers: vec!["a".into(), "b*".into()], units: vec!["u".into()] };
+    let other = config::LogInput::Journal(journal::Settings { directory: Some("/j".into()), filter });
+    let file = config::LogInput::File("/a".into());
+    assert_eq!(inputs, [file, unix("/s", 0o660), unix("/t", 0o622), udp, own, other]);
     assert_eq!((c.listen.to_string().as_str(), c.log_level), ("[::1]:1", config::LogLevel::Warn));
+    assert_eq!(c.backfill, config::Backfill::Since(Duration::from_secs(90 * 86_400)));
     assert_eq!(c.state_dir.as_deref(), Some(Path::new("/s")));
     assert_eq!(c.operator_token_file.as_deref(), Some(Path::new("/t")));
     assert_eq!(c.accounts_file.as_deref(), Some(Path::new("/f")));
@@ -119,6 +136,8 @@ fn every_key_takes_effect() {
     assert_eq!(c.tracking, config::Tracking { max_open_messages: 1000, max_line_bytes: 4096 });
     assert_eq!(c.history, config::History { hours_days: 1, days_days: 2 });
     assert_eq!(c.retention, config::Retention { errors_days: 1, index_days: 2, index_max_bytes: 2 << 20 });
+    assert_eq!(c.own_addresses, ["192.0.2.25".parse::<std::net::IpAddr>().unwrap(), "2001:db8::1".parse().unwrap()]);
+    assert_eq!(c.replies, [Pattern { pattern: "a.b".into(), class: ReplyClass::Loop }]);
     assert_eq!(c.queue, config::Queue { directories: vec!["/q".into()], interval: Duration::from_secs(72) });
 }
 

@@ -11,8 +11,8 @@ use sendwarden::engine::replies::Replies;
 use sendwarden::engine::tracker::{RowKind, Settings};
 use sendwarden::engine::{Engine, Sink};
 use sendwarden::mail::{
-    Attempt, Dsn, End, Event, Fact, Head, Holder, Kind, Next, Notice, Owner, QueueId, Script, ScriptSource, Server,
-    Status, Sweep, Time,
+    Accepted, AddressList, Attempt, Dsn, End, Event, Fact, Head, Holder, Kind, Next, Notice, Owner, QueueId, Script,
+    ScriptSource, Server, Status, Submitter, Sweep, Time,
 };
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -51,11 +51,19 @@ fn event(step: &Step, at: i64) -> Event<'static> {
     let server = Server::Postfix;
     let head = Head { at: Time::from_secs(at), host: b"h", server, instance, pid: u32::from(c % 3), owns_queue };
     let sender: &[u8] = if a % 4 == 0 { b"" } else { b"s@site.test" };
+    // Servers that expand aliases late name the accepted recipient; of a local delivery only a local part.
+    let recipient = RECIPIENTS[a as usize % RECIPIENTS.len()];
+    let accepted_as = match c % 4 {
+        _ if kind < 128 => &b""[..],
+        0 | 1 => recipient,
+        n => RECIPIENTS[n as usize - 2],
+    };
     let attempt = |status, next| {
         Kind::Attempt(Attempt {
             id,
-            recipient: RECIPIENTS[a as usize % RECIPIENTS.len()],
-            original: b"",
+            recipient: if kind >= 128 && b % 7 == 0 { &recipient[..1] } else { recipient },
+            original: if accepted_as == recipient { b"" } else { accepted_as },
+            accepted_as,
             relay: b"127.0.0.1[127.0.0.1]:10024",
             relay_address: if b % 5 == 0 { b"192.0.2.1" } else { b"127.0.0.1" },
             local: false,
@@ -66,7 +74,7 @@ fn event(step: &Step, at: i64) -> Event<'static> {
             next,
         })
     };
-    let kind = match kind % 22 {
+    let kind = match kind % 28 {
         0 | 1 => Kind::Submitted { id, uid: 2000 + u32::from(a % 3), sender, requeued_from: None },
         2 => Kind::Submitted { id, uid: 102, sender, requeued_from: Some(pick(b)) },
         3 => Kind::Received {
@@ -82,10 +90,13 @@ fn event(step: &Step, at: i64) -> Event<'static> {
         9 => attempt(Status::Sent, Some(Next::QueuedAs(pick(c)))),
         10 => attempt(Status::Sent, Some(Next::ForwardedAs(pick(c)))),
         11 => attempt(Status::Deferred, None),
-        12 => attempt(Status::Bounced, None),
+        12 => attempt([Status::Bounced, Status::Bounced, Status::Expired, Status::Dropped][b as usize % 4], None),
         13 if a % 7 == 0 => attempt(Status::Probe, None),
         13 => Kind::Expired { id },
-        14 | 15 => Kind::Ended { id, end: [End::Done, End::Done, End::Deleted, End::Rejected][a as usize % 4] },
+        14 | 15 => {
+            let ends = [End::Done, End::Done, End::Deleted, End::Rejected, End::Discarded];
+            Kind::Ended { id, end: ends[a as usize % ends.len()] }
+        }
         16 => Kind::Held {
             id: (a % 3 != 0).then_some(id),
             by: if b % 2 == 0 { Holder::Admin } else { Holder::Milter },
@@ -98,6 +109,27 @@ fn event(step: &Step, at: i64) -> Event<'static> {
             Kind::Swept { what, count: u32::from(c % 6) }
         }
         19 => Kind::Notified { id, child: pick(b), notice: Notice::Failure },
+        22 | 23 => {
+            let login = [&b"web1"[..], b"web2", b"www-data"][a as usize % 3];
+            let (client, address) = (b"c", if b % 4 == 0 { &b"192.0.2.9"[..] } else { b"127.0.0.1" });
+            let by = match b % 5 {
+                0 => Submitter::User(login),
+                1 => Submitter::Login { login: b"box@site.test", client, address },
+                2 => Submitter::Internal,
+                _ => Submitter::Smtp { client, address },
+            };
+            let recipients = [None, Some(b"a@r.test".as_slice()), Some(b"a@r.test b@r.test A@R.test"), Some(b"")];
+            let mark = MESSAGE_IDS[c as usize % MESSAGE_IDS.len()];
+            let recipients = recipients[c as usize % 4].map(AddressList);
+            let notice_of = (by == Submitter::Internal).then(|| pick(c));
+            Kind::Accepted(Accepted { id, by, sender, message_id: mark, mark, size: 9, recipients, notice_of })
+        }
+        24 => match attempt(Status::Sent, None) {
+            Kind::Attempt(attempt) => Kind::Early(attempt),
+            other => other,
+        },
+        25 => Kind::Added { id, recipient },
+        26 => Kind::GivenUp { id },
         _ => Kind::Script(Script {
             id: (b % 3 != 0).then_some(id),
             from: match b % 3 {
@@ -126,7 +158,12 @@ fn name(kind: &Kind<'_>) -> &'static str {
         Kind::Attempt(a) if a.status == Status::Sent => "sent",
         Kind::Attempt(a) if a.status == Status::Deferred => "deferred",
         Kind::Attempt(a) if a.status == Status::Bounced => "bounced",
-        Kind::Attempt(_) => "probe",
+        Kind::Attempt(a) if a.status == Status::Probe => "probe",
+        Kind::Attempt(_) => "given up",
+        Kind::Accepted(_) => "accepted",
+        Kind::Early(_) => "early",
+        Kind::Added { .. } => "recipient added",
+        Kind::GivenUp { .. } => "given up as a whole",
         Kind::Notified { .. } => "notified",
         Kind::Expired { .. } => "expired",
         Kind::Ended { .. } => "ended",
@@ -279,5 +316,5 @@ fn books_balance_and_restarts_change_nothing() {
         .unwrap();
     let seen = SEEN.lock().unwrap();
     println!("{cases} cases; events: {seen:?}");
-    assert_eq!(seen.len(), 19, "every kind of event occurred: {seen:?}");
+    assert_eq!(seen.len(), 24, "every kind of event occurred: {seen:?}");
 }

@@ -22,10 +22,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use sendwarden::host::follow::{FollowEvent, Follower, Position, Settings};
+use sendwarden::mail::Time;
 
 const SEQUENCES: u64 = 12_000;
 const MAX_LINE: usize = 300;
-const OPS: [&str; 22] = [
+const OPS: [&str; 28] = [
     "append",
     "append-long",
     "partial",
@@ -33,8 +34,13 @@ const OPS: [&str; 22] = [
     "rename",
     "rename-keep",
     "reopen",
-    "rename-twice-down",
+    "rotations-down",
     "gzip",
+    "xz",
+    "zstd",
+    "bzip2",
+    "half-packed",
+    "packed-beside",
     "copytruncate",
     "copytruncate-same",
     "copytruncate-larger",
@@ -48,7 +54,31 @@ const OPS: [&str; 22] = [
     "save",
     "crash",
     "read",
+    "late-start",
 ];
+const PACKERS: [&str; 4] = ["gzip", "xz", "zstd", "bzip2"];
+const ENDS: [&str; 5] = ["", ".gz", ".xz", ".zst", ".bz2"];
+
+fn pack(packer: &str, bytes: &[u8]) -> (Vec<u8>, &'static str) {
+    match packer {
+        "gzip" => {
+            let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            gz.write_all(bytes).unwrap();
+            (gz.finish().unwrap(), ".gz")
+        }
+        "xz" => {
+            let mut xz = lzma_rust2::XzWriter::new(Vec::new(), lzma_rust2::XzOptions::with_preset(0)).unwrap();
+            xz.write_all(bytes).unwrap();
+            (xz.finish().unwrap(), ".xz")
+        }
+        "zstd" => (ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest), ".zst"),
+        _ => {
+            let mut bz = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+            bz.write_all(bytes).unwrap();
+            (bz.finish().unwrap(), ".bz2")
+        }
+    }
+}
 
 struct Line {
     text: String,
@@ -87,13 +117,18 @@ struct World {
     dated: bool,
     rotations: u32,
     follower: Follower,
+    started: bool,
     snapshot: Option<(Vec<u8>, usize, bool)>,
     pad: usize,
     clock: u64,
+    /// How often a packed file stood beside its original, in part and whole; and a first start found rotated files.
+    halves: u64,
+    beside: u64,
+    past: u64,
 }
 
 fn settings(dir: &Path) -> Settings {
-    Settings { max_line: MAX_LINE, read_chunk: 512, ..Settings::new(dir.join("mail.log")) }
+    Settings { max_line: MAX_LINE, read_chunk: 512, past_since: Time(i64::MIN), ..Settings::new(dir.join("mail.log")) }
 }
 
 impl World {
@@ -172,7 +207,7 @@ impl World {
             return self.dir.join(format!("mail.log-202603{:02}", self.rotations));
         }
         for n in (1..30).rev() {
-            for end in ["", ".gz"] {
+            for end in ENDS {
                 let from = self.dir.join(format!("mail.log.{n}{end}"));
                 if from.exists() {
                     self.moved(&from, &self.dir.join(format!("mail.log.{}{end}", n + 1)));
@@ -236,6 +271,7 @@ impl World {
     fn delete(&mut self, path: &Path) {
         let Some(n) = self.files.iter().rposition(|f| f.path.as_deref() == Some(path)) else { return };
         fs::remove_file(path).unwrap();
+        self.unpack_beside(path);
         self.files[n].path = None;
         self.lose();
     }
@@ -267,23 +303,58 @@ impl World {
         }
     }
 
-    fn gzip(&mut self, first: usize) {
+    fn unpack_beside(&self, plain: &Path) {
+        for end in &ENDS[1..] {
+            // None of it, mostly.
+            drop(fs::remove_file(format!("{}{end}", plain.display())));
+        }
+    }
+
+    /// The rotated plain files that nobody writes to, but for the first `skip`.
+    fn packable(&self, skip: usize) -> Vec<usize> {
         let mut all: Vec<usize> = (0..self.files.len()).collect();
         all.sort_by_key(|n| self.files[*n].path.clone());
-        for n in all.into_iter().skip(first) {
-            let writing = self.writer.as_ref().is_some_and(|(w, _)| *w == n);
-            let Some(from) = self.files[n].path.clone().filter(|p| *p != self.log() && !writing) else { continue };
-            if from.extension().is_some_and(|e| e == "gz") {
-                continue;
-            }
-            let to = PathBuf::from(format!("{}.gz", from.display()));
-            let mut gz = flate2::write::GzEncoder::new(fs::File::create(&to).unwrap(), flate2::Compression::fast());
-            gz.write_all(&fs::read(&from).unwrap()).unwrap();
+        let packed = |p: &PathBuf| ENDS[1..].iter().any(|end| p.to_str().unwrap().ends_with(end));
+        let plain = |n: &usize| {
+            let writing = self.writer.as_ref().is_some_and(|(w, _)| w == n);
+            !writing && self.files[*n].path.as_ref().is_some_and(|p| *p != self.log() && !packed(p))
+        };
+        all.into_iter().skip(skip).filter(plain).collect()
+    }
+
+    /// As a compressor does it: the whole packed file under the time of the plain one, then the plain one goes.
+    fn pack(&mut self, packer: &str, skip: usize) {
+        for n in self.packable(skip) {
+            let from = self.files[n].path.clone().unwrap();
+            self.unpack_beside(&from);
+            let (bytes, end) = pack(packer, &fs::read(&from).unwrap());
+            let to = PathBuf::from(format!("{}{end}", from.display()));
+            fs::write(&to, bytes).unwrap();
             let time = fs::metadata(&from).unwrap().modified().unwrap();
-            gz.finish().unwrap().set_modified(time).unwrap();
+            fs::File::options().write(true).open(&to).unwrap().set_modified(time).unwrap();
             fs::remove_file(&from).unwrap();
             self.files[n].path = Some(to);
         }
+    }
+
+    /// The moments before the plain one goes: a part of the packed file stands beside it, or all of it.
+    fn pack_beside(&mut self, packer: &str, part: Option<f64>) -> bool {
+        let some = self.packable(0);
+        for n in &some {
+            let from = self.files[*n].path.clone().unwrap();
+            self.unpack_beside(&from);
+            let (mut bytes, end) = pack(packer, &fs::read(&from).unwrap());
+            if let Some(part) = part {
+                bytes.truncate((bytes.len() as f64 * part) as usize);
+            }
+            let to = format!("{}{end}", from.display());
+            fs::write(&to, bytes).unwrap();
+            // Its own time, until it is whole.
+            self.clock += 1;
+            let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000 + self.clock);
+            fs::File::options().write(true).open(to).unwrap().set_modified(now).unwrap();
+        }
+        !some.is_empty()
     }
 
     fn restart(&mut self, position: &[u8]) {
@@ -313,6 +384,9 @@ impl World {
     }
 
     fn read(&mut self, budget: usize) -> bool {
+        if !self.started {
+            return false;
+        }
         let got = &mut self.got;
         let progress = self.follower.read(budget, &mut |l| {
             if l != b"same" {
@@ -358,15 +432,25 @@ impl World {
             }
             "rename-keep" => self.rename(),
             "reopen" => self.reopen(),
-            "rename-twice-down" => {
-                for _ in 0..2 {
+            "rotations-down" => {
+                for _ in 0..rng.usize(2..5) {
                     self.append(rng.usize(1..4));
                     self.rename();
                     self.reopen();
+                    if rng.bool() {
+                        self.pack(PACKERS[rng.usize(0..4)], rng.usize(0..2));
+                    }
                 }
                 self.restart(&self.follower.position().to_bytes());
             }
-            "gzip" => self.gzip(rng.usize(0..2)),
+            "gzip" | "xz" | "zstd" | "bzip2" => self.pack(op, rng.usize(0..2)),
+            "half-packed" => self.halves += u64::from(self.pack_beside(PACKERS[rng.usize(0..4)], Some(rng.f64()))),
+            "packed-beside" => self.beside += u64::from(self.pack_beside(PACKERS[rng.usize(0..4)], None)),
+            // The agent is started for the first time, on what there is by now.
+            "late-start" => {
+                self.past += u64::from(!self.started && self.files.iter().filter(|f| f.path.is_some()).count() > 1);
+                self.started = true;
+            }
             "copytruncate" => drop(self.truncate(true, rng.bool())),
             "copytruncate-same" => {
                 let size = self.truncate(true, rng.bool());
@@ -458,6 +542,8 @@ struct Tally {
     reported: usize,
     /// Destroyed unseen; and still there, but skipped.
     blind: [usize; 2],
+    beside: [u64; 2],
+    past: u64,
 }
 
 fn sequence(seed: u64, base: &Path, tally: &mut Tally) -> Result<(), String> {
@@ -485,6 +571,10 @@ fn sequence(seed: u64, base: &Path, tally: &mut Tally) -> Result<(), String> {
         snapshot: None,
         pad: rng.usize(0..120),
         clock: 0,
+        started: rng.u8(0..3) > 0,
+        halves: 0,
+        beside: 0,
+        past: 0,
     };
     w.read(1);
     let destroys = rng.u8(0..3) == 0;
@@ -503,9 +593,13 @@ fn sequence(seed: u64, base: &Path, tally: &mut Tally) -> Result<(), String> {
         w.apply(op, &mut rng);
     }
     w.step += 1;
+    w.apply("late-start", &mut rng);
     w.finish();
     w.reopen();
     w.append(1);
+    tally.beside[0] += w.halves;
+    tally.beside[1] += w.beside;
+    tally.past += w.past;
     let mut rounds = 0;
     while w.read(100_000) && rounds < 200 {
         rounds += 1;
@@ -537,7 +631,8 @@ fn every_line_once_and_in_order() {
         bad.extend(sequence(seed, base.path(), &mut tally).err());
     }
     println!("operations: {:?}", tally.ops);
-    let Tally { lines, given, reported, blind, ops } = tally;
+    let Tally { lines, given, reported, blind, ops, beside, past } = tally;
+    println!("a packed file beside its original, in part and whole: {beside:?}; first starts on rotated files: {past}");
     println!("{lines} lines: {given} given out, {reported} lost and reported, nobody can know: {blind:?}");
     for same in ["same_head true", "same_head false"] {
         let of: Vec<_> = bad.iter().filter(|b| b.contains(same)).collect();
@@ -552,5 +647,6 @@ fn every_line_once_and_in_order() {
         }
     }
     assert!(bad.is_empty(), "{} sequences failed", bad.len());
+    assert!(past > 500 && beside.iter().all(|n| *n > 500), "too few: {past} {beside:?}");
     assert!(OPS.iter().all(|op| ops.get(op).is_some_and(|n| *n > 0)), "an operation never occurred: {ops:?}");
 }

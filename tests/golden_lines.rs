@@ -3,6 +3,7 @@
 //! After a change on purpose, take over the text that the failing test prints.
 
 use sendwarden::mail::{Kind, Time};
+use sendwarden::mta::exim::Exim;
 use sendwarden::mta::postfix::Postfix;
 use sendwarden::mta::syslog::Stamps;
 use sendwarden::mta::{Mta, Read};
@@ -18,6 +19,10 @@ fn name(read: &Read<'_>) -> &'static str {
         Read::Event(event) => match event.kind {
             Kind::Submitted { .. } => "submitted",
             Kind::Received { .. } => "received",
+            Kind::Accepted(_) => "accepted",
+            Kind::Early(_) => "early",
+            Kind::Added { .. } => "added",
+            Kind::GivenUp { .. } => "given_up",
             Kind::Identified { .. } => "identified",
             Kind::Activated { .. } => "activated",
             Kind::Attempt(_) => "attempt",
@@ -45,10 +50,12 @@ fn recorded_lines_are_all_understood() {
         let bytes = std::fs::read(&file).unwrap();
         // The recordings end on 23 November 2026.
         let reference = Time(jiff::Timestamp::from_second(1_795_478_400).unwrap().as_microsecond());
-        let mut postfix = Postfix::new(Stamps { zone: jiff::tz::TimeZone::UTC, reference });
+        let stamps = Stamps { zone: jiff::tz::TimeZone::UTC, reference };
+        let (mut postfix, mut exim) = (Postfix::new(stamps.clone()), Exim::new(stamps));
+        let of_exim = file.file_name().unwrap().to_string_lossy().starts_with("exim-");
         let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
         for line in bytes.split(|&b| b == b'\n').filter(|line| !line.is_empty()) {
-            let read = postfix.read(line);
+            let read = if of_exim { exim.read(line) } else { postfix.read(line) };
             assert!(!matches!(read, Read::Unknown(_)), "{}: {read:?}", String::from_utf8_lossy(line));
             *counts.entry(name(&read)).or_default() += 1;
         }

@@ -16,7 +16,17 @@ use crash_support::{House, Running, exchange, wait};
 use serde_json::Value;
 
 /// Keys that only hold others.
-const SECTIONS: [&str; 7] = ["logs", "metrics", "attribution", "tracking", "history", "retention", "queue"];
+const SECTIONS: [&str; 8] = ["logs", "metrics", "attribution", "tracking", "history", "retention", "queue", "replies"];
+
+/// Keys whose effect needs a real journal or a sender: where their tests are.
+const ELSEWHERE: [(&str, &str, &str); 6] = [
+    ("logs[].journal", "journalctl_killed_and_the_agent_killed_count_every_entry_once", include_str!("journal.rs")),
+    ("logs[].directory", "journalctl_killed_and_the_agent_killed_count_every_entry_once", include_str!("journal.rs")),
+    ("logs[].identifiers", "identifiers_and_units_choose_and_check_says_what_there_is", include_str!("journal.rs")),
+    ("logs[].units", "identifiers_and_units_choose_and_check_says_what_there_is", include_str!("journal.rs")),
+    ("logs[].socket", "a_flood_of_a_stopped_agent_over_udp_adds_up", include_str!("syslog_socket.rs")),
+    ("logs[].socket_mode", "a_unix_socket_makes_its_senders_wait_and_loses_nothing", include_str!("syslog_socket.rs")),
+];
 
 #[test]
 fn every_key_has_a_test_of_its_effect() {
@@ -26,7 +36,10 @@ fn every_key_has_a_test_of_its_effect() {
         .filter(|path| !SECTIONS.contains(&path.as_str()))
         .filter(|path| {
             let name = path.replace("[]", "").replace('.', "_");
-            !source.contains(&format!("#[test]\nfn {name}() {{\n"))
+            let elsewhere = ELSEWHERE
+                .iter()
+                .any(|(key, test, text)| key == path && text.contains(&format!("#[test]\nfn {test}() {{\n")));
+            !elsewhere && !source.contains(&format!("#[test]\nfn {name}() {{\n"))
         })
         .collect();
     assert!(missing.is_empty(), "no test sees the effect of {missing:?}");
@@ -153,7 +166,45 @@ fn logs_mta() {
         let _running = agent(&house, &by_uid(54_001));
         house.metric("sendwarden_messages_accepted_total")
     };
-    assert_eq!((read("auto"), read("postfix")), (1.0, 1.0));
+    assert_eq!((read("auto"), read("postfix"), read("exim")), (1.0, 1.0, 0.0));
+}
+
+/// More is in `backfill.rs`.
+#[test]
+fn backfill() {
+    let lines = |more: &str| {
+        let house = house("", more);
+        fs::write(house.dir.join("mail.log.1"), by_uid(54_001)).unwrap();
+        let _running = agent(&house, &by_uid(54_002));
+        house.wait_ready();
+        house.metric("sendwarden_log_lines_read_total")
+    };
+    let live = lines("backfill: none\n");
+    assert!(live > 0.0);
+    assert_eq!((lines("backfill: all\n"), lines("backfill: 1h\n"), lines("")), (2.0 * live, 2.0 * live, 2.0 * live));
+}
+
+/// A call in PHP's log names the script of its message; read as a mail log, it says nothing.
+#[test]
+fn logs_format() {
+    let script = |format: &str| {
+        let logs = format!(
+            "logs:\n  - path: DIR/mail.log\n    zone: UTC\n  - path: DIR/php.log\n    zone: UTC\n    format: {format}\n"
+        );
+        let house = house(&logs, "attribution: {web_server_uids: [54001]}\n");
+        let when = jiff::Timestamp::now().as_second() - HOUR_AGO;
+        let when = jiff::Timestamp::from_second(when).unwrap().strftime("%d-%b-%Y %H:%M:%S UTC");
+        let call = format!("[{when}] mail() on [/srv/site/a.php:7]: To: A <a@b.test> -- Headers:  -- Subject: s\n");
+        fs::write(house.dir.join("php.log"), call).unwrap();
+        let _running = agent(&house, &by_uid(54_001));
+        assert_eq!(house.metric("sendwarden_messages_accepted_total"), 1.0);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sendwarden"));
+        let out =
+            command.args(["trace", "a@b.test", "--format", "json", "--config"]).arg(&house.config).output().unwrap();
+        let view: Value = serde_json::from_slice(&out.stdout).unwrap();
+        view["legs"][0]["script"]["path"].as_str().map(str::to_owned)
+    };
+    assert_eq!((script("php").as_deref(), script("mail")), (Some("/srv/site/a.php"), None));
 }
 
 #[test]
@@ -452,4 +503,73 @@ fn queue_interval() {
         assert!(scanned() - first < 25.0, "only at the default pace");
         scanned() - first >= 1.0
     });
+}
+
+/// One message that a receiver refused with these words.
+fn refused(id: &str, words: &str) -> String {
+    let at = stamp(HOUR_AGO);
+    format!(
+        "{at} mx postfix/pickup[1]: {id}: uid=54001 from=<x>\n\
+         {at} mx postfix/cleanup[2]: {id}: message-id=<{id}@mx.test>\n\
+         {at} mx postfix/qmgr[3]: {id}: from=<x@mx.test>, size=400, nrcpt=1 (queue active)\n\
+         {at} mx postfix/smtp[4]: {id}: to=<a@b.test>, relay=r.test[192.0.2.1]:25, delay=1, delays=0/0/0/1, dsn=5.7.0, \
+         status=bounced (host r.test[192.0.2.1] said: 550 5.7.0 {words} (in reply to RCPT TO command))\n\
+         {at} mx postfix/qmgr[3]: {id}: removed\n"
+    )
+}
+
+/// Of the newest error: its class and the address of this host that it names.
+fn newest_error(house: &House) -> (String, String) {
+    let error = house.command_json(&["errors", "uid54001"])["errors"][0].clone();
+    let field = |name: &str| error[name].as_str().unwrap().to_owned();
+    (field("class"), field("own_address"))
+}
+
+fn about_this_host(house: &House, reason: &str) -> f64 {
+    let series = format!("sendwarden_own_address_refusals_total{{mta=\"postfix\",reason=\"{reason}\"}}");
+    house.metrics().get(&series).copied().unwrap_or(0.0)
+}
+
+#[test]
+fn own_addresses() {
+    let words = "Client host blocked, see https://www.spamhaus.org/query/ip/198.51.100.25";
+    for (more, named) in
+        [("own_addresses: [198.51.100.25]\n", "198.51.100.25"), ("own_addresses: [198.51.100.2]\n", "")]
+    {
+        let house = house("", more);
+        let _running = agent(&house, &refused("A000000001", words));
+        assert_eq!(newest_error(&house), ("blocklisted".to_owned(), named.to_owned()));
+        assert_eq!(about_this_host(&house, "blocklisted"), f64::from(u8::from(!named.is_empty())));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sendwarden"));
+        let out = command.args(["errors", "uid54001", "--state-dir"]).arg(&house.state).output().unwrap();
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        assert_eq!(said.contains("about this host: it names 198.51.100.25"), !named.is_empty(), "{said}");
+    }
+}
+
+/// Taken up by a reload too: what is read after it has the new class.
+#[test]
+fn replies_pattern() {
+    let house = house("", "");
+    let _running = agent(&house, &refused("A000000001", "Fish and chips"));
+    assert_eq!(newest_error(&house).0, "policy");
+    let more = "replies:\n  - {pattern: 'fish (and|&) chips', class: loop}\n  - {pattern: fish, class: tls}\n";
+    let text = fs::read_to_string(&house.config).unwrap();
+    fs::write(&house.config, format!("{text}{more}")).unwrap();
+    assert_eq!(house.post("/-/reload").unwrap().0, 200);
+    wait(&house, "the reload", || house.printed().contains("are in force"));
+    house.append(refused("A000000002", "FISH and chips"));
+    wait(&house, "the second error", || house.metric("sendwarden_log_lines_read_total") >= 10.0);
+    assert_eq!(newest_error(&house).0, "loop");
+}
+
+#[test]
+fn replies_class() {
+    for class in ["greylisted", "timeout"] {
+        let house = house("", &format!("replies:\n  - {{pattern: fish, class: {class}}}\n"));
+        let _running = agent(&house, &refused("A000000001", "Fish and chips"));
+        assert_eq!(newest_error(&house).0, class);
+        let series = format!("sendwarden_delivery_failures_total{{mta=\"postfix\",reason=\"{class}\"}}");
+        assert_eq!(house.metrics()[&series], 1.0);
+    }
 }

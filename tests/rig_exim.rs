@@ -88,9 +88,11 @@ fn submissions(version: Version) {
     script(&exim, "local", Call::Arguments, &["7@box.test", "8@alias.test", "9@list.test"]);
     exim.wait_log(&["=> 7 <7@box.test> R=box T=box"]);
     exim.settle();
-    let boxed: Vec<_> = exim.mailbox().into_iter().map(|m| (m.unique().unwrap().to_owned(), m.recipients)).collect();
+    let boxed: Vec<_> =
+        exim.mailbox().into_iter().map(|m| (m.unique().unwrap().to_owned(), m.sender, m.recipients)).collect();
     let [six, seven] = ["6@box.test", "7@box.test"].map(|to| vec![to.to_owned()]);
-    assert_eq!(boxed, [("login".to_owned(), six), ("local".to_owned(), seven)]);
+    let [a, bounce] = ["a@hosting.test", "bounce@hosting.test"].map(str::to_owned);
+    assert_eq!(boxed, [("login".to_owned(), a, six), ("local".to_owned(), bounce, seven)]);
     let mut there = exim.accept.with_id("local")[0].recipients.clone();
     there.sort();
     assert_eq!(there, ["8@accept.test", "a.9@accept.test"]);

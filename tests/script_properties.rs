@@ -183,7 +183,9 @@ fn no_message_carries_another_ones_script() {
         let mut engine = engine();
         for user in 0..3u32 {
             let home = format!("/home/u{user}");
-            engine.attribution.learn_user(2_000 + user, Some(User { login: format!("u{user}"), home }));
+            engine
+                .attribution
+                .learn_user(2_000 + user, Some(User { uid: 2_000 + user, login: format!("u{user}"), home }));
         }
         // Another program writes to recipients of its own.
         let to = |mail: &Mail| format!("R{}{}@dest.test", mail.to, if mail.script.is_some() { "" } else { "x" });
@@ -220,6 +222,7 @@ fn no_message_carries_another_ones_script() {
                         id: id(n),
                         recipient: to.as_bytes(),
                         original: b"",
+                        accepted_as: b"",
                         relay: b"mx",
                         relay_address: b"192.0.2.1",
                         local: false,

@@ -135,6 +135,7 @@ fn apply(changes: &[Change], batch: &mut Batch, model: &mut Model) {
                     relay: String::new(),
                     dsn: Dsn::new(5, 1, 1),
                     class: "other",
+                    own_address: None,
                     reply: String::new(),
                     script: None,
                 });

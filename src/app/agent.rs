@@ -6,7 +6,6 @@ use super::setup::Setup;
 use super::shared::{Request, Shared};
 use super::{Exit, logs, queues};
 use crate::engine::Engine;
-use crate::engine::replies::Replies;
 use crate::engine::tracker::Settings as TrackerSettings;
 use crate::host::follow::wake::Waker;
 use crate::host::{clock, files};
@@ -49,7 +48,7 @@ pub fn run(setup: Setup, start: Start) -> Result<Exit, String> {
     let (seed, seed_row) = pump::seed(&saved);
     let settings =
         TrackerSettings { max_open: setup.max_open, details: true, keep_rows: true, ..TrackerSettings::default() };
-    let mut engine = Engine::new(settings, setup.directory.clone(), Replies::default(), seed);
+    let mut engine = Engine::new(settings, setup.directory.clone(), setup.replies.clone(), seed);
     let metrics = Arc::new(Metrics::new(setup.metrics.clone()));
     metrics.config_loaded(true, clock::now());
     let mut kept = pump::restore(saved, &mut engine, &metrics);
@@ -113,7 +112,7 @@ fn make_state_dir(dir: &Path) -> Result<(), String> {
 
 fn say_what_is_followed(setup: &Setup) {
     for log in &setup.logs {
-        if let Some(why) = files::explain_denied(&log.path) {
+        if let Some(why) = log.path().and_then(files::explain_denied) {
             tracing::warn!("{why}");
         }
     }
@@ -123,7 +122,7 @@ fn say_what_is_followed(setup: &Setup) {
             tracing::warn!("{}", logs::advice());
         }
         for log in found {
-            if let Some(why) = files::explain_denied(&log.path) {
+            if let Some(why) = log.path().and_then(files::explain_denied) {
                 tracing::warn!("{why}");
             }
         }
@@ -223,9 +222,11 @@ fn modified(path: Option<&Path>) -> Option<(std::time::SystemTime, u64)> {
     Some((meta.modified().ok()?, meta.len()))
 }
 
-/// Hands a new directory to the pump.
+/// Hands new settings of the engine to the pump.
 pub fn hand_over(shared: &Shared, setup: &Setup) -> Result<(), Vec<String>> {
-    if shared.ask(Request::Directory(Box::new(setup.directory.clone()))) {
+    let (directory, replies) = (Box::new(setup.directory.clone()), Box::new(setup.replies.clone()));
+    let own_addresses = setup.own_addresses.clone();
+    if shared.ask(Request::Settings { directory, replies, own_addresses }) {
         Ok(())
     } else {
         Err(vec!["the agent is too busy to take the new configuration; try again".to_owned()])

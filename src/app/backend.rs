@@ -95,7 +95,12 @@ impl Backend for AgentBackend {
             return Err(why);
         }
         if !state.caught_up {
-            return Err("still reading what was written before the start".to_owned());
+            let left: Vec<String> = state
+                .sources
+                .iter()
+                .filter_map(|s| s.left().map(|left| format!("; {}: {left} to go", s.name)))
+                .collect();
+            return Err(format!("still reading what was written before the start{}", left.concat()));
         }
         Ok(())
     }
@@ -141,6 +146,8 @@ impl Backend for AgentBackend {
                 name: source.name,
                 lines: source.lines,
                 backlog_bytes: source.backlog_bytes,
+                backlog_files: source.backlog_files,
+                reading: source.reading,
                 last_event: source.last_event.map(views::when),
                 trouble: source.trouble,
             })

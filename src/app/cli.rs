@@ -2,6 +2,7 @@
 
 use super::Exit;
 use super::commands;
+use crate::mail::Server;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -62,6 +63,17 @@ pub enum MtaChoice {
     Exim,
 }
 
+impl MtaChoice {
+    /// The only server whose lines are to be read.
+    pub const fn only(self) -> Option<Server> {
+        match self {
+            MtaChoice::Auto => None,
+            MtaChoice::Postfix => Some(Server::Postfix),
+            MtaChoice::Exim => Some(Server::Exim),
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  sendwarden run\n  sendwarden run --config /etc/sendwarden/config.yaml\n\n\
 Signals: SIGTERM and SIGINT stop cleanly; SIGHUP reads the configuration again (a bad one is refused and the old \
@@ -112,10 +124,10 @@ pub struct DemoArgs {
 sendwarden replay --format json /var/log/mail.log*.gz | jq .totals\n  zcat old.gz | sendwarden replay -\n\n\
 Exit status: 0 done, 1 failed, 2 wrong usage or configuration.")]
 pub struct ReplayArgs {
-    /// Log files, plain or gzipped, in any order; - is standard input
+    /// Log files, plain or packed (gz, xz, zst, bz2), in any order; - is standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// The mail server that wrote the log
+    /// The mail server whose lines are read; those of others are passed over [auto: of every known one]
     #[arg(long, value_enum, default_value = "auto")]
     pub mta: MtaChoice,
     /// Configuration whose accounts and attribution settings are used

@@ -1,9 +1,10 @@
 //! One line: bytes → event → facts. Shared by the pump, `replay`, `check` and `demo`.
 
-use crate::engine::attribution::User;
+use crate::engine::attribution::{User, Wanted};
 use crate::engine::{Engine, Sink};
-use crate::mail::{Kind, Time};
-use crate::mta::{Mta, Read};
+use crate::host::names::Names;
+use crate::mail::{Accepted, Kind, Submitter, Time};
+use crate::mta::{Mta, Read, WHY_CHUNKS};
 use std::collections::BTreeMap;
 
 /// What lines turned out to be.
@@ -33,15 +34,27 @@ impl UnknownLines {
         std::mem::take(&mut self.by)
     }
 
-    fn add(&mut self, daemon: &[u8], why: &'static str, line: &[u8]) {
+    fn add(&mut self, daemon: &[u8], why: &'static str, n: u64) {
         let daemon = crate::mail::text::clean(daemon, 32);
         let known = self.by.contains_key(&(daemon.clone(), why)) || self.by.len() < MAX_DAEMONS;
         let daemon = if known { daemon } else { "other".to_owned() };
-        *self.by.entry((daemon, why)).or_default() += 1;
+        *self.by.entry((daemon, why)).or_default() += n;
+    }
+
+    fn show(&mut self, line: &[u8]) {
         if self.samples.len() < MAX_SAMPLES {
             self.samples.push(crate::mail::text::clean(line, 300));
         }
     }
+}
+
+/// What the name service says of a user, in the engine's words.
+pub fn user(names: &mut Names, wanted: Wanted<'_>) -> Option<User> {
+    let user = match wanted {
+        Wanted::Uid(uid) => names.user(uid),
+        Wanted::Login(login) => names.user_named(login),
+    }?;
+    Some(User { uid: user.uid, login: user.login, home: user.home.display().to_string() })
 }
 
 /// Reads lines into an engine.
@@ -58,13 +71,13 @@ impl<M: Mta> Ingest<M> {
         Ingest { mta, counts: LineCounts::default(), unknown: UnknownLines::default(), newest: Time::ZERO }
     }
 
-    /// `names` answers what the name service says of a uid; it is asked once per uid.
+    /// `names` answers what the name service says of a uid or login name; it is asked once for each.
     #[inline]
     pub fn line<S: Sink>(
         &mut self,
         line: &[u8],
         engine: &mut Engine,
-        names: &mut impl FnMut(u32) -> Option<User>,
+        names: &mut impl FnMut(Wanted<'_>) -> Option<User>,
         sink: &mut S,
     ) {
         self.counts.total += 1;
@@ -72,18 +85,70 @@ impl<M: Mta> Ingest<M> {
             Read::Event(event) => {
                 self.counts.events += 1;
                 self.newest = self.newest.max(event.head.at);
-                if let Kind::Submitted { uid, requeued_from: None, .. } = event.kind
-                    && !engine.attribution.knows_user(uid)
-                {
-                    engine.attribution.learn_user(uid, names(uid));
+                match event.kind {
+                    Kind::Submitted { uid, requeued_from: None, .. } if !engine.attribution.knows_user(uid) => {
+                        engine.attribution.learn_user(uid, names(Wanted::Uid(uid)));
+                    }
+                    Kind::Accepted(Accepted { by: Submitter::User(login), .. })
+                        if !engine.attribution.knows_login(login) =>
+                    {
+                        engine.attribution.learn_login(login, names(Wanted::Login(login)));
+                    }
+                    _ => {}
                 }
                 engine.observe(&event, sink);
             }
             Read::Noise | Read::Foreign | Read::Pending => self.counts.noise += 1,
             Read::Unknown(unknown) => {
                 self.counts.unknown += 1;
-                self.unknown.add(unknown.daemon, unknown.why, line);
+                self.unknown.add(unknown.daemon, unknown.why, 1);
+                self.unknown.show(line);
             }
         }
+    }
+
+    /// Counts what came in parts and will not come whole: those lines were taken for parts of something so far. To be
+    /// called when a batch has been read.
+    pub fn settle(&mut self) {
+        let lost = self.mta.take_lost();
+        if lost > 0 {
+            self.counts.noise = self.counts.noise.saturating_sub(lost);
+            self.counts.unknown += lost;
+            self.unknown.add(b"", WHY_CHUNKS, lost);
+        }
+    }
+
+    /// There will be no more lines.
+    pub fn finish(&mut self) {
+        self.mta.finish();
+        self.settle();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::directory::Directory;
+    use crate::engine::replies::Replies;
+    use crate::engine::tracker::Settings;
+    use crate::mta::exim::Exim;
+    use crate::mta::syslog::Stamps;
+
+    #[test]
+    fn the_name_service_is_asked_once_for_each_user() {
+        let mut engine = Engine::new(Settings::default(), Directory::default(), Replies::default(), 7);
+        let stamps = Stamps { zone: jiff::tz::TimeZone::UTC, reference: Time::from_secs(1_795_500_000) };
+        let mut ingest = Ingest::new(Exim::new(stamps));
+        let mut asked = Vec::new();
+        for n in 0..30 {
+            let line = format!("2026-11-23 10:35:42 1xVR{n:02}-0001BH-2c <= w@l.test U=web{} P=local S=9", n % 3);
+            let mut names = |wanted: Wanted<'_>| {
+                asked.push(format!("{wanted:?}"));
+                None
+            };
+            ingest.line(line.as_bytes(), &mut engine, &mut names, &mut ());
+        }
+        assert_eq!(asked.len(), 3, "{asked:?}");
+        assert_eq!(engine.ledger.total().messages, 30);
     }
 }

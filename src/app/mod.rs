@@ -5,6 +5,7 @@ mod backend;
 pub mod cli;
 mod commands;
 mod demo;
+mod dialect;
 mod ingest;
 mod logs;
 mod pump;

@@ -2,7 +2,7 @@
 
 use crate::host::files::FileCount;
 use crate::host::{clock, files};
-use crate::mail::Time;
+use crate::mail::{Server, Time};
 use crate::metrics::QueueGauge;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -50,7 +50,12 @@ pub fn scan(dirs: &[PathBuf]) -> Result<Scan, String> {
             sum.files += count.files;
             sum.oldest = [sum.oldest, count.oldest].into_iter().flatten().min();
         }
-        queues.push(QueueGauge { queue: queue.to_owned(), messages: sum.files, oldest: sum.oldest });
+        queues.push(QueueGauge {
+            server: Server::Postfix,
+            queue: queue.to_owned(),
+            messages: sum.files,
+            oldest: sum.oldest,
+        });
     }
     Ok(Scan { queues, at: clock::now() })
 }

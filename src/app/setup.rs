@@ -1,10 +1,15 @@
 //! Everything the agent is started or reloaded with: the settings of all rooms, already checked.
 
 use crate::config::{self, Config, Problem};
+pub use crate::config::{Format, LogInput};
 use crate::engine::directory::Directory;
+use crate::engine::replies::{OwnAddresses, Replies};
+use crate::host::addresses;
+use crate::mail::Server;
 use crate::{metrics, store, web};
 use jiff::tz::TimeZone;
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,8 +21,14 @@ pub const DEFAULT_CONFIG: &str = "/etc/sendwarden/config.yaml";
 pub struct Setup {
     /// Logs to follow; empty: the known places are looked at until one exists.
     pub logs: Vec<LogSource>,
+    /// How old the rotated files may be that are read when a log is followed for the first time; `None`: any age.
+    pub past: Option<Duration>,
     pub state_dir: PathBuf,
     pub directory: Directory,
+    /// Compiled reply patterns, and the addresses of this host when it was made.
+    pub replies: Replies,
+    /// Addresses of this host that its interfaces do not have.
+    pub own_addresses: Vec<IpAddr>,
     /// The accounts file, to be read again when it changes.
     pub accounts_file: Option<PathBuf>,
     pub name_timeout: Duration,
@@ -33,9 +44,27 @@ pub struct Setup {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogSource {
-    pub path: PathBuf,
+    pub input: LogInput,
+    /// The server whose lines are read; `None`: every known one's.
+    pub only: Option<Server>,
+    pub format: Format,
     /// Zone of stamps without one; `None`: the host's.
     pub zone: Option<TimeZone>,
+}
+
+impl LogSource {
+    /// A log in a file, with stamps in the host's zone.
+    pub fn file(path: PathBuf) -> LogSource {
+        LogSource { input: LogInput::File(path), only: None, format: Format::Mail, zone: None }
+    }
+
+    /// The file, if it is one.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.input {
+            LogInput::File(path) => Some(path),
+            LogInput::Journal(_) | LogInput::Socket(_) => None,
+        }
+    }
 }
 
 /// Reads the configuration (`named`, or the default file if there is one, or built-in defaults) and the accounts
@@ -73,11 +102,24 @@ fn build(config: Config) -> Result<Setup, String> {
             Some(name) => Some(TimeZone::get(name).map_err(|why| format!("logs: zone {name}: {why}"))?),
             None => None,
         };
-        logs.push(LogSource { path: log.path.clone(), zone });
+        let only = match log.mta {
+            config::Mta::Auto => None,
+            config::Mta::Postfix => Some(Server::Postfix),
+            config::Mta::Exim => Some(Server::Exim),
+        };
+        logs.push(LogSource { input: log.input.clone(), only, format: log.format, zone });
     }
+    let servers = servers(&logs);
     Ok(Setup {
         logs,
+        past: match config.backfill {
+            config::Backfill::All => None,
+            config::Backfill::None => Some(Duration::ZERO),
+            config::Backfill::Since(past) => Some(past),
+        },
         directory,
+        replies: replies(&config)?,
+        own_addresses: config.own_addresses.clone(),
         accounts_file: config.accounts_file.clone(),
         name_timeout: config.attribution.name_service_timeout,
         max_open: config.tracking.max_open_messages as usize,
@@ -91,7 +133,7 @@ fn build(config: Config) -> Result<Setup, String> {
             ..store::Settings::default()
         },
         metrics: metrics::Settings {
-            mta: "postfix".to_owned(),
+            servers,
             max_accounts: config.metrics.max_accounts as usize,
             account_label: match config.metrics.account_label {
                 config::AccountLabel::Name => metrics::AccountLabel::Name,
@@ -120,6 +162,20 @@ fn build(config: Config) -> Result<Setup, String> {
     })
 }
 
+/// Where each server keeps its queue, by default.
+const SPOOLS: [(Server, &str); 3] =
+    [(Server::Postfix, "/var/spool/postfix"), (Server::Exim, "/var/spool/exim4"), (Server::Exim, "/var/spool/exim")];
+
+/// The servers that are sure to be heard: those that the logs are said to be of, or those that are installed here.
+fn servers(logs: &[LogSource]) -> Vec<Server> {
+    let named = |server| !logs.is_empty() && logs.iter().any(|log| log.only == Some(server));
+    let doubtful = logs.is_empty() || logs.iter().any(|log| log.only.is_none());
+    let lives = |server| SPOOLS.iter().any(|(of, dir)| *of == server && Path::new(dir).is_dir());
+    let found: Vec<Server> =
+        Server::ALL.into_iter().filter(|server| named(*server) || (doubtful && lives(*server))).collect();
+    if found.is_empty() { vec![Server::default()] } else { found }
+}
+
 /// The unix socket of the agent that uses this state directory.
 pub fn socket(state_dir: &Path) -> PathBuf {
     state_dir.join("sendwarden.sock")
@@ -134,6 +190,17 @@ fn directory(config: &Config) -> Result<Directory, String> {
         let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
         lines.join("\n")
     })
+}
+
+/// Compiled with the addresses of this host as they are now.
+fn replies(config: &Config) -> Result<Replies, String> {
+    let own = own_addresses(&config.own_addresses);
+    Replies::new(&config.replies, own).map_err(|why| format!("replies: {why}"))
+}
+
+/// The addresses of the interfaces, and those that the configuration adds.
+pub fn own_addresses(configured: &[IpAddr]) -> OwnAddresses {
+    OwnAddresses::new(configured.iter().copied().chain(addresses::of_host()))
 }
 
 fn token(path: Option<&Path>) -> Result<Option<String>, String> {
@@ -156,6 +223,7 @@ impl Setup {
     pub fn needs_restart(&self, new: &Setup) -> Vec<&'static str> {
         let differs = [
             ("logs", self.logs != new.logs),
+            ("backfill", self.past != new.past),
             ("state_dir", self.state_dir != new.state_dir),
             ("listen", self.web.listen != new.web.listen),
             ("operator_token_file", self.web.operator_token != new.web.operator_token),

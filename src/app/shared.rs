@@ -1,8 +1,10 @@
 //! What the pump tells the rest of the house, and what it is asked. Locks are held for a copy, never over I/O.
 
 use crate::engine::directory::Directory;
+use crate::engine::replies::Replies;
 use crate::host::follow::wake;
 use crate::mail::{Owner, Time};
+use std::net::IpAddr;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -23,16 +25,48 @@ pub struct SourceState {
     pub name: String,
     pub lines: u64,
     pub backlog_bytes: u64,
+    /// Files that wait behind the one being read, and which that is when any do.
+    pub backlog_files: u64,
+    pub reading: Option<String>,
     pub last_event: Option<Time>,
     pub trouble: Option<String>,
 }
 
+impl SourceState {
+    /// How much is left to read, in words; `None` at the end.
+    pub fn left(&self) -> Option<String> {
+        match (self.backlog_files, self.backlog_bytes) {
+            (_, 0) => None,
+            (0, bytes) => Some(format!("{bytes} bytes")),
+            (files, bytes) => {
+                let reading = self.reading.as_deref().unwrap_or("nothing yet");
+                Some(format!("{bytes} bytes, reading {reading} and {files} more after it"))
+            }
+        }
+    }
+}
+
 /// A request to the pump; it answers when the change is committed.
 pub enum Request {
-    Directory(Box<Directory>),
-    Rename { owner: Owner, to: String, answer: Answer },
-    Close { owner: Owner, answer: Answer },
-    Forget { owner: Owner, answer: Answer },
+    /// New settings of the engine, after a reload.
+    Settings {
+        directory: Box<Directory>,
+        replies: Box<Replies>,
+        own_addresses: Vec<IpAddr>,
+    },
+    Rename {
+        owner: Owner,
+        to: String,
+        answer: Answer,
+    },
+    Close {
+        owner: Owner,
+        answer: Answer,
+    },
+    Forget {
+        owner: Owner,
+        answer: Answer,
+    },
 }
 
 pub type Answer = SyncSender<Result<(), String>>;

@@ -192,6 +192,7 @@ pub fn errors(views: &Views, name: &str, limit: u32) -> Answer<ErrorsView> {
         late: record.late,
         dsn: record.dsn,
         class: record.class,
+        own_address: record.own_address,
         reply: record.reply,
         script: record.script.map(script),
     });

@@ -4,12 +4,13 @@
 //! with key path, line and hint ([`explain`] prints them). Nothing here opens a log, resolves a user or applies a setting.
 
 mod accounts;
+mod logs;
 mod node;
 mod problem;
 mod read;
 mod schema;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ pub use problem::{Problem, explain};
 pub use schema::key_paths;
 
 use crate::engine::directory::Policy;
+use crate::engine::replies::Pattern;
+use crate::host::{journal, socket};
 
 /// A configuration file is small: more is a mistake or an attack.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -28,6 +31,7 @@ const MAX_CONFIG_NODES: usize = 200_000;
 pub struct Config {
     /// Logs to follow; empty: found by looking where the system keeps its mail log.
     pub logs: Vec<LogSource>,
+    pub backfill: Backfill,
     /// Where the store lives; `None`: the service manager's state directory, else the built-in one.
     pub state_dir: Option<PathBuf>,
     pub listen: SocketAddr,
@@ -41,15 +45,62 @@ pub struct Config {
     pub history: History,
     pub retention: Retention,
     pub queue: Queue,
+    /// Addresses under which others see this host, beside those of its interfaces (behind NAT).
+    pub own_addresses: Vec<IpAddr>,
+    /// The operator's own reply patterns, tried before the built-in ones.
+    pub replies: Vec<Pattern>,
 }
 
 /// One log to follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogSource {
-    pub path: PathBuf,
+    pub input: LogInput,
     pub mta: Mta,
+    pub format: Format,
     /// Zone of time stamps that name none; `None`: the host's.
     pub zone: Option<String>,
+}
+
+/// How far back the rotated files of a log are read when it is followed for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backfill {
+    All,
+    None,
+    /// Files last written to within this time.
+    Since(Duration),
+}
+
+/// Where the lines of a log come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogInput {
+    File(PathBuf),
+    Journal(journal::Settings),
+    /// Others send them to a socket of ours.
+    Socket(socket::Address),
+}
+
+impl std::fmt::Display for LogInput {
+    /// The name under which the position is kept and the figures are shown.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LogInput::File(path) => path.display().fmt(f),
+            LogInput::Journal(journal::Settings { directory: None, .. }) => f.write_str("journal"),
+            LogInput::Journal(journal::Settings { directory: Some(path), .. }) => {
+                write!(f, "journal:{}", path.display())
+            }
+            LogInput::Socket(address) => address.fmt(f),
+        }
+    }
+}
+
+/// Who writes a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// A mail server.
+    #[default]
+    Mail,
+    /// PHP: its own log of the mails that scripts send (`mail.log` in php.ini).
+    Php,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -57,6 +108,7 @@ pub enum Mta {
     #[default]
     Auto,
     Postfix,
+    Exim,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -128,6 +180,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             logs: Vec::new(),
+            backfill: Backfill::Since(Duration::from_secs(30 * 86_400)),
             state_dir: None,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 10925)),
             operator_token_file: None,
@@ -139,6 +192,8 @@ impl Default for Config {
             history: History { hours_days: 35, days_days: 400 },
             retention: Retention { errors_days: 90, index_days: 30, index_max_bytes: 1 << 30 },
             queue: Queue { directories: Vec::new(), interval: Duration::from_secs(30) },
+            own_addresses: Vec::new(),
+            replies: Vec::new(),
         }
     }
 }

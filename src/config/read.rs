@@ -3,6 +3,7 @@
 //! Reading goes on after a mistake, so that one run reports all of them. Targets keep their default when a value is wrong.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -210,6 +211,11 @@ pub(super) fn network(text: &str) -> Result<IpNet, Bad> {
     text.parse().or_else(|_| single()).map_err(|_| (format!("`{text}` is not a network"), hint()))
 }
 
+pub(super) fn address(text: &str) -> Result<IpAddr, Bad> {
+    let hint = || "write one address such as 192.0.2.25 or 2001:db8::25".to_owned();
+    text.parse().map_err(|_| (format!("`{text}` is not an address"), hint()))
+}
+
 pub(super) fn zone(text: &str) -> Result<String, Bad> {
     let hint =
         || "write a name such as Europe/Paris or UTC; the system's zone database (tzdata) must know it".to_owned();
@@ -223,7 +229,7 @@ pub(super) fn absolute(text: &str) -> Result<PathBuf, Bad> {
     if path.is_absolute() && !text.contains('\0') { Ok(path) } else { Err(bad()) }
 }
 
-fn duration(text: &str) -> Option<Duration> {
+pub(super) fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = text.split_at_checked(text.find(|c: char| !c.is_ascii_digit())?)?;
     let number: u64 = number.parse().ok()?;
     let seconds = match unit.trim_start() {

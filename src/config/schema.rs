@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use super::node::Node;
 use super::problem::Found;
-use super::read::{self, Section, absolute, network, open, text_of, zone};
-use super::{AccountLabel, Config, LogLevel, LogSource, Mta};
+use super::read::{self, Section, absolute, address, network, open, text_of};
+use super::{AccountLabel, Backfill, Config, LogLevel, logs};
+use crate::engine::replies::{self, MAX_PATTERNS, OwnAddresses, Pattern, Replies};
+use crate::mail::ReplyClass;
 
 /// Sections and their keys; `""` is the top of the file, `logs[]` one entry of the list.
 const KEYS: &[(&str, &[&str])] = &[
@@ -13,6 +15,7 @@ const KEYS: &[(&str, &[&str])] = &[
         "",
         &[
             "logs",
+            "backfill",
             "state_dir",
             "listen",
             "operator_token_file",
@@ -24,9 +27,14 @@ const KEYS: &[(&str, &[&str])] = &[
             "history",
             "retention",
             "queue",
+            "own_addresses",
+            "replies",
         ],
     ),
-    ("logs[]", &["path", "mta", "zone"]),
+    (
+        "logs[]",
+        &["path", "journal", "identifiers", "units", "directory", "socket", "socket_mode", "mta", "format", "zone"],
+    ),
     ("metrics", &["max_accounts", "account_label", "public"]),
     (
         "attribution",
@@ -44,6 +52,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("history", &["hours_days", "days_days"]),
     ("retention", &["errors_days", "index_days", "index_max_bytes"]),
     ("queue", &["directories", "interval"]),
+    ("replies[]", &["pattern", "class"]),
 ];
 
 /// Every key the file can have, as paths (`metrics.public`, `logs[].path`).
@@ -59,13 +68,16 @@ fn keys(section: &str) -> &'static [&'static str] {
     KEYS.iter().find(|(name, _)| *name == section).map_or(&[], |(_, keys)| keys)
 }
 
+const MINUTE: Duration = Duration::from_secs(60);
+const TEN_YEARS: Duration = Duration::from_secs(3660 * 86_400);
 const YEARS: std::ops::RangeInclusive<u32> = 1..=3660;
 
 /// Reads the whole tree; mistakes go to `found` and leave the default in place.
 pub(super) fn read(node: &Node, found: &mut Vec<Found>) -> Config {
     let mut c = Config::default();
-    logs(node, &mut c.logs, found);
+    logs::read(node, keys("logs[]"), &mut c.logs, found);
     let mut top = open(Some(node), "", keys(""), found);
+    backfill(&mut top, &mut c.backfill);
     top.optional("state_dir", &mut c.state_dir, absolute);
     top.text("listen", &mut c.listen, |text| {
         let hint = || "write ADDRESS:PORT such as 127.0.0.1:10925 or [::1]:10925".to_owned();
@@ -108,7 +120,64 @@ pub(super) fn read(node: &Node, found: &mut Vec<Found>) -> Config {
         s.list("directories", &mut c.queue.directories, |item| text_of(item).and_then(absolute));
     }
     s.duration("interval", &mut c.queue.interval, Duration::from_secs(1)..=Duration::from_secs(3600));
+
+    top.list("own_addresses", &mut c.own_addresses, |item| text_of(item).and_then(address));
+    replies(node, &mut c.replies, found);
     c
+}
+
+fn backfill(top: &mut Section<'_, '_>, target: &mut Backfill) {
+    let hint = || "write all, none, or a number of days such as 30d".to_owned();
+    if let Some(Node::Whole(n)) = top.node("backfill") {
+        return top.wrong("backfill", format!("{n} has no unit"), hint());
+    }
+    top.text("backfill", target, |text| match text {
+        "all" => Ok(Backfill::All),
+        "none" => Ok(Backfill::None),
+        _ => {
+            let past = read::duration(text).filter(|past| (MINUTE..=TEN_YEARS).contains(past));
+            past.map(Backfill::Since).ok_or_else(|| (format!("`{text}` is not a time to look back"), hint()))
+        }
+    });
+}
+
+fn replies(top: &Node, patterns: &mut Vec<Pattern>, found: &mut Vec<Found>) {
+    let hint = "write `- {pattern: \"…\", class: policy}` per pattern, or remove it";
+    let items = match top.get("replies") {
+        None => return,
+        Some(Node::List(items)) => items,
+        Some(other) => {
+            let message = format!("expected a list of patterns, found {}", other.kind());
+            return found.push(Found::new("replies", message).hint(hint));
+        }
+    };
+    if items.len() > MAX_PATTERNS {
+        let message = format!("{} patterns are more than the {MAX_PATTERNS} there may be", items.len());
+        return found.push(Found::new("replies", message).hint("join patterns of one class with `|`"));
+    }
+    let classes: Vec<(&str, ReplyClass)> = ReplyClass::ALL.iter().map(|class| (class.name(), *class)).collect();
+    for (i, item) in items.iter().enumerate() {
+        let mut one = Pattern { pattern: String::new(), class: ReplyClass::Other };
+        let mut s = open(Some(item), &format!("replies[{i}]"), keys("replies[]"), found);
+        s.text("pattern", &mut one.pattern, |text| {
+            let hint = || {
+                r"give a regular expression, in quotes; put \ before . ( ) [ ] + * ? that are meant as such".to_owned()
+            };
+            replies::check(text).map(|()| text.to_owned()).map_err(|why| (why.to_string(), hint()))
+        });
+        s.choice("class", &mut one.class, &classes);
+        for key in ["pattern", "class"] {
+            if matches!(item, Node::Map(_)) && s.node(key).is_none() {
+                s.wrong(key, format!("a reply pattern needs a {key}"), hint);
+            }
+        }
+        patterns.push(one);
+    }
+    if found.is_empty()
+        && let Err(why) = Replies::new(patterns, OwnAddresses::default())
+    {
+        found.push(Found::new("replies", why.to_string()).hint("use fewer or simpler patterns"));
+    }
 }
 
 fn attribution(mut s: Section<'_, '_>, c: &mut Config) {
@@ -123,36 +192,6 @@ fn attribution(mut s: Section<'_, '_>, c: &mut Config) {
     s.duration("name_service_timeout", &mut c.attribution.name_service_timeout, patience);
 }
 
-fn is_auto(node: Option<&Node>) -> bool {
+pub(super) fn is_auto(node: Option<&Node>) -> bool {
     matches!(node, Some(Node::Text(text)) if text == "auto")
-}
-
-fn logs(top: &Node, logs: &mut Vec<LogSource>, found: &mut Vec<Found>) {
-    let items = match top.get("logs") {
-        None => return,
-        node if is_auto(node) => return,
-        Some(Node::List(items)) if !items.is_empty() => items,
-        Some(other) => {
-            let message = format!("expected `auto` or a list of logs, found {}", other.kind());
-            found.push(Found::new("logs", message).hint("write `- path: /var/log/mail.log`, or remove it"));
-            return;
-        }
-    };
-    for (i, item) in items.iter().enumerate() {
-        let mut path = None;
-        let mut log = LogSource { path: Default::default(), mta: Mta::Auto, zone: None };
-        let mut s = open(Some(item), &format!("logs[{i}]"), keys("logs[]"), found);
-        s.optional("path", &mut path, absolute);
-        s.choice("mta", &mut log.mta, &[("auto", Mta::Auto), ("postfix", Mta::Postfix)]);
-        s.optional("zone", &mut log.zone, zone);
-        if matches!(item, Node::Map(_)) && s.node("path").is_none() {
-            s.wrong("path", "a log needs a path", "add `path: /var/log/mail.log`");
-        }
-        if let Some(path) = path {
-            if logs.iter().any(|other| other.path == path) {
-                s.wrong("path", "this log is listed twice", "its mail would count twice: keep one entry");
-            }
-            logs.push(LogSource { path, ..log });
-        }
-    }
 }

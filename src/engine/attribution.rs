@@ -17,6 +17,8 @@ use hashbrown::HashMap;
 pub enum Arrival<'a> {
     Login(&'a [u8]),
     Uid(u32),
+    /// A local user by login name, with the uid where the name service knew one.
+    User(&'a [u8], Option<u32>),
     /// Unauthenticated SMTP from this address; `None` when the log gives none that reads as one.
     Smtp(Option<IpAddr>),
 }
@@ -35,9 +37,17 @@ impl Attributed {
     }
 }
 
+/// What the name service is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted<'a> {
+    Uid(u32),
+    Login(&'a [u8]),
+}
+
 /// A unix user as the name service knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
+    pub uid: u32,
     pub login: String,
     pub home: String,
 }
@@ -51,6 +61,8 @@ pub struct Attribution {
     directory: Directory,
     users: HashMap<u32, Option<User>, foldhash::quality::FixedState>,
     homes: Homes,
+    /// The uids of login names, as far as they were asked for.
+    uids: HashMap<Box<[u8]>, Option<u32>, foldhash::quality::FixedState>,
     /// Answers per uid, valid until the directory or the user's entry changes.
     owners: HashMap<u32, Owner, foldhash::quality::FixedState>,
     /// The same per login as logged; emptied when it is full.
@@ -65,6 +77,7 @@ impl Attribution {
             directory,
             users: HashMap::with_hasher(state.clone()),
             homes: Homes::default(),
+            uids: HashMap::with_hasher(state.clone()),
             owners: HashMap::with_hasher(state.clone()),
             logins: HashMap::with_hasher(state),
         }
@@ -99,10 +112,32 @@ impl Attribution {
         }
     }
 
+    /// True when the name service need not be asked for this login name.
+    pub fn knows_login(&self, login: &[u8]) -> bool {
+        self.uids.contains_key(login)
+    }
+
+    /// What the name service says of a login name; `None`: nobody has it.
+    pub fn learn_login(&mut self, login: &[u8], user: Option<User>) {
+        if self.uids.len() >= MAX_USERS {
+            self.uids.clear();
+        }
+        self.uids.insert(login.into(), user.as_ref().map(|user| user.uid));
+        if let Some(user) = user {
+            self.learn_user(user.uid, Some(user));
+        }
+    }
+
+    /// The uid of a login name, where the name service knew one.
+    pub fn uid_of(&self, login: &[u8]) -> Option<u32> {
+        self.uids.get(login).copied().flatten()
+    }
+
     /// Forgets what the name service said, so that it is asked again (users come and go).
     pub fn forget_users(&mut self) {
         self.users.clear();
         self.homes.clear();
+        self.uids.clear();
         self.forget_answers();
     }
 
@@ -151,6 +186,9 @@ impl Attribution {
                 };
                 Attributed { owner, origin: Origin::Script, basis: Basis::Uid }
             }
+            Arrival::User(login, uid) => {
+                Attributed { owner: self.owner_of_user(login, uid, at), origin: Origin::Script, basis: Basis::Uid }
+            }
             Arrival::Smtp(address) => self.by_address(address, sender, at),
         }
     }
@@ -187,6 +225,23 @@ impl Attribution {
         }
     }
 
+    /// The uid decides, where there is one; but of two users who share it, each is listed under the own name.
+    fn owner_of_user(&mut self, login: &[u8], uid: Option<u32>, at: Time) -> Owner {
+        if let Some(id) = self.directory.by_unix_user(login) {
+            return self.accounts.intern(id, at);
+        }
+        if let Some(uid) = uid {
+            return self.attribute(Arrival::Uid(uid), &[], at).owner;
+        }
+        if self.directory.policy().is_web_server_user(login) {
+            return Owner::nobody(Unattributed::WebServerUid);
+        }
+        if login == b"root" {
+            return Owner::nobody(Unattributed::SystemUid);
+        }
+        self.accounts.intern(&name_from(login), at)
+    }
+
     fn by_address(&mut self, address: Option<IpAddr>, sender: &[u8], at: Time) -> Attributed {
         let Some(address) = address else {
             return Attributed::nobody(Unattributed::Incoming, Origin::Incoming);
@@ -205,6 +260,43 @@ impl Attribution {
                 Attributed { owner, origin: Origin::LocalSmtp, basis: Basis::SenderDomain }
             }
             None => Attributed::nobody(Unattributed::NoEvidence, Origin::LocalSmtp),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::directory::{AccountSpec, Policy};
+
+    #[test]
+    fn a_login_name_is_its_uid_s_where_there_is_one() {
+        let shop = AccountSpec { id: "shop".into(), uids: vec![2_001], ..AccountSpec::default() };
+        let blog = AccountSpec { id: "blog".into(), unix_users: vec!["writer".into()], ..AccountSpec::default() };
+        let directory = Directory::build(vec![shop, blog], Policy::default()).unwrap();
+        let mut attribution = Attribution::new(Accounts::new(7, 100), directory, 7);
+        let user = |uid, login: &str| Some(User { uid, login: login.to_owned(), home: format!("/home/{login}") });
+        for (login, known, account) in [
+            ("web1", user(2_001, "web1"), "shop"),
+            ("writer", user(2_002, "writer"), "blog"),
+            ("writer", None, "blog"),
+            ("web3", user(2_003, "web3"), "web3"),
+            ("gone", None, "gone"),
+            ("daemon", user(1, "daemon"), "system_uid"),
+            ("root", None, "system_uid"),
+            ("www-data", user(33, "www-data"), "web_server_uid"),
+            ("www-data", None, "web_server_uid"),
+            ("nobody", user(65_534, "nobody"), "web_server_uid"),
+        ] {
+            attribution.forget_users();
+            assert!(!attribution.knows_login(login.as_bytes()));
+            attribution.learn_login(login.as_bytes(), known.clone());
+            assert!(attribution.knows_login(login.as_bytes()));
+            let uid = attribution.uid_of(login.as_bytes());
+            assert_eq!(uid, known.as_ref().map(|user| user.uid));
+            let found = attribution.attribute(Arrival::User(login.as_bytes(), uid), b"s@d.test", Time::ZERO);
+            assert_eq!(attribution.accounts.name(found.owner), account, "{login} {known:?}");
+            assert_eq!((found.origin, found.basis), (Origin::Script, Basis::Uid));
         }
     }
 }

@@ -200,8 +200,11 @@ impl Directory {
 impl Policy {
     /// Whether many customers' scripts run under this uid, or under this user name where the name service knows it.
     pub fn is_web_server(&self, uid: u32, user: Option<&[u8]>) -> bool {
-        let named = |user: &[u8]| self.web_server_users.iter().any(|listed| listed.as_bytes() == user);
-        self.web_server_uids.contains(&uid) || user.is_some_and(named)
+        self.web_server_uids.contains(&uid) || user.is_some_and(|user| self.is_web_server_user(user))
+    }
+
+    pub fn is_web_server_user(&self, user: &[u8]) -> bool {
+        self.web_server_users.iter().any(|listed| listed.as_bytes() == user)
     }
 
     /// Whether mail from `address` comes from this host or its trusted neighbours.

@@ -36,6 +36,11 @@ pub fn zone() -> jiff::tz::TimeZone {
     jiff::tz::TimeZone::system()
 }
 
+/// The zone of a name, as the files of this host know it.
+pub fn zone_named(name: &str) -> Option<jiff::tz::TimeZone> {
+    jiff::tz::TimeZone::get(name).ok()
+}
+
 /// A number nobody outside can guess, to seed hashes of text that others choose.
 pub fn seed() -> u64 {
     RandomState::new().hash_one(0_u64)

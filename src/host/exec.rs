@@ -12,7 +12,10 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
+mod running;
+
 use super::clock;
+pub use running::{Running, Taken};
 
 /// Bytes kept of each of stdout and stderr.
 pub const MAX_OUTPUT: usize = 4 * 1024 * 1024;

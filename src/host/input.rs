@@ -1,24 +1,26 @@
-//! Input for `replay`: plain or gzipped files and standard input, as one stream of bytes.
+//! Input for `replay`: plain or packed files and standard input, as one stream of bytes.
 
-use flate2::read::MultiGzDecoder;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::path::Path;
+
+use super::unpack::{MAGIC, Packing, Unpacked};
 
 /// An opened input.
 pub struct Input {
-    pub reader: Box<dyn Read + Send>,
+    pub reader: Unpacked,
     /// Bytes on disk; 0 when that is not known.
     pub size: u64,
     /// Time of last change in seconds since the epoch; `None` for standard input.
     pub modified: Option<i64>,
+    /// Whether it can be opened again and shows the same bytes: not a pipe.
+    pub lasting: bool,
 }
 
-/// Opens a file (`-` is standard input) and decompresses it when its first bytes say gzip.
+/// Opens a file (`-` is standard input) and unpacks it when its first bytes say that it is packed.
 pub fn open(path: &Path) -> io::Result<Input> {
     if path == Path::new("-") {
-        let (reader, _) = decompress(Box::new(io::stdin()))?;
-        return Ok(Input { reader, size: 0, modified: None });
+        return Ok(Input { reader: unpack(io::stdin())?, size: 0, modified: None, lasting: false });
     }
     let file = File::open(path)?;
     let meta = file.metadata()?;
@@ -30,18 +32,11 @@ pub fn open(path: &Path) -> io::Result<Input> {
         .ok()
         .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
         .and_then(|since| i64::try_from(since.as_secs()).ok());
-    let (reader, _) = decompress(Box::new(file))?;
-    Ok(Input { reader, size: meta.len(), modified })
+    Ok(Input { reader: unpack(file)?, size: meta.len(), modified, lasting: meta.is_file() })
 }
 
-fn decompress(mut raw: Box<dyn Read + Send>) -> io::Result<(Box<dyn Read + Send>, bool)> {
-    let mut magic = Vec::with_capacity(2);
-    raw.by_ref().take(2).read_to_end(&mut magic)?;
-    let gzip = magic == [0x1f, 0x8b];
-    let whole = io::Cursor::new(magic).chain(raw);
-    if gzip {
-        Ok((Box::new(MultiGzDecoder::new(BufReader::with_capacity(256 * 1024, whole))), true))
-    } else {
-        Ok((Box::new(whole), false))
-    }
+fn unpack(mut raw: impl Read + Send + 'static) -> io::Result<Unpacked> {
+    let mut first = Vec::with_capacity(MAGIC);
+    raw.by_ref().take(MAGIC as u64).read_to_end(&mut first)?;
+    Ok(Unpacked::new(Packing::of(&first), io::Cursor::new(first).chain(raw)))
 }

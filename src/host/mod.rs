@@ -1,9 +1,13 @@
 //! Eyes, hands and clock: files, processes, names. The only rooms that touch the machine.
 
+pub mod addresses;
 pub mod clock;
 pub mod exec;
 pub mod files;
 pub mod follow;
 pub mod input;
+pub mod journal;
 pub mod names;
 pub mod process;
+pub mod socket;
+pub mod unpack;

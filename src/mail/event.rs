@@ -2,7 +2,7 @@
 //!
 //! Text fields are raw bytes of the log: hostile, of any content. They are cleaned (`mail::text`) when kept or shown.
 
-use super::{Dsn, QueueId, Script, Server, Time};
+use super::{AddressList, Dsn, QueueId, Script, Server, Time};
 
 /// One event of one log line.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,6 +34,8 @@ pub enum Kind<'a> {
     /// Accepted over SMTP. `address` is the client's address as text; `login` the authenticated name;
     /// `hop_of` the queue id that this message had before it went through a content filter.
     Received { id: QueueId, client: &'a [u8], address: &'a [u8], login: Option<&'a [u8]>, hop_of: Option<QueueId> },
+    /// Accepted, with all that is known of it, in one line.
+    Accepted(Accepted<'a>),
     /// The Message-ID header; empty when the message has none.
     Identified { id: QueueId, message_id: &'a [u8] },
     /// Taken up for delivery, on every retry again. `recipients` is the number of the whole message, those
@@ -41,6 +43,12 @@ pub enum Kind<'a> {
     Activated { id: QueueId, sender: &'a [u8], size: u64, recipients: u32 },
     /// One delivery attempt for one recipient.
     Attempt(Attempt<'a>),
+    /// The same, made while the message was being accepted: the line of its acceptance is still to come.
+    Early(Attempt<'a>),
+    /// An administrator added a recipient to a message in the queue.
+    Added { id: QueueId, recipient: &'a [u8] },
+    /// Given up as a whole, by an administrator or a time limit: what its lines do not say of recipients is deletion.
+    GivenUp { id: QueueId },
     /// The server wrote a notification about `id` as the new message `child`.
     Notified { id: QueueId, child: QueueId, notice: Notice },
     /// The message got too old: every recipient still open is given up.
@@ -61,12 +69,47 @@ pub enum Kind<'a> {
     Script(Script<'a>),
 }
 
+/// A message as its server accepted it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Accepted<'a> {
+    pub id: QueueId,
+    pub by: Submitter<'a>,
+    /// Envelope sender; empty is the null sender.
+    pub sender: &'a [u8],
+    /// The Message-ID header; empty when the message has none, or none is logged.
+    pub message_id: &'a [u8],
+    /// What this message and its copy behind a content filter have in common: the Message-ID, or what the server
+    /// makes one of. Empty when nothing is known to be.
+    pub mark: &'a [u8],
+    pub size: u64,
+    /// The envelope recipients, where the line names them.
+    pub recipients: Option<AddressList<'a>>,
+    /// The message that this one is a notification about. Only of [`Submitter::Internal`].
+    pub notice_of: Option<QueueId>,
+}
+
+/// Who handed a message in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Submitter<'a> {
+    /// A local user, by login name: the kernel's word.
+    User(&'a [u8]),
+    /// An authenticated client.
+    Login { login: &'a [u8], client: &'a [u8], address: &'a [u8] },
+    /// A client without login; `address` is empty when the line is no proof of one.
+    Smtp { client: &'a [u8], address: &'a [u8] },
+    /// The mail server itself.
+    Internal,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Attempt<'a> {
     pub id: QueueId,
     pub recipient: &'a [u8],
     /// Recipient before rewriting; empty when the same.
     pub original: &'a [u8],
+    /// The envelope recipient that this one comes from, where the server counts recipients first and expands aliases
+    /// later: one that was accepted may end as several. Empty where it expands first.
+    pub accepted_as: &'a [u8],
     /// Relay as logged: `host[ip]:port`, `local`, `none`, a service name.
     pub relay: &'a [u8],
     /// The relay's network address as text; empty when it has none.
@@ -88,6 +131,10 @@ pub enum Status {
     Sent,
     Deferred,
     Bounced,
+    /// Given up because it was tried for too long.
+    Expired,
+    /// Taken off the message by an administrator, without delivery.
+    Dropped,
     /// An address probe, never mail.
     Probe,
 }
@@ -116,7 +163,7 @@ pub enum End {
     Deleted,
     /// The client went away before the end of the message.
     Cancelled,
-    /// Thrown away on purpose before it was queued.
+    /// Thrown away on purpose, by a rule of the server.
     Discarded,
     /// Refused at the end of the message: it never was in the queue.
     Rejected,
@@ -127,8 +174,10 @@ pub enum End {
 pub enum Holder {
     Admin,
     Milter,
-    /// Access tables, header checks, policy services.
+    /// Access tables, header checks, policy services, filters.
     Rule,
+    /// The server itself: it cannot be delivered, and there is nobody to tell.
+    Server,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

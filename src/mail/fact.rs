@@ -1,6 +1,7 @@
 //! Facts: what the engine concluded. Store, metrics and letters are projections of facts.
 
 use super::{Basis, Dsn, Origin, Owner, QueueId, ScriptClaim, Server, Time};
+use std::net::IpAddr;
 
 /// How a recipient ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,6 +58,7 @@ pub enum ReplyClass {
     Content,
     Dns,
     Connection,
+    Timeout,
     Tls,
     Loop,
     LocalError,
@@ -64,7 +66,7 @@ pub enum ReplyClass {
 }
 
 impl ReplyClass {
-    pub const ALL: [ReplyClass; 17] = [
+    pub const ALL: [ReplyClass; 18] = [
         ReplyClass::UnknownRecipient,
         ReplyClass::MailboxFull,
         ReplyClass::MailboxDisabled,
@@ -78,6 +80,7 @@ impl ReplyClass {
         ReplyClass::Content,
         ReplyClass::Dns,
         ReplyClass::Connection,
+        ReplyClass::Timeout,
         ReplyClass::Tls,
         ReplyClass::Loop,
         ReplyClass::LocalError,
@@ -99,6 +102,7 @@ impl ReplyClass {
             ReplyClass::Content => "content",
             ReplyClass::Dns => "dns",
             ReplyClass::Connection => "connection",
+            ReplyClass::Timeout => "timeout",
             ReplyClass::Tls => "tls",
             ReplyClass::Loop => "loop",
             ReplyClass::LocalError => "local_error",
@@ -125,7 +129,8 @@ pub enum Fact<'a> {
     /// An attempt was put off (`deferred` + 1).
     Deferral { at: Time, server: Server, owner: Owner },
     /// One delivery attempt, for figures of the host. `class` is set for deferred and bounced ones;
-    /// `code` is the SMTP reply code found in the reply, 0 when there is none.
+    /// `code` is the SMTP reply code found in the reply, 0 when there is none; `own_address` is the address of this host
+    /// that a receiver's refusal names.
     Attempt {
         at: Time,
         server: Server,
@@ -134,6 +139,7 @@ pub enum Fact<'a> {
         dsn: Dsn,
         code: u16,
         class: Option<ReplyClass>,
+        own_address: Option<IpAddr>,
         delay_ms: u64,
     },
     /// A recipient ended in error (also late, after `sent`): the material of error reports.
@@ -158,6 +164,8 @@ pub struct ErrorFact<'a> {
     pub relay: &'a [u8],
     pub dsn: Dsn,
     pub class: ReplyClass,
+    /// The address of this host that the receiver names: its refusal is about the host, not about the account.
+    pub own_address: Option<IpAddr>,
     pub reply: &'a [u8],
     /// Which script is said to have made the message.
     pub script: Option<&'a ScriptClaim>,

@@ -16,9 +16,10 @@ pub mod text;
 pub mod time;
 
 pub use account::{Basis, Evidence, Origin, Owner, Unattributed};
+pub use address::AddressList;
 pub use counts::Counts;
 pub use dsn::Dsn;
-pub use event::{Attempt, End, Event, Head, Holder, Kind, Next, Notice, Status, Sweep};
+pub use event::{Accepted, Attempt, End, Event, Head, Holder, Kind, Next, Notice, Status, Submitter, Sweep};
 pub use fact::{ErrorFact, Fact, LegFact, Outcome, RecipientState, RecipientTrace, ReplyClass};
 pub use queue::QueueId;
 pub use script::{Script, ScriptClaim, ScriptSource};

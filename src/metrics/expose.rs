@@ -50,17 +50,19 @@ impl Snapshot {
             Family::BuildInfo => out.gauge(&[&self.settings.revision, &self.settings.version], 1),
             Family::ConfigOk => out.gauge(&[], u64::from(self.config.0)),
             Family::ConfigTime => out.time(&[], self.config.1),
-            Family::Backlog => self.sources.iter().try_for_each(|(name, backlog, _)| out.gauge(&[name], *backlog)),
-            Family::LastEvent => self.sources.iter().try_for_each(|(name, _, last)| out.time(&[name], *last)),
+            Family::Backlog => self.sources.iter().try_for_each(|s| out.gauge(&[&s.name], s.backlog)),
+            Family::BacklogFiles => self.sources.iter().try_for_each(|s| out.gauge(&[&s.name], s.backlog_files)),
+            Family::SourceUp => self.sources.iter().try_for_each(|s| out.gauge(&[&s.name], u64::from(s.up))),
+            Family::LastEvent => self.sources.iter().try_for_each(|s| out.time(&[&s.name], s.last_event)),
             Family::QueueMessages => self
                 .queues
                 .iter()
-                .try_for_each(|q| out.gauge(&[&self.settings.mta, &text::clean(q.queue.as_bytes(), 64)], q.messages)),
+                .try_for_each(|q| out.gauge(&[q.server.name(), &text::clean(q.queue.as_bytes(), 64)], q.messages)),
             Family::QueueOldest => self
                 .queues
                 .iter()
-                .try_for_each(|q| out.time(&[&self.settings.mta, &text::clean(q.queue.as_bytes(), 64)], q.oldest)),
-            Family::QueueScan => out.time(&[&self.settings.mta], self.queue_scan),
+                .try_for_each(|q| out.time(&[q.server.name(), &text::clean(q.queue.as_bytes(), 64)], q.oldest)),
+            Family::QueueScan => self.queue_scan.map_or(Ok(()), |(server, at)| out.time(&[server.name()], Some(at))),
             Family::AccountMessages => self.accounts.iter().try_for_each(|account| account_messages(&mut out, account)),
             Family::AccountRecipients => self.accounts.iter().try_for_each(|account| {
                 let ends = account.counters.iter().skip(ORIGINS).take(OUTCOMES);

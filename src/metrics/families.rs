@@ -58,13 +58,17 @@ families! {
     Unparsed Counter "sendwarden_log_unparsed_lines" ["daemon"] "Lines that did not have a known shape, by the daemon that wrote them.";
     LinesLost Counter "sendwarden_log_lines_lost" ["source", "reason"] "Lines known to be missed.";
     LinesCut Counter "sendwarden_log_lines_cut" ["source"] "Lines longer than the limit, read up to it.";
-    Backlog Gauge "sendwarden_log_backlog_bytes" ["source"] "Bytes written by the mail server but not read yet.";
+    Backlog Gauge "sendwarden_log_backlog_bytes" ["source"] "Bytes on disk that were written by the mail server but not read yet, in all files still to be read.";
+    BacklogFiles Gauge "sendwarden_log_backlog_files" ["source"] "Files still to be read after the one being read.";
+    SourceUp Gauge "sendwarden_log_source_up" ["source"] "1 if the source can be read; 0 while it is missing, hangs or fails.";
+    SourceRestarts Counter "sendwarden_log_source_restarts" ["source"] "Times that what delivers the lines was started again.";
     LastEvent Gauge "sendwarden_log_last_event_timestamp_seconds" ["source"] "Log time of the newest event handled.";
     Messages Counter "sendwarden_messages_accepted" ["mta", "origin"] "Messages accepted into the queue.";
     Recipients Counter "sendwarden_recipients" ["mta", "outcome"] "Recipients by how they ended.";
     Deferrals Counter "sendwarden_deferrals" ["mta"] "Delivery attempts that were put off.";
     Replies Counter "sendwarden_delivery_replies" ["mta", "code", "dsn"] "Replies of remote servers by SMTP code and enhanced status code.";
     Failures Counter "sendwarden_delivery_failures" ["mta", "reason"] "Deferred or bounced delivery attempts by classified reason.";
+    OwnAddress Counter "sendwarden_own_address_refusals" ["mta", "reason"] "Deferred or bounced delivery attempts whose refusal names an address of this host, by classified reason.";
     Delay Histogram "sendwarden_delivery_delay_seconds" ["mta", "direction"] "Time from acceptance to successful delivery.";
     AuthFailures Counter "sendwarden_auth_failures" ["protocol"] "Failed logins.";
     Unattributed Counter "sendwarden_unattributed_messages" ["reason"] "Messages that belong to no account, by the reason.";
@@ -144,7 +148,7 @@ pub fn reference() -> String {
         "\n## Label values\n\n\
          - `outcome`: {outcomes}. `origin`: {origins}.\n\
          - `reason` of `sendwarden_unattributed_messages_total`: {why}.\n\
-         - `reason` of `sendwarden_delivery_failures_total`: {classes}.\n\
+         - `reason` of `sendwarden_delivery_failures_total` and `sendwarden_own_address_refusals_total`: {classes}.\n\
          - `direction`: `local` (a mailbox or command on this host), `remote`.\n\
          - `code` and `dsn` of `sendwarden_delivery_replies_total`: at most 200 pairs, the rest is `other`, `other`; \
          a reply without an enhanced status code has `dsn=\"none\"`.\n\

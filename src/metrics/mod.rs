@@ -25,14 +25,14 @@ pub use accounts::{AccountLabel, COUNTERS, Counters, LABEL_BYTES, OTHER, OwnerFi
 pub use families::{Family, Kind, reference};
 pub use tally::{SourceId, Tally};
 
-use crate::mail::{Owner, Time};
+use crate::mail::{Owner, Server, Time};
 use state::State;
 
 /// What the figures are called and how many there may be.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Value of the `mta` label.
-    pub mta: String,
+    /// Mail servers that are known to run here: their series are there before their first line.
+    pub servers: Vec<Server>,
     pub version: String,
     /// Revision of the source the agent was built from; empty when unknown.
     pub revision: String,
@@ -44,7 +44,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
-            mta: "mta".to_owned(),
+            servers: vec![Server::default()],
             version: env!("CARGO_PKG_VERSION").to_owned(),
             revision: String::new(),
             max_accounts: 500,
@@ -59,8 +59,8 @@ pub struct Gauges {
     pub sources: Vec<SourceGauge>,
     /// `None`: not known here; the families are absent then.
     pub queues: Option<Vec<QueueGauge>>,
-    /// When the queue was last listed completely.
-    pub queue_scan: Option<Time>,
+    /// When a server's queue was last listed completely.
+    pub queue_scan: Option<(Server, Time)>,
     /// Messages the tracker follows.
     pub tracked_messages: u64,
     pub store_size_bytes: u64,
@@ -69,13 +69,18 @@ pub struct Gauges {
 #[derive(Debug, Clone, Copy)]
 pub struct SourceGauge {
     pub source: SourceId,
+    /// It delivers what there is.
+    pub up: bool,
     pub backlog_bytes: u64,
+    /// Files behind the one being read.
+    pub backlog_files: u64,
     pub last_event: Option<Time>,
 }
 
 /// One queue of the mail server (`active`, `deferred`, `hold`, …).
 #[derive(Debug, Clone)]
 pub struct QueueGauge {
+    pub server: Server,
     pub queue: String,
     pub messages: u64,
     pub oldest: Option<Time>,

@@ -9,9 +9,9 @@ use super::delay::BUCKETS;
 use super::families::Family;
 use super::scrapers::Scrapers;
 use super::series::{Line, Series};
-use super::tally::{SourceId, Tally};
+use super::tally::{ServerTally, SourceId, Tally};
 use super::{Gauges, Glance, Process, QueueGauge, Saved, Scrape, Settings};
-use crate::mail::{Origin, Outcome, Owner, ReplyClass, Time, Unattributed, text};
+use crate::mail::{Origin, Outcome, Owner, ReplyClass, Server, Time, Unattributed, text};
 
 /// Reply pairs with series of their own.
 const REPLIES: usize = 200;
@@ -25,15 +25,46 @@ const RESIDUE: &str = "residue";
 /// First index of each group of lines that exists from the start.
 #[derive(Debug, Default)]
 struct Fixed {
-    messages: usize,
-    settled: usize,
-    deferrals: usize,
-    failures: usize,
-    delays: usize,
     auth: usize,
     unattributed: usize,
     folded: usize,
     commit_failures: usize,
+}
+
+/// The same of one mail server: there from its first line on, or from the start where it is known to run.
+#[derive(Debug, Clone, Copy)]
+struct ServerLines {
+    messages: usize,
+    settled: usize,
+    deferrals: usize,
+    failures: usize,
+    own_address: usize,
+    delays: usize,
+}
+
+impl ServerLines {
+    fn new(series: &mut Series, server: Server, seq: &mut u64) -> ServerLines {
+        let name = server.name();
+        let mut group = |family: Family, rows: Vec<Vec<&str>>| {
+            let lines = rows.iter().map(|row| series.line(family, row, seq, usize::MAX, &[]));
+            lines.collect::<Vec<usize>>().first().copied().unwrap_or_default()
+        };
+        let mut delays = Vec::new();
+        let numbers: Vec<String> = (0..=BUCKETS).map(|n| n.to_string()).collect();
+        for direction in ["local", "remote"] {
+            delays.extend(numbers.iter().map(|n| vec![name, direction, n.as_str()]));
+        }
+        let lines = ServerLines {
+            messages: group(Family::Messages, Origin::ALL.iter().map(|o| vec![name, o.name()]).collect()),
+            settled: group(Family::Recipients, Outcome::ALL.iter().map(|o| vec![name, o.name()]).collect()),
+            deferrals: group(Family::Deferrals, vec![vec![name]]),
+            failures: group(Family::Failures, ReplyClass::ALL.iter().map(|c| vec![name, c.name()]).collect()),
+            own_address: group(Family::OwnAddress, ReplyClass::ALL.iter().map(|c| vec![name, c.name()]).collect()),
+            delays: group(Family::Delay, delays),
+        };
+        group(Family::Replies, vec![vec![name, "250", "2.0.0"], vec![name, "other", "other"]]);
+        lines
+    }
 }
 
 #[derive(Debug)]
@@ -41,7 +72,10 @@ struct Source {
     name: String,
     lines: usize,
     cut: usize,
+    restarts: usize,
+    up: bool,
     backlog: u64,
+    backlog_files: u64,
     last_event: Option<Time>,
 }
 
@@ -50,6 +84,7 @@ pub(super) struct State {
     settings: Settings,
     series: Series,
     fixed: Fixed,
+    servers: [Option<ServerLines>; Server::ALL.len()],
     pub accounts: Accounts,
     scrapers: Scrapers,
     sources: Vec<Source>,
@@ -61,6 +96,23 @@ pub(super) struct State {
     residue_saved: [u64; COUNTERS],
 }
 
+/// A source as a scrape shows it.
+#[derive(Debug)]
+pub(super) struct SourceView {
+    pub name: String,
+    pub up: bool,
+    pub backlog: u64,
+    pub backlog_files: u64,
+    pub last_event: Option<Time>,
+}
+
+impl Source {
+    fn view(&self) -> SourceView {
+        let Source { up, backlog, backlog_files, last_event, .. } = *self;
+        SourceView { name: self.name.clone(), up, backlog, backlog_files, last_event }
+    }
+}
+
 /// All a scrape shows.
 #[derive(Debug)]
 pub(super) struct Snapshot {
@@ -68,9 +120,9 @@ pub(super) struct Snapshot {
     /// Counters with the value to be shown.
     pub lines: HashMap<Family, Vec<Line>>,
     pub accounts: Vec<AccountView>,
-    pub sources: Vec<(String, u64, Option<Time>)>,
+    pub sources: Vec<SourceView>,
     pub queues: Vec<QueueGauge>,
-    pub queue_scan: Option<Time>,
+    pub queue_scan: Option<(Server, Time)>,
     pub tracked_messages: u64,
     pub store_up: bool,
     pub store_size: u64,
@@ -82,37 +134,25 @@ pub(super) struct Snapshot {
 }
 
 impl State {
-    pub fn new(mut settings: Settings) -> State {
-        settings.mta = text::clean(settings.mta.as_bytes(), 64);
+    pub fn new(settings: Settings) -> State {
         let mut series = Series::default();
-        let mta = settings.mta.clone();
         let mut group = |family: Family, rows: Vec<Vec<&str>>| {
             rows.iter().map(|row| series.fixed(family, row)).min().unwrap_or_default()
         };
-        let mut delays = Vec::new();
-        let numbers: Vec<String> = (0..=BUCKETS).map(|n| n.to_string()).collect();
-        for direction in ["local", "remote"] {
-            delays.extend(numbers.iter().map(|n| vec![mta.as_str(), direction, n.as_str()]));
-        }
         let fixed = Fixed {
-            messages: group(Family::Messages, Origin::ALL.iter().map(|o| vec![mta.as_str(), o.name()]).collect()),
-            settled: group(Family::Recipients, Outcome::ALL.iter().map(|o| vec![mta.as_str(), o.name()]).collect()),
-            deferrals: group(Family::Deferrals, vec![vec![mta.as_str()]]),
-            failures: group(Family::Failures, ReplyClass::ALL.iter().map(|c| vec![mta.as_str(), c.name()]).collect()),
-            delays: group(Family::Delay, delays),
             auth: group(Family::AuthFailures, vec![vec!["smtp"]]),
             unattributed: group(Family::Unattributed, Unattributed::ALL.iter().map(|u| vec![u.name()]).collect()),
             folded: group(Family::Folded, vec![vec![]]),
             commit_failures: group(Family::StoreFailures, vec![vec![]]),
         };
-        for (code, dsn) in [("250", "2.0.0"), ("other", "other")] {
-            series.fixed(Family::Replies, &[mta.as_str(), code, dsn]);
-        }
+        let known = |server| settings.servers.contains(&server);
+        let servers = Server::ALL.map(|server| known(server).then(|| ServerLines::new(&mut series, server, &mut 0)));
         let accounts = Accounts::new(settings.max_accounts, settings.account_label);
         State {
             settings,
             series,
             fixed,
+            servers,
             accounts,
             scrapers: Scrapers::default(),
             sources: Vec::new(),
@@ -137,7 +177,17 @@ impl State {
         }
         let lines = self.series.line(Family::LinesRead, &[&name], &mut self.seq, SOURCES, &["other"]);
         let cut = self.series.line(Family::LinesCut, &[&name], &mut self.seq, SOURCES, &["other"]);
-        self.sources.push(Source { name, lines, cut, backlog: 0, last_event: None });
+        let restarts = self.series.line(Family::SourceRestarts, &[&name], &mut self.seq, SOURCES, &["other"]);
+        self.sources.push(Source {
+            name,
+            lines,
+            cut,
+            restarts,
+            up: true,
+            backlog: 0,
+            backlog_files: 0,
+            last_event: None,
+        });
         SourceId(self.sources.len() - 1)
     }
 
@@ -152,6 +202,15 @@ impl State {
             }
         }
         self.residue_saved = residue;
+        // A server that was heard of before has its series from the start.
+        for (server, lines) in Server::ALL.into_iter().zip(&mut self.servers) {
+            let of_servers = Family::ALL.iter().filter(|family| family.about().labels.first() == Some(&"mta"));
+            let its: Vec<String> = of_servers.map(|family| family.key(&[server.name()])).collect();
+            let before = |key: &str| its.iter().any(|begins| key.starts_with(begins));
+            if lines.is_none() && counters.iter().any(|(key, _)| before(key)) {
+                *lines = Some(ServerLines::new(&mut self.series, server, &mut 0));
+            }
+        }
         self.series.restore(counters);
         let newest = saved.slots.iter().map(|slot| slot.seq).max().unwrap_or(0);
         self.seq = self.seq.max(newest.saturating_add(1));
@@ -168,24 +227,25 @@ impl State {
         self.series.add(self.fixed.folded, folded);
     }
 
-    fn stage_tally(&mut self, mut tally: Tally) {
+    fn stage_server(&mut self, server: Server, tally: &mut ServerTally) {
+        let Some(known) = self.servers.get_mut(usize::from(server.code())) else { return };
+        let lines = *known.get_or_insert_with(|| ServerLines::new(&mut self.series, server, &mut self.seq));
         let mut add_all = |first: usize, counts: &[u64]| {
             for (n, count) in counts.iter().enumerate() {
                 self.series.add(first + n, *count);
             }
         };
-        add_all(self.fixed.messages, &tally.messages);
-        add_all(self.fixed.settled, &tally.settled);
-        add_all(self.fixed.failures, &tally.failures);
-        add_all(self.fixed.unattributed, &tally.unattributed);
-        add_all(self.fixed.deferrals, &[tally.deferrals]);
-        add_all(self.fixed.auth, &[tally.auth_failures]);
+        add_all(lines.messages, &tally.messages);
+        add_all(lines.settled, &tally.settled);
+        add_all(lines.failures, &tally.failures);
+        add_all(lines.own_address, &tally.own_address);
+        add_all(lines.deferrals, &[tally.deferrals]);
         for (n, delays) in tally.delays.iter().enumerate() {
-            let first = self.fixed.delays + n * (BUCKETS + 1);
+            let first = lines.delays + n * (BUCKETS + 1);
             add_all(first, &delays.buckets);
             add_all(first + BUCKETS, &[delays.sum_ms]);
         }
-        let mta = self.settings.mta.clone();
+        let mta = server.name();
         for ((code, dsn), n) in tally.replies.drain() {
             let other = !(200..600).contains(&code);
             let code = if other { "other".to_owned() } else { code.to_string() };
@@ -194,12 +254,28 @@ impl State {
                 (false, true) => "none".to_owned(),
                 (false, false) => dsn.to_string(),
             };
-            self.count(Family::Replies, &[&mta, &code, &dsn], REPLIES, &[&mta, "other", "other"], n);
+            self.count(Family::Replies, &[mta, &code, &dsn], REPLIES, &[mta, "other", "other"], n);
+        }
+    }
+
+    fn stage_tally(&mut self, mut tally: Tally) {
+        let mut add_all = |first: usize, counts: &[u64]| {
+            for (n, count) in counts.iter().enumerate() {
+                self.series.add(first + n, *count);
+            }
+        };
+        add_all(self.fixed.unattributed, &tally.unattributed);
+        add_all(self.fixed.auth, &[tally.auth_failures]);
+        for (server, of_server) in Server::ALL.into_iter().zip(&mut tally.servers) {
+            if of_server.heard {
+                self.stage_server(server, of_server);
+            }
         }
         for (source, counts) in tally.sources {
             if let Some(source) = self.sources.get(source.0) {
                 self.series.add(source.lines, counts.lines);
                 self.series.add(source.cut, counts.cut);
+                self.series.add(source.restarts, counts.restarts);
             }
         }
         for (source, reason, n) in tally.parse_failures {
@@ -244,7 +320,9 @@ impl State {
         self.accounts.publish();
         for gauge in &gauges.sources {
             if let Some(source) = self.sources.get_mut(gauge.source.0) {
+                source.up = gauge.up;
                 source.backlog = gauge.backlog_bytes;
+                source.backlog_files = gauge.backlog_files;
                 source.last_event = gauge.last_event.or(source.last_event);
             }
         }
@@ -268,7 +346,12 @@ impl State {
     pub fn glance(&self) -> Glance {
         Glance {
             lines: self.sources.iter().map(|source| self.series.shown(source.lines)).sum(),
-            messages: (0..Origin::ALL.len()).map(|n| self.series.shown(self.fixed.messages + n)).sum(),
+            messages: self
+                .servers
+                .iter()
+                .flatten()
+                .flat_map(|lines| (0..Origin::ALL.len()).map(|n| self.series.shown(lines.messages + n)))
+                .sum(),
             accounts_known: self.accounts.known() as u64,
             accounts_tracked: self.accounts.tracked() as u64,
         }
@@ -288,7 +371,7 @@ impl State {
             settings: self.settings.clone(),
             lines,
             accounts: self.accounts.views(scrape.now, since),
-            sources: self.sources.iter().map(|s| (s.name.clone(), s.backlog, s.last_event)).collect(),
+            sources: self.sources.iter().map(Source::view).collect(),
             queues: self.gauges.queues.clone().unwrap_or_default(),
             queue_scan: self.gauges.queue_scan,
             tracked_messages: self.gauges.tracked_messages,

@@ -3,7 +3,7 @@
 //! It never sees accounts: their absolute figures come from the ledger when the batch is staged.
 
 use super::delay::Delays;
-use crate::mail::{Dsn, Fact, Origin, Outcome, ReplyClass, Status, Unattributed, text};
+use crate::mail::{Dsn, Fact, Origin, Outcome, ReplyClass, Server, Status, Unattributed, text};
 
 /// A log source, registered with `Metrics::source`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -15,15 +15,9 @@ const MOST: usize = 256;
 /// An accumulator for one batch. `Metrics::stage` empties it.
 #[derive(Debug, Default)]
 pub struct Tally {
-    pub(super) messages: [u64; Origin::ALL.len()],
-    pub(super) settled: [u64; Outcome::ALL.len()],
+    pub(super) servers: [ServerTally; Server::ALL.len()],
     pub(super) unattributed: [u64; Unattributed::ALL.len()],
-    pub(super) failures: [u64; ReplyClass::ALL.len()],
-    pub(super) deferrals: u64,
     pub(super) auth_failures: u64,
-    /// Local, remote.
-    pub(super) delays: [Delays; 2],
-    pub(super) replies: Replies,
     pub(super) sources: Vec<(SourceId, SourceTally)>,
     pub(super) parse_failures: Vec<(SourceId, &'static str, u64)>,
     pub(super) unparsed: Vec<(String, u64)>,
@@ -31,10 +25,27 @@ pub struct Tally {
     pub(super) evictions: Vec<(&'static str, u64)>,
 }
 
+/// What one mail server did.
+#[derive(Debug, Default)]
+pub(super) struct ServerTally {
+    /// It did anything.
+    pub heard: bool,
+    pub messages: [u64; Origin::ALL.len()],
+    pub settled: [u64; Outcome::ALL.len()],
+    pub failures: [u64; ReplyClass::ALL.len()],
+    /// Those of them that name an address of this host.
+    pub(super) own_address: [u64; ReplyClass::ALL.len()],
+    pub deferrals: u64,
+    /// Local, remote.
+    pub delays: [Delays; 2],
+    pub replies: Replies,
+}
+
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct SourceTally {
     pub lines: u64,
     pub cut: u64,
+    pub restarts: u64,
 }
 
 impl Tally {
@@ -46,16 +57,22 @@ impl Tally {
     #[inline]
     pub fn fact(&mut self, fact: &Fact<'_>) {
         match *fact {
-            Fact::Message { owner, origin, .. } => {
-                add(&mut self.messages, origin.code() as usize, 1);
+            Fact::Message { server, owner, origin, .. } => {
+                add(&mut self.server(server).messages, origin.code() as usize, 1);
                 if !owner.is_account() {
                     add(&mut self.unattributed, owner.0 as usize, 1);
                 }
             }
-            Fact::Settled { outcome, n, .. } => add(&mut self.settled, outcome.code() as usize, u64::from(n)),
-            Fact::Deferral { .. } => self.deferrals += 1,
-            Fact::Attempt { status, local, dsn, code, class, delay_ms, .. } => {
-                self.attempt(status, local, dsn, code, class, delay_ms);
+            Fact::Settled { server, outcome, n, .. } => {
+                add(&mut self.server(server).settled, outcome.code() as usize, u64::from(n));
+            }
+            Fact::Deferral { server, .. } => self.server(server).deferrals += 1,
+            Fact::Attempt { server, status, local, dsn, code, class, own_address, delay_ms, .. } => {
+                let tally = self.server(server);
+                tally.attempt(status, local, dsn, code, class, delay_ms);
+                if own_address.is_some() {
+                    add(&mut tally.own_address, class.unwrap_or(ReplyClass::Other) as usize, 1);
+                }
             }
             Fact::LoginFailed { .. } => self.auth_failures += 1,
             Fact::Recipients { .. } | Fact::Hold { .. } | Fact::Error(_) | Fact::Leg(_) => {}
@@ -63,31 +80,29 @@ impl Tally {
     }
 
     #[inline]
-    fn attempt(&mut self, status: Status, local: bool, dsn: Dsn, code: u16, class: Option<ReplyClass>, delay_ms: u64) {
-        match status {
-            Status::Probe => return,
-            Status::Sent => {
-                if let Some(delays) = self.delays.get_mut(usize::from(!local)) {
-                    delays.observe(delay_ms);
-                }
-            }
-            Status::Deferred | Status::Bounced => {
-                add(&mut self.failures, class.unwrap_or(ReplyClass::Other) as usize, 1);
-            }
-        }
-        if code != 0 && !local {
-            self.replies.add(code, dsn);
-        }
+    fn server(&mut self, server: Server) -> &mut ServerTally {
+        let [first, rest @ ..] = &mut self.servers;
+        let tally = match server.code() {
+            0 => first,
+            n => rest.get_mut(usize::from(n) - 1).unwrap_or(first),
+        };
+        tally.heard = true;
+        tally
     }
 
     /// `n` lines of a source were read.
     pub fn lines(&mut self, source: SourceId, n: u64) {
-        self.source(source, n, 0);
+        self.source(source, SourceTally { lines: n, ..SourceTally::default() });
     }
 
     /// `n` lines of a source were longer than the limit.
     pub fn cut(&mut self, source: SourceId, n: u64) {
-        self.source(source, 0, n);
+        self.source(source, SourceTally { cut: n, ..SourceTally::default() });
+    }
+
+    /// What delivers the lines of a source was started again.
+    pub fn restarted(&mut self, source: SourceId) {
+        self.source(source, SourceTally { restarts: 1, ..SourceTally::default() });
     }
 
     /// `n` lines of a source are known to be missed; `reason` is one of a closed set.
@@ -128,13 +143,34 @@ impl Tally {
         }
     }
 
-    fn source(&mut self, source: SourceId, lines: u64, cut: u64) {
+    fn source(&mut self, source: SourceId, new: SourceTally) {
         match self.sources.iter_mut().find(|(id, _)| *id == source) {
             Some((_, tally)) => {
-                tally.lines += lines;
-                tally.cut += cut;
+                tally.lines += new.lines;
+                tally.cut += new.cut;
+                tally.restarts += new.restarts;
             }
-            None => self.sources.push((source, SourceTally { lines, cut })),
+            None => self.sources.push((source, new)),
+        }
+    }
+}
+
+impl ServerTally {
+    #[inline]
+    fn attempt(&mut self, status: Status, local: bool, dsn: Dsn, code: u16, class: Option<ReplyClass>, delay_ms: u64) {
+        match status {
+            Status::Probe | Status::Dropped => return,
+            Status::Sent => {
+                if let Some(delays) = self.delays.get_mut(usize::from(!local)) {
+                    delays.observe(delay_ms);
+                }
+            }
+            Status::Deferred | Status::Bounced | Status::Expired => {
+                add(&mut self.failures, class.unwrap_or(ReplyClass::Other) as usize, 1);
+            }
+        }
+        if code != 0 && !local {
+            self.replies.add(code, dsn);
         }
     }
 }
@@ -201,11 +237,13 @@ mod tests {
                 dsn: Dsn::new(5, code, 0),
                 code: 550,
                 class: Some(ReplyClass::Spam),
+                own_address: None,
                 delay_ms: 1,
             };
             tally.fact(&fact);
             tally.fact(&fact);
         }
+        let [tally, ..] = &mut tally.servers;
         let pairs = tally.replies.drain();
         assert!(pairs.len() <= MOST + 1);
         assert_eq!(pairs.iter().map(|(_, n)| n).sum::<u64>(), 4_000);

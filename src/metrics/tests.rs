@@ -108,6 +108,8 @@ fn scrape(metrics: &Metrics, who: &str) -> Parsed {
 
 impl Parsed {
     fn get(&self, key: &str) -> f64 {
+        // `{mta}` is the server that is there from the start.
+        let key = &key.replace("{mta}", Server::default().name());
         *self.series.get(key).unwrap_or_else(|| panic!("no {key} in {:#?}", self.series.keys()))
     }
 }
@@ -147,6 +149,7 @@ fn facts_become_figures_and_show_after_publish_only() {
     tally.lines(source, 7);
     tally.unknown(source, "shape", b"smtp\xff");
     tally.lost(source, "rotated", 3);
+    tally.restarted(source);
     tally.evicted("limit", 2);
     tally.fact(&Fact::Message { at, server, owner: Owner(16), origin: Origin::Script, basis: Basis::Uid });
     let bounce = Owner::nobody(Unattributed::Bounce);
@@ -154,18 +157,31 @@ fn facts_become_figures_and_show_after_publish_only() {
     tally.fact(&Fact::Settled { at, server, owner: Owner(16), outcome: Outcome::Bounced, n: 4 });
     tally.fact(&Fact::Deferral { at, server, owner: Owner(16) });
     tally.fact(&Fact::LoginFailed { at });
+    let own_address = Some(std::net::IpAddr::from([192, 0, 2, 25]));
     for (status, code, dsn, class) in [
         (Status::Sent, 250, Dsn::new(2, 0, 0), None),
         (Status::Bounced, 550, Dsn::new(5, 1, 1), Some(ReplyClass::UnknownRecipient)),
         (Status::Bounced, 999, Dsn::NONE, Some(ReplyClass::Other)),
     ] {
-        tally.fact(&Fact::Attempt { at, server, status, local: false, dsn, code, class, delay_ms: 1_500 });
+        let own_address = own_address.filter(|_| code == 550);
+        tally.fact(&Fact::Attempt { at, server, status, local: false, dsn, code, class, own_address, delay_ms: 1_500 });
     }
     metrics.stage(&mut tally, []);
     assert_eq!(scrape(&metrics, "").get("sendwarden_log_lines_read_total{source=\"mail.log\"}"), 0.0);
     metrics.publish(Gauges {
-        sources: vec![SourceGauge { source, backlog_bytes: 9, last_event: Some(Time::from_secs(5)) }],
-        queues: Some(vec![QueueGauge { queue: "deferred".into(), messages: 3, oldest: Some(Time::from_secs(1)) }]),
+        sources: vec![SourceGauge {
+            source,
+            up: false,
+            backlog_bytes: 9,
+            backlog_files: 2,
+            last_event: Some(Time::from_secs(5)),
+        }],
+        queues: Some(vec![QueueGauge {
+            server,
+            queue: "deferred".into(),
+            messages: 3,
+            oldest: Some(Time::from_secs(1)),
+        }]),
         ..Gauges::default()
     });
     let seen = scrape(&metrics, "");
@@ -174,23 +190,28 @@ fn facts_become_figures_and_show_after_publish_only() {
         ("sendwarden_log_parse_failures_total{reason=\"shape\",source=\"mail.log\"}", 1.0),
         ("sendwarden_log_unparsed_lines_total{daemon=\"smtp\u{FFFD}\"}", 1.0),
         ("sendwarden_log_lines_lost_total{reason=\"rotated\",source=\"mail.log\"}", 3.0),
+        ("sendwarden_log_source_up{source=\"mail.log\"}", 0.0),
+        ("sendwarden_log_source_restarts_total{source=\"mail.log\"}", 1.0),
         ("sendwarden_log_backlog_bytes{source=\"mail.log\"}", 9.0),
+        ("sendwarden_log_backlog_files{source=\"mail.log\"}", 2.0),
         ("sendwarden_log_last_event_timestamp_seconds{source=\"mail.log\"}", 5.0),
-        ("sendwarden_messages_accepted_total{mta=\"mta\",origin=\"script\"}", 1.0),
+        ("sendwarden_messages_accepted_total{mta=\"{mta}\",origin=\"script\"}", 1.0),
         ("sendwarden_unattributed_messages_total{reason=\"bounce\"}", 1.0),
-        ("sendwarden_recipients_total{mta=\"mta\",outcome=\"bounced\"}", 4.0),
-        ("sendwarden_recipients_total{mta=\"mta\",outcome=\"expired\"}", 0.0),
-        ("sendwarden_deferrals_total{mta=\"mta\"}", 1.0),
+        ("sendwarden_recipients_total{mta=\"{mta}\",outcome=\"bounced\"}", 4.0),
+        ("sendwarden_recipients_total{mta=\"{mta}\",outcome=\"expired\"}", 0.0),
+        ("sendwarden_deferrals_total{mta=\"{mta}\"}", 1.0),
         ("sendwarden_auth_failures_total{protocol=\"smtp\"}", 1.0),
-        ("sendwarden_delivery_replies_total{code=\"550\",dsn=\"5.1.1\",mta=\"mta\"}", 1.0),
-        ("sendwarden_delivery_replies_total{code=\"other\",dsn=\"other\",mta=\"mta\"}", 1.0),
-        ("sendwarden_delivery_failures_total{mta=\"mta\",reason=\"unknown_recipient\"}", 1.0),
-        ("sendwarden_delivery_delay_seconds_bucket{direction=\"remote\",le=\"1.0\",mta=\"mta\"}", 0.0),
-        ("sendwarden_delivery_delay_seconds_bucket{direction=\"remote\",le=\"2.5\",mta=\"mta\"}", 1.0),
-        ("sendwarden_delivery_delay_seconds_bucket{direction=\"remote\",le=\"+Inf\",mta=\"mta\"}", 1.0),
-        ("sendwarden_delivery_delay_seconds_sum{direction=\"remote\",mta=\"mta\"}", 1.5),
-        ("sendwarden_delivery_delay_seconds_count{direction=\"local\",mta=\"mta\"}", 0.0),
-        ("sendwarden_queue_messages{mta=\"mta\",queue=\"deferred\"}", 3.0),
+        ("sendwarden_delivery_replies_total{code=\"550\",dsn=\"5.1.1\",mta=\"{mta}\"}", 1.0),
+        ("sendwarden_delivery_replies_total{code=\"other\",dsn=\"other\",mta=\"{mta}\"}", 1.0),
+        ("sendwarden_delivery_failures_total{mta=\"{mta}\",reason=\"unknown_recipient\"}", 1.0),
+        ("sendwarden_own_address_refusals_total{mta=\"{mta}\",reason=\"unknown_recipient\"}", 1.0),
+        ("sendwarden_own_address_refusals_total{mta=\"{mta}\",reason=\"other\"}", 0.0),
+        ("sendwarden_delivery_delay_seconds_bucket{direction=\"remote\",le=\"1.0\",mta=\"{mta}\"}", 0.0),
+        ("sendwarden_delivery_delay_seconds_bucket{direction=\"remote\",le=\"2.5\",mta=\"{mta}\"}", 1.0),
+        ("sendwarden_delivery_delay_seconds_bucket{direction=\"remote\",le=\"+Inf\",mta=\"{mta}\"}", 1.0),
+        ("sendwarden_delivery_delay_seconds_sum{direction=\"remote\",mta=\"{mta}\"}", 1.5),
+        ("sendwarden_delivery_delay_seconds_count{direction=\"local\",mta=\"{mta}\"}", 0.0),
+        ("sendwarden_queue_messages{mta=\"{mta}\",queue=\"deferred\"}", 3.0),
         ("sendwarden_tracker_evictions_total{reason=\"limit\"}", 2.0),
         ("sendwarden_store_up", 1.0),
     ] {
@@ -221,13 +242,54 @@ fn a_new_series_is_shown_to_a_known_scraper_once_with_zero() {
         dsn: Dsn::new(5, 7, 1),
         code: 554,
         class: None,
+        own_address: None,
         delay_ms: 0,
     });
     metrics.stage(&mut tally, []);
     metrics.publish(Gauges::default());
-    let reply = "sendwarden_delivery_replies_total{code=\"554\",dsn=\"5.7.1\",mta=\"mta\"}";
+    let reply = "sendwarden_delivery_replies_total{code=\"554\",dsn=\"5.7.1\",mta=\"{mta}\"}";
     assert_eq!(scrape(&metrics, "prom").get(reply), 0.0);
     assert_eq!(scrape(&metrics, "prom").get(reply), 1.0);
+}
+
+#[test]
+fn a_server_has_series_from_its_first_line_on_and_keeps_them() {
+    let [_, second] = Server::ALL;
+    let of = |base: &str, labels: &str| format!("sendwarden_{base}{{{labels},mta={:?}}}", second.name());
+    let (delay, reply) = (
+        of("delivery_delay_seconds_count", "direction=\"remote\""),
+        of("delivery_replies_total", "code=\"421\",dsn=\"none\""),
+    );
+    let settled = format!("sendwarden_recipients_total{{mta={:?},outcome=\"sent\"}}", second.name());
+    let first_metrics = metrics(10);
+    let at = Time::ZERO;
+    assert!(!scrape(&first_metrics, "prom").series.contains_key(&settled), "a server that is not here");
+    let mut tally = Tally::new();
+    let attempt = |status, code, dsn| Fact::Attempt {
+        at,
+        server: second,
+        status,
+        local: false,
+        dsn,
+        code,
+        class: None,
+        own_address: None,
+        delay_ms: 10,
+    };
+    tally.fact(&attempt(Status::Sent, 250, Dsn::new(2, 0, 0)));
+    tally.fact(&attempt(Status::Deferred, 421, Dsn::NONE));
+    tally.fact(&Fact::Settled { at, server: second, owner: Owner(16), outcome: Outcome::Sent, n: 3 });
+    first_metrics.stage(&mut tally, []);
+    let saved = first_metrics.save();
+    first_metrics.publish(Gauges::default());
+    assert_eq!(scrape(&first_metrics, "prom").get(&settled), 0.0, "increase() needs a value to begin from");
+    let restarted = metrics(10);
+    restarted.restore(saved, []);
+    for metrics in [first_metrics, restarted] {
+        let seen = scrape(&metrics, "prom");
+        assert_eq!((seen.get(&settled), seen.get(&delay), seen.get(&reply)), (3.0, 1.0, 1.0));
+        assert_eq!(seen.get("sendwarden_recipients_total{mta=\"{mta}\",outcome=\"sent\"}"), 0.0);
+    }
 }
 
 #[test]
@@ -282,6 +344,7 @@ fn reply_pairs_are_bounded() {
                 dsn: Dsn::new(5, batch, n),
                 code: 550,
                 class: None,
+                own_address: None,
                 delay_ms: 0,
             });
         }

@@ -4,6 +4,8 @@
 //! It only keeps what a *line* needs from earlier lines (the year of a stamp, the beginning of a text that came in
 //! parts), and can save and restore that.
 
+pub mod any;
+pub mod exim;
 pub mod php;
 pub mod postfix;
 pub mod syslog;
@@ -12,6 +14,7 @@ use crate::mail::Event;
 
 /// What one line was.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "a line allocates nothing")]
 pub enum Read<'a> {
     /// The line says something about a message.
     Event(Event<'a>),
@@ -34,11 +37,22 @@ pub struct Unknown<'a> {
     pub why: &'static str,
 }
 
+/// A part of a text whose other parts are missing.
+pub const WHY_CHUNKS: &str = "chunks";
+
 /// A mail server's log, read line by line.
 pub trait Mta {
     /// Reads one line (without its newline). Never fails: what it cannot read is `Unknown`. What it says borrows from
     /// the line, or from the dialect, where a text came in several lines.
     fn read<'a>(&'a mut self, line: &'a [u8]) -> Read<'a>;
+
+    /// How many lines were pending for a text that will not come whole, since the last call.
+    fn take_lost(&mut self) -> u64 {
+        0
+    }
+
+    /// There will be no more lines: nothing is waited for any longer.
+    fn finish(&mut self) {}
 
     /// What is pending between lines, to be stored beside the source's position.
     fn save(&self) -> Vec<u8>;

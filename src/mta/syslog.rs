@@ -4,9 +4,13 @@
 //! It knows no mail server. It never keeps text between lines; of time it keeps only what resolves the year of the
 //! next stamp. See [`Heads::read`].
 
+mod chunks;
 mod stamp;
+mod wrapped;
 
+pub use chunks::{Begun, Chunks, Piece};
 pub use stamp::Stamps;
+pub use wrapped::{Peeled, Wrapped};
 
 use crate::mail::Time;
 use stamp::Clock;
@@ -54,26 +58,44 @@ impl Heads {
         self.clock.set_last(last);
     }
 
+    /// Splits a line into its stamp, with a zone or without, and what follows: the head of a log that has no more.
+    #[inline]
+    pub fn stamp<'a>(&mut self, line: &'a [u8]) -> Result<(Time, &'a [u8]), &'static str> {
+        self.clock.read(line)
+    }
+
     /// Splits a line into head and text; the error is [`WHY_HEAD`] or [`WHY_STAMP`].
     #[inline]
     pub fn read<'a>(&mut self, line: &'a [u8]) -> Result<Line<'a>, &'static str> {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let line = if line.first() == Some(&b'<') { after_priority(line).ok_or(WHY_HEAD)? } else { line };
         let (at, rest) = self.clock.read(line)?;
-        let gap = memchr::memchr(b' ', rest).ok_or(WHY_HEAD)?;
-        let (first, after) = rest.split_at_checked(gap).ok_or(WHY_HEAD)?;
-        let after = after.get(1..).unwrap_or(&[]);
-        if first.is_empty() {
-            return Err(WHY_HEAD);
-        }
-        if first.last() == Some(&b':') {
-            // No host: the first word is the tag.
-            let (tag, pid, _) = split_tag(first);
-            return Ok(Line { at, host: &[], tag, pid, text: after_solaris_id(after) });
-        }
-        let (tag, pid, text) = split_tag(after);
-        Ok(Line { at, host: first, tag, pid, text: after_solaris_id(text) })
+        after_stamp(at, rest).ok_or(WHY_HEAD)
     }
+}
+
+/// What stands behind a stamp: `host tag[pid]: text`, without the host, without the tag.
+#[inline]
+pub fn after_stamp(at: Time, rest: &[u8]) -> Option<Line<'_>> {
+    let (first, after) = rest.split_at_checked(memchr::memchr(b' ', rest)?)?;
+    let after = after.get(1..).unwrap_or(&[]);
+    if first.is_empty() {
+        return None;
+    }
+    if first.last() == Some(&b':') {
+        // No host: the first word is the tag.
+        let (tag, pid, _) = split_tag(first);
+        return Some(Line { at, host: &[], tag, pid, text: after_solaris_id(after) });
+    }
+    let (tag, pid, text) = split_tag(after);
+    Some(Line { at, host: first, tag, pid, text: after_solaris_id(text) })
+}
+
+/// A line whose stamp is known from elsewhere: `[<PRI>]tag[pid]: text`.
+pub fn stampless(line: &[u8], at: Time) -> Line<'_> {
+    let line = if line.first() == Some(&b'<') { after_priority(line).unwrap_or(line) } else { line };
+    let (tag, pid, text) = split_tag(line);
+    Line { at, host: &[], tag, pid, text }
 }
 
 /// `<PRI>`, as remote syslog daemons that keep the wire form write it.

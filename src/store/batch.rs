@@ -2,6 +2,8 @@
 //!
 //! Plain data that can be cleared and used again. It never touches the disk.
 
+use std::net::IpAddr;
+
 use serde::Serialize;
 
 use super::chunk::IndexBuffer;
@@ -91,6 +93,8 @@ pub struct ErrorRow {
     pub dsn: Dsn,
     /// `mail::ReplyClass::name`.
     pub class: &'static str,
+    /// The address of this host that the receiver names.
+    pub own_address: Option<IpAddr>,
     pub reply: String,
     pub script: Option<ScriptRecord>,
 }
@@ -114,6 +118,7 @@ impl From<&ErrorFact<'_>> for ErrorRow {
             relay: text::clean(fact.relay, MAX_RELAY),
             dsn: fact.dsn,
             class: fact.class.name(),
+            own_address: fact.own_address,
             reply: text::clean(fact.reply, MAX_REPLY),
             script: fact.script.map(ScriptRecord::from),
         }

@@ -161,10 +161,11 @@ fn add(conn: &Connection, sql: &str, rows: impl Iterator<Item = (i64, u32, Histo
 fn errors(conn: &Connection, errors: &[ErrorRow]) -> rusqlite::Result<()> {
     let mut add = conn.prepare_cached(
         "INSERT INTO error(at, owner, outcome, late, queue_id, sender, recipient, relay, dsn, class, reply,
-             script_path, script_line, script_directory)
-         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+             script_path, script_line, script_directory, own_address)
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
     )?;
     for e in errors {
+        let own_address = e.own_address.map(|address| address.to_string()).unwrap_or_default();
         let dsn = if e.dsn.is_none() { String::new() } else { e.dsn.to_string() };
         add.execute(params![
             e.at.0,
@@ -180,7 +181,8 @@ fn errors(conn: &Connection, errors: &[ErrorRow]) -> rusqlite::Result<()> {
             e.reply,
             e.script.as_ref().map_or("", |script| &script.path),
             e.script.as_ref().map_or(0, |script| script.line),
-            e.script.as_ref().map_or("", |script| &script.directory)
+            e.script.as_ref().map_or("", |script| &script.directory),
+            own_address
         ])?;
     }
     Ok(())

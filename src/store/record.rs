@@ -44,6 +44,8 @@ pub struct ErrorRecord {
     pub dsn: String,
     /// `mail::ReplyClass::name`.
     pub class: String,
+    /// The address of this host that the receiver names; empty when it names none.
+    pub own_address: String,
     pub reply: String,
     pub script: Option<ScriptRecord>,
 }

@@ -48,6 +48,8 @@ const MIGRATIONS: &[&str] = &["
     ALTER TABLE error ADD COLUMN script_path TEXT NOT NULL DEFAULT '';
     ALTER TABLE error ADD COLUMN script_line INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE error ADD COLUMN script_directory TEXT NOT NULL DEFAULT '';
+", "
+    ALTER TABLE error ADD COLUMN own_address TEXT NOT NULL DEFAULT '';
 "];
 
 /// The version this program writes.

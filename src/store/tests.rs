@@ -72,6 +72,7 @@ fn full_batch(owner: u32, name: &str, legs: usize) -> Batch {
         relay: b"mx",
         dsn: Dsn::new(5, 1, 1),
         class: ReplyClass::UnknownRecipient,
+        own_address: Some(std::net::IpAddr::from([192, 0, 2, 25])),
         reply: b"550 5.1.1 no\nsuch user",
         script: None,
     });

@@ -100,7 +100,7 @@ impl Views {
         let which = if owner.is_some() { "owner = ?1" } else { "?1 IS NULL" };
         let sql = format!(
             "SELECT id, at, owner, outcome, late, queue_id, sender, recipient, relay, dsn, class, reply,
-                 script_path, script_line, script_directory
+                 script_path, script_line, script_directory, own_address
              FROM error WHERE {which} AND id < ?2 ORDER BY id DESC LIMIT ?3"
         );
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -287,6 +287,7 @@ fn error_row(row: &SqlRow<'_>) -> rusqlite::Result<ErrorRecord> {
         class: row.get(10)?,
         reply: row.get(11)?,
         script: Some(script).filter(|script| !(script.path.is_empty() && script.directory.is_empty())),
+        own_address: row.get(15)?,
     })
 }
 

@@ -144,6 +144,8 @@ pub struct ErrorView {
     pub late: bool,
     pub dsn: String,
     pub class: String,
+    /// The address of this host that the receiver names: the refusal is about the host. Empty when it names none.
+    pub own_address: String,
     pub reply: String,
     pub script: Option<ScriptView>,
 }
@@ -233,7 +235,11 @@ pub struct StatusView {
 pub struct SourceView {
     pub name: String,
     pub lines: u64,
+    /// On the disk, over all files that are still to be read.
     pub backlog_bytes: u64,
+    /// Files that wait behind the one being read, and which that is when any do.
+    pub backlog_files: u64,
+    pub reading: Option<String>,
     pub last_event: Option<String>,
     /// Why it cannot be read right now.
     pub trouble: Option<String>,

@@ -75,6 +75,13 @@ impl House {
         fs::write(&self.config, text).unwrap();
     }
 
+    /// Other logs than the file of the house, as entries of the list.
+    pub fn configure_logs(&self, logs: &str) {
+        let (state, dir) = (self.state.display(), self.dir.display());
+        let text = format!("logs:\n{logs}listen: 127.0.0.1:0\nstate_dir: {state}\nqueue:\n  directories: [{dir}]\n");
+        fs::write(&self.config, text).unwrap();
+    }
+
     pub fn append(&self, bytes: impl AsRef<[u8]>) {
         let mut file = File::options().append(true).create(true).open(&self.log).unwrap();
         file.write_all(bytes.as_ref()).unwrap();
@@ -104,7 +111,11 @@ impl House {
 
     /// Starts the agent and waits until it answers on its socket.
     pub fn start(&self) -> Running<'_> {
-        let mut running = self.spawn();
+        self.start_as(self.command())
+    }
+
+    pub fn start_as(&self, command: Command) -> Running<'_> {
+        let mut running = self.spawn_as(command);
         wait(self, "the agent to answer", || {
             assert!(running.child.try_wait().unwrap().is_none(), "the agent ended:\n{}", self.printed());
             self.get("/-/healthy").is_some_and(|(status, _)| status == 200)
@@ -245,6 +256,10 @@ pub struct Running<'a> {
 }
 
 impl Running<'_> {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("our own child");
     }

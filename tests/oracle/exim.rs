@@ -9,10 +9,13 @@
 //!   line count, with what becomes of them. A `>>` may stand before its own `<=` (cutthrough).
 //! - An envelope recipient is named by `for`; otherwise one is booked, for the first one a delivery line names. A final
 //!   address uses up the booking of its original while that is still open, and comes on top when it is not.
-//! - A recipient's outcome is the first final one said of it. What is not mail (`*>` of `-N`) ends without an outcome.
+//! - A recipient's outcome is the first final one said of it. An administrator took it off the message (`marked
+//!   delivered by`) or only pretended to deliver it (`*>` of `-N`): it is deleted. One that was added is booked.
 //! - Only what stands before the size (`S=`) of a `<=` line is Exim's own word on where a message comes from: what
 //!   follows may be written by the sender. A user is believed of a message without a host only.
-//! - `retry timeout exceeded` is Exim's own word when no reply stands before it, or a reply that says "later".
+//! - `retry timeout exceeded` is Exim's own word when nothing stands between it and the address (4.96 and 4.98 do so);
+//!   in a reply it is the receiver's.
+//! - A bounce is what one of Exim's own users submits with a reference; with another user's name it is that user's.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -32,6 +35,7 @@ enum Says {
         original: String,
         state: State,
     },
+    Added(String),
     /// Of everybody who is still open: discarded.
     Discarded,
     Deleted,
@@ -63,6 +67,7 @@ pub struct Oracle {
 struct Grammar {
     head: Regex,
     arrived: Regex,
+    bounce: Regex,
     host: Regex,
     field: Regex,
     recipients: Regex,
@@ -70,6 +75,8 @@ struct Grammar {
     delivery: Regex,
     pipe: Regex,
     expired: Regex,
+    marked: Regex,
+    added: Regex,
     frozen: Regex,
     thawed: Regex,
     deleted: Regex,
@@ -87,6 +94,7 @@ impl Grammar {
                 r"([0-9A-Za-z]{6}-(?:[0-9A-Za-z]{6}-[0-9A-Za-z]{2}|[0-9A-Za-z]{11}-[0-9A-Za-z]{4})) (.*)$"
             )),
             arrived: of(r#"^[<(]= (<>|"(?:[^"\\]|\\.)*"\S*|\S+)((?:"(?:[^"\\]|\\.)*"|[^"])*?) S=\d+(.*)$"#),
+            bounce: of(r"^ R=\S+ U=(?:Debian-exim|mailnull|mail|exim) P=local"),
             host: of(r"^ H=(?:[^\s(\[]\S* )?(?:\(\S*\) )?\[([0-9A-Fa-f:.]+)\](?::\d+)?( .*|)$"),
             field: of(r"^.*? P=(\S+)(?:.*? A=[^:\s]+(?::([^:\s]+))?)?"),
             recipients: of(r#"^.* for ((?:"(?:[^"\\]|\\.)*"@\S+|[^\s"]+)(?: (?:"(?:[^"\\]|\\.)*"@\S+|[^\s"]+))*)$"#),
@@ -96,7 +104,9 @@ impl Grammar {
             )),
             // A pipe's command or a file's name may hold anything; its envelope recipient follows.
             pipe: of(r"^(=>|->|\*\*|==) ([|/].*?)(?: \([^()]*\))? <([^>]*)>(:? [FPQR]=.*|: .*)$"),
-            expired: of(r"retry timeout exceeded(?: DT=\S+)?$"),
+            expired: of(r"^ ?: retry timeout exceeded(?: DT=\S+)?$"),
+            marked: of("^address <(.*)> marked delivered by "),
+            added: of("^recipient <(.*)> added by "),
             frozen: of(r"^(?:Frozen|Frozen .*|frozen by .*|Message is frozen)$"),
             thawed: of(r"^(?:unfrozen by .*|Unfrozen by .*)$"),
             deleted: of(r"^(?:removed by .*|cancelled by .*)$"),
@@ -117,17 +127,21 @@ impl Grammar {
         } else if text.starts_with("=> discarded ") || text.starts_with("=> blackhole ") {
             Says::Discarded
         } else if let Some(delivery) = self.pipe.captures(text).or_else(|| self.delivery.captures(text)) {
-            let last = delivery[2].trim_end_matches(':').to_lowercase();
+            let last = delivery[2].to_lowercase();
             let original = delivery.get(3).map_or_else(|| last.clone(), |original| original.as_str().to_lowercase());
             let rest = delivery.get(4)?.as_str();
             let state = match &delivery[1] {
                 "==" => State::Open,
-                "**" if self.expired.is_match(rest) && !rest.contains(": 5") => State::Expired,
+                "**" if self.expired.is_match(rest) => State::Expired,
                 "**" => State::Bounced,
-                "*>" => State::Unaccounted,
+                "*>" => State::Deleted,
                 _ => State::Sent,
             };
             Says::Outcome { last, original, state }
+        } else if let Some(marked) = self.marked.captures(text) {
+            Says::Outcome { last: marked[1].to_lowercase(), original: marked[1].to_lowercase(), state: State::Deleted }
+        } else if let Some(added) = self.added.captures(text) {
+            Says::Added(added[1].to_lowercase())
         } else if self.frozen.is_match(text) {
             Says::Frozen(true)
         } else if self.thawed.is_match(text) {
@@ -144,7 +158,7 @@ impl Grammar {
 
     /// Whose a message is, by what stands before its size.
     fn place(&self, sender: &str, fields: &str, uids: &HashMap<&str, u32>) -> Place {
-        if sender == "<>" && fields.starts_with(" R=") {
+        if sender == "<>" && self.bounce.is_match(fields) {
             return Place::Reason("bounce");
         }
         if let Some(host) = self.host.captures(fields) {
@@ -261,6 +275,7 @@ fn count(lines: &[&Says]) -> Figures {
                     slot.state = *state;
                 }
             }
+            Says::Added(one) => slots.push(Slot { name: Some((one.clone(), one.clone())), state: State::Open }),
             Says::Discarded => close(&mut slots, State::Sent),
             Says::Deleted => close(&mut slots, State::Deleted),
             Says::Completed => close(&mut slots, State::Unaccounted),

@@ -16,6 +16,7 @@
 pub mod agent;
 pub mod exim;
 pub mod filter;
+pub mod hosting;
 pub mod http;
 pub mod ident;
 pub mod place;

@@ -139,9 +139,16 @@ fn body(lines: &mut impl BufRead) -> std::io::Result<String> {
     }
 }
 
+/// What stands in angle brackets; one inside the quotes of a local part ends nothing.
 fn address(command: &str) -> String {
     let from = command.find('<').map_or(command.len(), |at| at + 1);
-    command[from..].split('>').next().unwrap_or_default().to_owned()
+    let (mut quoted, mut escaped) = (false, false);
+    let inside = |sign: &char| {
+        quoted ^= *sign == '"' && !escaped;
+        escaped = *sign == '\\' && !escaped;
+        quoted || *sign != '>'
+    };
+    command[from..].chars().take_while(inside).collect()
 }
 
 /// A server that records every message it accepts.

@@ -4,6 +4,7 @@
 
 mod host;
 mod log;
+mod scripts;
 
 use super::{pretty, say};
 use crate::app::cli::{CheckArgs, Format};
@@ -76,15 +77,20 @@ pub fn run(args: &CheckArgs) -> Exit {
     findings.push(host::state_dir(&setup.state_dir));
     findings.extend(host::agent_and_port(&setup));
     findings.push(host::queues(&setup));
-    let mut figures = Vec::new();
+    let (mut figures, mut told) = (Vec::new(), scripts::Told::default());
     for source in &chosen {
-        match log::examine(source, &setup, args.lines) {
+        let Some(path) = source.path() else { continue };
+        match log::examine(path, source, &setup, args.lines) {
             Ok(seen) => {
                 log::judge(&seen, &setup, &mut findings);
+                told.add(seen.scripts);
                 figures.push(seen.json());
             }
             Err(why) => findings.push(Finding::fail("log", why, "check the disk and the file, then run this again")),
         }
+    }
+    if !figures.is_empty() {
+        scripts::judge(told, &setup, &mut findings);
     }
     let worst = worst(&findings);
     match print(&findings, &figures, args.format) {

@@ -24,12 +24,13 @@ fn text(view: &Value) -> String {
     for error in errors {
         let late = error.get("late").and_then(Value::as_bool).unwrap_or(false);
         out.push_str(&format!(
-            "{}  {}  {} ({}){}\n    from {}  queue id {}  via {}\n    {}\n",
+            "{}  {}  {} ({}){}{}\n    from {}  queue id {}  via {}\n    {}\n",
             words(error, "time"),
             words(error, "recipient"),
             words(error, "outcome"),
             words(error, "class"),
             if late { ", after it had been sent" } else { "" },
+            about_us(error),
             sender(error),
             words(error, "queue_id"),
             words(error, "relay"),
@@ -41,6 +42,14 @@ fn text(view: &Value) -> String {
         }
     }
     out
+}
+
+/// A refusal that names an address of this host is not the account's fault.
+fn about_us(error: &Value) -> String {
+    match words(error, "own_address") {
+        "" => String::new(),
+        address => format!(", about this host: it names {address}"),
+    }
 }
 
 fn sender(error: &Value) -> &str {

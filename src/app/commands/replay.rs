@@ -1,19 +1,21 @@
 //! `sendwarden replay`: old logs through the very engine of the agent. Touches no state, opens no socket.
 
 use super::{complain, say};
-use crate::app::cli::{Format, MtaChoice, ReplayArgs};
-use crate::app::ingest::{Ingest, LineCounts};
+use crate::app::cli::{Format, ReplayArgs};
+use crate::app::ingest::{self, Ingest, LineCounts};
 use crate::app::{Exit, setup};
-use crate::engine::attribution::User;
+use crate::engine::attribution::{User, Wanted};
 use crate::engine::directory::Directory;
 use crate::engine::replies::Replies;
 use crate::engine::tracker::Settings;
 use crate::engine::{Engine, Sink};
+use crate::host::clock;
+use crate::host::input::{self, Input};
 use crate::host::names::Names;
-use crate::host::{clock, input};
-use crate::mail::{Counts, Owner, Time};
+use crate::host::unpack::Unpacked;
+use crate::mail::{Counts, Owner, Server, Time};
 use crate::mta::Mta;
-use crate::mta::postfix::Postfix;
+use crate::mta::any::Any;
 use crate::mta::syslog::Stamps;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
@@ -37,10 +39,6 @@ pub fn run(args: &ReplayArgs) -> Exit {
         },
         None => Directory::default(),
     };
-    if args.mta == MtaChoice::Exim {
-        complain("replay: this version reads Postfix logs only; use --mta postfix, or leave it out");
-        return Exit::Usage;
-    }
     let mut users = match passwd(args.passwd.as_deref()) {
         Ok(users) => users,
         Err(why) => {
@@ -50,7 +48,8 @@ pub fn run(args: &ReplayArgs) -> Exit {
     };
     let mut engine = Engine::new(Settings::default(), directory, Replies::default(), clock::seed());
     let started = clock::monotonic();
-    let files = match in_order(&args.files) {
+    let only = args.mta.only();
+    let files = match in_order(&args.files, only) {
         Ok(files) => files,
         Err(why) => {
             complain(&why);
@@ -59,12 +58,11 @@ pub fn run(args: &ReplayArgs) -> Exit {
     };
     let total: u64 = files.iter().map(|file| file.size).sum();
     let progress = progress(total, args.format);
-    let mut ingest = Ingest::new(Postfix::new(stamps(clock::now())));
+    let mut ingest = Ingest::new(Any::new(stamps(clock::now()), only));
     let mut bytes = 0;
     for file in files {
         ingest.mta.set_reference(file.reference);
-        let mut names =
-            |uid: u32| users.user(uid).map(|user| User { login: user.login, home: user.home.display().to_string() });
+        let mut names = |wanted: Wanted<'_>| ingest::user(&mut users, wanted);
         match feed(file, usize::from(args.jobs), &mut ingest, &mut engine, &mut names, &mut (), &progress) {
             Ok(read) => bytes += read,
             Err(why) => {
@@ -74,6 +72,7 @@ pub fn run(args: &ReplayArgs) -> Exit {
             }
         }
     }
+    ingest.finish();
     engine.finish(&mut ());
     progress.finish_and_clear();
     let seconds = started.elapsed().as_secs_f64();
@@ -90,39 +89,45 @@ fn stamps(reference: Time) -> Stamps {
 /// A file that is about to be read.
 struct Source {
     path: PathBuf,
-    reader: Box<dyn Read + Send>,
     size: u64,
     reference: Time,
-    /// What was read to find the first stamp.
-    head: Vec<u8>,
+    /// What cannot be opened again is kept, with what was read of it. A year of archives is not: decoders are large.
+    kept: Option<(Unpacked, Vec<u8>)>,
 }
 
-/// Opens all files and sorts them by the time of their first stamp; those without one keep their place at the end.
-fn in_order(paths: &[PathBuf]) -> Result<Vec<Source>, String> {
+/// Looks into all files and sorts them by the time of their first stamp; those without one keep their place at the end.
+fn in_order(paths: &[PathBuf], only: Option<Server>) -> Result<Vec<Source>, String> {
     let mut found = Vec::new();
     for path in paths {
-        let opened = input::open(path).map_err(|why| {
-            format!("replay: cannot read {}: {why}; check the path and whether your user may read it", path.display())
-        })?;
+        let mut opened = open(path)?;
         let reference = opened.modified.map_or_else(clock::now, Time::from_secs);
-        let mut source =
-            Source { path: path.clone(), reader: opened.reader, size: opened.size, reference, head: Vec::new() };
-        let first = if paths.len() > 1 { first_stamp(&mut source)? } else { None };
-        found.push((first, source));
+        let mut head = Vec::new();
+        let first =
+            if paths.len() > 1 { first_stamp(&mut opened.reader, &mut head, reference, path, only)? } else { None };
+        let kept = (!opened.lasting || paths.len() == 1).then_some((opened.reader, head));
+        found.push((first, Source { path: path.clone(), size: opened.size, reference, kept }));
     }
     found.sort_by_key(|(first, _)| first.unwrap_or(Time(i64::MAX)));
     Ok(found.into_iter().map(|(_, source)| source).collect())
 }
 
-fn first_stamp(source: &mut Source) -> Result<Option<Time>, String> {
-    source
-        .reader
-        .by_ref()
-        .take(CHUNK as u64)
-        .read_to_end(&mut source.head)
-        .map_err(|why| format!("replay: cannot read {}: {why}", source.path.display()))?;
-    let mut mta = Postfix::new(stamps(source.reference));
-    let stamp = source.head.split(|&byte| byte == b'\n').find_map(|line| match mta.read(line) {
+fn open(path: &Path) -> Result<Input, String> {
+    input::open(path).map_err(|why| {
+        format!("replay: cannot read {}: {why}; check the path and whether your user may read it", path.display())
+    })
+}
+
+fn first_stamp(
+    reader: &mut Unpacked,
+    head: &mut Vec<u8>,
+    reference: Time,
+    path: &Path,
+    only: Option<Server>,
+) -> Result<Option<Time>, String> {
+    let read = reader.take(CHUNK as u64).read_to_end(head);
+    read.map_err(|why| format!("replay: cannot read {}: {why}", path.display()))?;
+    let mut mta = Any::new(stamps(reference), only);
+    let stamp = head.split(|&byte| byte == b'\n').find_map(|line| match mta.read(line) {
         crate::mta::Read::Event(event) => Some(event.head.at),
         _ => None,
     });
@@ -134,18 +139,23 @@ fn first_stamp(source: &mut Source) -> Result<Option<Time>, String> {
 fn feed<S: Sink>(
     source: Source,
     jobs: usize,
-    ingest: &mut Ingest<Postfix>,
+    ingest: &mut Ingest<Any>,
     engine: &mut Engine,
-    names: &mut impl FnMut(u32) -> Option<User>,
+    names: &mut impl FnMut(Wanted<'_>) -> Option<User>,
     sink: &mut S,
     progress: &ProgressBar,
 ) -> Result<u64, String> {
-    let path = source.path.clone();
+    let path = source.path;
     let failed = |why: std::io::Error| format!("replay: reading {} failed: {why}", path.display());
+    let (mut reader, head) = match source.kept {
+        Some(kept) => kept,
+        None => (open(&path)?.reader, Vec::new()),
+    };
     let mut lines = Lines::default();
-    let mut bytes = source.head.len() as u64;
-    lines.push(&source.head, |line| ingest.line(line, engine, names, sink));
-    let mut reader = source.reader;
+    let mut bytes = head.len() as u64;
+    let before = progress.position();
+    lines.push(&head, |line| ingest.line(line, engine, names, sink));
+    drop(head);
     if jobs <= 1 {
         let mut buffer = vec![0; CHUNK];
         loop {
@@ -155,10 +165,10 @@ fn feed<S: Sink>(
             }
             bytes += n as u64;
             lines.push(buffer.get(..n).unwrap_or(&[]), |line| ingest.line(line, engine, names, sink));
-            progress.inc(n as u64);
+            progress.set_position(before + reader.consumed());
         }
     } else {
-        let (full, filled) = mpsc::sync_channel::<std::io::Result<Vec<u8>>>(4);
+        let (full, filled) = mpsc::sync_channel::<std::io::Result<(Vec<u8>, u64)>>(4);
         let (back, emptied) = mpsc::channel::<Vec<u8>>();
         std::thread::spawn(move || {
             loop {
@@ -166,19 +176,19 @@ fn feed<S: Sink>(
                 buffer.resize(CHUNK, 0);
                 let answer = reader.read(&mut buffer).map(|n| {
                     buffer.truncate(n);
-                    buffer
+                    (buffer, reader.consumed())
                 });
-                let end = !matches!(&answer, Ok(buffer) if !buffer.is_empty());
+                let end = !matches!(&answer, Ok((buffer, _)) if !buffer.is_empty());
                 if full.send(answer).is_err() || end {
                     return;
                 }
             }
         });
         for chunk in filled {
-            let chunk = chunk.map_err(failed)?;
+            let (chunk, consumed) = chunk.map_err(failed)?;
             bytes += chunk.len() as u64;
             lines.push(&chunk, |line| ingest.line(line, engine, names, sink));
-            progress.inc(chunk.len() as u64);
+            progress.set_position(before + consumed);
             if back.send(chunk).is_err() {
                 // The reader has finished; the buffer is not needed any more.
             }
@@ -284,7 +294,7 @@ fn json_of(engine: &Engine, lines: LineCounts, seconds: f64, bytes: u64) -> Valu
 /// Most accounts shown in the text form.
 const SHOWN: usize = 40;
 
-fn text_of(engine: &Engine, ingest: &Ingest<Postfix>, seconds: f64, bytes: u64) -> String {
+fn text_of(engine: &Engine, ingest: &Ingest<Any>, seconds: f64, bytes: u64) -> String {
     let mut out = String::new();
     let lines = ingest.counts;
     let rate = lines.total as f64 / seconds.max(1e-9);

@@ -74,7 +74,7 @@ fn host(view: &Value, accounts: &Value) -> String {
         let trouble = words(source, "trouble");
         let state = match (trouble, number(source, "backlog_bytes")) {
             ("", 0) => "read to its end".to_owned(),
-            ("", behind) => format!("{} bytes behind", grouped(behind)),
+            ("", behind) => format!("{} bytes behind{}", grouped(behind), where_it_is(source)),
             (trouble, _) => trouble.to_owned(),
         };
         let lines = grouped(number(source, "lines"));
@@ -109,6 +109,14 @@ fn host(view: &Value, accounts: &Value) -> String {
         }
     }
     out
+}
+
+/// While older files are read: which, and how many come after it.
+fn where_it_is(source: &Value) -> String {
+    match number(source, "backlog_files") {
+        0 => String::new(),
+        files => format!(", reading {} and {} more after it", words(source, "reading"), grouped(files)),
+    }
 }
 
 /// Accounts as a table.

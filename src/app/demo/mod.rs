@@ -132,7 +132,7 @@ mod tests {
     use super::*;
     use crate::app::ingest::Ingest;
     use crate::engine::Engine;
-    use crate::engine::attribution::User;
+    use crate::engine::attribution::{User, Wanted};
     use crate::engine::directory::{Directory, Policy};
     use crate::engine::replies::Replies;
     use crate::engine::tracker::Settings;
@@ -148,7 +148,13 @@ mod tests {
         let mut engine = Engine::new(Settings::default(), directory, Replies::default(), 7);
         let stamps = Stamps { zone: jiff::tz::TimeZone::UTC, reference: Time::from_secs(1_800_000_000) };
         let mut ingest = Ingest::new(Postfix::new(stamps));
-        let web = |uid| (uid == 33).then(|| User { login: "www-data".to_owned(), home: "/var/www".to_owned() });
+        let web = |wanted: Wanted<'_>| {
+            (wanted == Wanted::Uid(33)).then(|| User {
+                uid: 33,
+                login: "www-data".to_owned(),
+                home: "/var/www".to_owned(),
+            })
+        };
         for line in TRAFFIC.lines() {
             ingest.line(line.as_bytes(), &mut engine, &mut web.clone(), &mut ());
         }

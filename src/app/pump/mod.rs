@@ -4,21 +4,24 @@
 //! published before it is in the store; a commit that fails is tried again with the same write-set, and nothing more
 //! is read meanwhile: the log files are the buffer.
 
+mod input;
 mod people;
 mod projection;
 mod rows;
 mod source;
 
 pub use rows::{FIGURES_KIND, Kept, figures_of, restore, seed};
-pub use source::Source;
+pub use source::{KeptSource, Source};
 
-use super::setup::Setup;
+use super::setup::{self, Setup};
 use super::shared::{PumpState, Shared};
+use crate::app::ingest;
 use crate::engine::Engine;
+use crate::engine::attribution::Wanted;
 use crate::host::follow::wake::Waker;
 use crate::host::names::Names;
 use crate::host::{clock, files};
-use crate::mail::Time;
+use crate::mail::{Server, Time};
 use crate::metrics::{Gauges, Metrics, Tally};
 use crate::store::{Batch, CheckState, Durability, Store};
 use projection::{Days, Projection};
@@ -61,6 +64,8 @@ pub struct Pump {
     looked: Instant,
     /// When the last line was read.
     heard: Instant,
+    /// A source has more, although there is nothing to read at once.
+    behind: bool,
     reported: rows::Reported,
 }
 
@@ -94,6 +99,7 @@ impl Pump {
             tidy: now,
             looked: now,
             heard: now,
+            behind: false,
             reported: rows::Reported::default(),
         };
         pump.batch.rows.extend(kept.first_rows);
@@ -133,8 +139,28 @@ impl Pump {
                 self.waker.pause(LIVE);
             }
         }
+        if whole {
+            whole = self.take_last();
+        }
         self.shared.update(|state| state.stopped = true);
         whole
+    }
+
+    /// What others have handed over to us cannot be read again: it is committed before the end.
+    fn take_last(&mut self) -> bool {
+        let mut lines = 0;
+        for source in &mut self.sources {
+            if source.close() {
+                let mut more = true;
+                while more {
+                    let mut sink = Projection { batch: &mut self.batch, tally: &mut self.tally };
+                    let read = source.read(BUDGET, &mut self.engine, &mut self.names, &mut sink);
+                    lines += read.lines;
+                    more = read.more;
+                }
+            }
+        }
+        lines == 0 || self.commit(false)
     }
 
     /// Reads all sources in turns until the batch is full or they are at their ends.
@@ -142,12 +168,13 @@ impl Pump {
         let began = clock::monotonic();
         let (mut lines, mut more) = (0, true);
         while more && lines < BATCH_LINES && began.elapsed() < limit {
-            more = false;
+            (more, self.behind) = (false, false);
             for source in &mut self.sources {
                 let mut sink = Projection { batch: &mut self.batch, tally: &mut self.tally };
                 let read = source.read(BUDGET, &mut self.engine, &mut self.names, &mut sink);
                 lines += read.lines;
                 more |= read.more;
+                self.behind |= read.behind;
             }
         }
         (lines, more)
@@ -164,6 +191,8 @@ impl Pump {
         if self.asked.elapsed() > ASK_AGAIN {
             self.asked = clock::monotonic();
             self.ask_again();
+            // Interfaces come up late, and change.
+            self.engine.replies.set_own_addresses(setup::own_addresses(&self.setup.own_addresses));
         }
     }
 
@@ -182,7 +211,7 @@ impl Pump {
         self.engine.attribution.forget_users();
         for uid in self.engine.tracker.open_uids() {
             if !self.engine.attribution.knows_user(uid) {
-                let user = source::user(&mut self.names, uid);
+                let user = ingest::user(&mut self.names, Wanted::Uid(uid));
                 self.engine.attribution.learn_user(uid, user);
             }
         }
@@ -225,7 +254,7 @@ impl Pump {
         self.metrics.publish(Gauges {
             sources: self.sources.iter().map(Source::gauge).collect(),
             queues: scanned.as_ref().map(|scan| scan.queues.clone()),
-            queue_scan: scanned.map(|scan| scan.at),
+            queue_scan: scanned.map(|scan| (Server::Postfix, scan.at)),
             tracked_messages: self.engine.tracker.open() as u64,
             store_size_bytes: std::fs::metadata(self.store.path()).map_or(0, |meta| meta.len()),
         });
@@ -233,7 +262,7 @@ impl Pump {
             sources: self.sources.iter().map(Source::state).collect(),
             store_trouble: None,
             open_messages: self.engine.tracker.open() as u64,
-            caught_up: !more,
+            caught_up: !more && !self.behind,
             stopped: false,
         };
         self.shared.update(|shared| {
@@ -254,7 +283,7 @@ impl Pump {
             return;
         }
         if self.setup.logs.is_empty() {
-            let known: Vec<PathBuf> = self.sources.iter().map(|source| source.path().to_owned()).collect();
+            let known: Vec<PathBuf> = self.paths();
             if files::existing_logs().iter().any(|path| !known.contains(path)) {
                 self.open_sources(&[], &[]);
             }
@@ -266,21 +295,30 @@ impl Pump {
     fn open_sources(&mut self, positions: &[(String, Vec<u8>)], dialects: &[(String, Vec<u8>)]) {
         let logs = super::logs::choose(&self.setup.logs);
         for log in logs {
-            if self.sources.iter().any(|source| source.path() == log.path) {
+            let name = log.input.to_string();
+            if self.sources.iter().any(|source| source.name() == name) {
                 continue;
             }
-            let name = log.path.display().to_string();
             let saved = |kept: &[(String, Vec<u8>)]| {
                 kept.iter().find(|(source, _)| *source == name).map(|(_, bytes)| bytes.clone())
             };
             let id = self.metrics.source(&name);
             tracing::info!("following {name}");
-            self.sources.push(Source::new(log, id, self.setup.max_line, saved(positions), saved(dialects)));
+            let kept = KeptSource { position: saved(positions), dialect: saved(dialects) };
+            self.sources.push(Source::new(log, id, self.setup.max_line, self.setup.past, kept, &self.waker.handle()));
         }
+        // A script's interpreter logs a call before the mail server logs its message: read in this order, the call is
+        // there when the message comes.
+        self.sources.sort_by_key(|source| !source.is_interpreters());
         let paths: Vec<PathBuf> = match self.sources.is_empty() {
             true => files::KNOWN_LOGS.iter().map(PathBuf::from).collect(),
-            false => self.sources.iter().map(|source| source.path().to_owned()).collect(),
+            false => self.paths(),
         };
         self.waker.watch(&paths);
+    }
+
+    /// The files that are followed.
+    fn paths(&self) -> Vec<PathBuf> {
+        self.sources.iter().filter_map(Source::path).map(PathBuf::from).collect()
     }
 }

@@ -9,11 +9,15 @@ impl Pump {
     pub(super) fn answer_requests(&mut self) {
         for request in self.shared.take_requests() {
             match request {
-                Request::Directory(directory) => {
+                Request::Settings { directory, replies, own_addresses } => {
+                    self.engine.replies = *replies;
+                    self.setup.own_addresses = own_addresses;
                     self.engine.attribution.accounts.set_most(directory.policy().max_known_accounts);
                     self.engine.attribution.set_directory(*directory);
                     self.ask_again();
-                    tracing::info!("accounts file and attribution settings are in force");
+                    tracing::info!(
+                        "accounts file, attribution settings, own addresses and reply patterns are in force"
+                    );
                 }
                 Request::Rename { owner, to, answer } => {
                     let done = self.engine.attribution.accounts.rename(owner, &to);

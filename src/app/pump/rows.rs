@@ -178,8 +178,8 @@ impl Pump {
         self.collect_metrics(&owners);
         for source in &self.sources {
             let (position, dialect) = source.save();
-            self.batch.rows.push(Row { kind: DIALECT, key: source.name().into_bytes(), value: Some(dialect) });
-            self.batch.positions.push((source.name(), position));
+            self.batch.rows.push(Row { kind: DIALECT, key: source.name().into(), value: Some(dialect) });
+            self.batch.positions.push((source.name().to_owned(), position));
         }
     }
 

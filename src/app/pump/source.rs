@@ -1,76 +1,87 @@
-//! One followed log with its dialect and its figures.
+//! One source of lines with its dialect and its figures.
 
+use super::input::{Input, News, Turn};
 use super::projection::Projection;
-use crate::app::ingest::Ingest;
-use crate::app::setup::LogSource;
+use crate::app::dialect::Dialect;
+use crate::app::ingest::{self, Ingest};
+use crate::app::setup::{Format, LogSource};
 use crate::app::shared::SourceState;
 use crate::engine::Engine;
-use crate::engine::attribution::User;
+use crate::engine::attribution::Wanted;
 use crate::host::clock;
-use crate::host::follow::{FollowEvent, Follower, Position, Settings};
+use crate::host::follow::wake;
 use crate::host::names::Names;
 use crate::mail::Time;
 use crate::metrics::{SourceGauge, SourceId, Tally};
 use crate::mta::Mta;
-use crate::mta::postfix::Postfix;
-use crate::mta::syslog::Stamps;
 use std::path::Path;
+use std::time::Duration;
 
 pub struct Source {
     log: LogSource,
+    name: String,
     id: SourceId,
-    follower: Follower,
-    ingest: Ingest<Postfix>,
+    input: Input,
+    ingest: Ingest<Dialect>,
     trouble: Option<String>,
+    /// Something besides lines happened since the last commit: it is shown with the next one.
+    told: bool,
     /// What was committed last: nothing is written when nothing moved.
     written: Vec<u8>,
 }
 
-/// What the name service says of a uid, in the engine's words.
-pub fn user(names: &mut Names, uid: u32) -> Option<User> {
-    names.user(uid).map(|user| User { login: user.login, home: user.home.display().to_string() })
-}
-
-/// What one turn of reading brought.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Turn {
-    pub lines: u64,
-    pub more: bool,
+/// What the store kept of a source.
+#[derive(Debug, Default)]
+pub struct KeptSource {
+    pub position: Option<Vec<u8>>,
+    pub dialect: Option<Vec<u8>>,
 }
 
 impl Source {
+    /// `past`: how far back rotated files are read when the log is followed for the first time; `None`: all of them.
     pub fn new(
         log: LogSource,
         id: SourceId,
         max_line: usize,
-        position: Option<Vec<u8>>,
-        dialect: Option<Vec<u8>>,
+        past: Option<Duration>,
+        kept: KeptSource,
+        waker: &wake::Handle,
     ) -> Source {
-        let zone = log.zone.clone().unwrap_or_else(clock::zone);
-        let mut mta = Postfix::new(Stamps { zone, reference: clock::now() });
-        if let Some(dialect) = &dialect {
+        let mut mta = Dialect::of(&log, clock::now());
+        if let Some(dialect) = &kept.dialect {
             mta.restore(dialect);
         }
-        let saved = position.as_deref().and_then(Position::from_bytes);
-        let settings = Settings { max_line, ..Settings::new(&log.path) };
-        let follower = Follower::new(settings, saved);
-        Source { log, id, follower, ingest: Ingest::new(mta), trouble: None, written: position.unwrap_or_default() }
+        let input = Input::open(&log.input, max_line, past, kept.position.as_deref(), waker);
+        let (ingest, written) = (Ingest::new(mta), kept.position.unwrap_or_default());
+        Source { name: log.input.to_string(), log, id, input, ingest, trouble: None, told: false, written }
     }
 
-    pub fn path(&self) -> &Path {
-        &self.log.path
+    /// Its lines tell of scripts, not of messages.
+    pub fn is_interpreters(&self) -> bool {
+        self.log.format == Format::Php
     }
 
-    pub fn name(&self) -> String {
-        self.log.path.display().to_string()
+    /// The file that is followed, if it is one.
+    pub fn path(&self) -> Option<&Path> {
+        self.log.path()
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// See [`Input::close`].
+    pub fn close(&mut self) -> bool {
+        self.input.close()
     }
 
     /// Reads up to `budget` bytes of lines into the engine.
     pub fn read(&mut self, budget: usize, engine: &mut Engine, names: &mut Names, sink: &mut Projection<'_>) -> Turn {
-        let Source { follower, ingest, .. } = self;
-        let mut lookup = |uid: u32| user(names, uid);
+        let Source { input, ingest, .. } = self;
+        let mut lookup = |wanted: Wanted<'_>| ingest::user(names, wanted);
         let unknown = ingest.counts.unknown;
-        let read = follower.read(budget, &mut |line| ingest.line(line, engine, &mut lookup, sink));
+        let read = input.read(budget, &mut |line| ingest.line(line, engine, &mut lookup, sink));
+        ingest.settle();
         if ingest.counts.unknown > unknown {
             for ((daemon, why), n) in ingest.unknown.take() {
                 for _ in 0..n {
@@ -78,41 +89,29 @@ impl Source {
                 }
             }
         }
-        let turn = match read {
-            Ok(progress) => {
-                sink.tally.lines(self.id, progress.lines);
-                Turn { lines: progress.lines, more: progress.more }
-            }
-            Err(why) => {
-                self.complain(why.to_string());
-                Turn::default()
-            }
-        };
-        self.take_events(sink.tally);
+        let turn = read.unwrap_or_else(|why| {
+            self.complain(why);
+            Turn::default()
+        });
+        sink.tally.lines(self.id, turn.lines);
+        self.take_news(sink.tally);
         turn
     }
 
-    fn take_events(&mut self, tally: &mut Tally) {
-        for event in self.follower.take_events() {
-            match event {
-                FollowEvent::Entered { path, offset } => {
-                    if let Some(reference) = self.follower.reference_time() {
-                        self.ingest.mta.set_reference(reference);
-                    }
-                    tracing::info!("reading {} from byte {offset}", path.display());
-                    self.trouble = None;
+    fn take_news(&mut self, tally: &mut Tally) {
+        for news in self.input.take_news(&self.name) {
+            self.told |= !matches!(news, News::Reference(_) | News::Said(_));
+            match news {
+                News::Reference(at) => self.ingest.mta.set_reference(at),
+                News::Well => self.trouble = None,
+                News::Said(what) => tracing::info!("{what}"),
+                News::Trouble(why) => self.complain(why),
+                News::Lost { n, reason, said } => {
+                    tally.lost(self.id, reason, n);
+                    tracing::warn!("{said}");
                 }
-                FollowEvent::Rotated => tracing::info!("{} was rotated", self.name()),
-                FollowEvent::Truncated => tracing::info!("{} was truncated or rewritten", self.name()),
-                FollowEvent::Disappeared => self.complain(format!("{} is not there; waiting for it", self.name())),
-                FollowEvent::LinesLost { reason, bytes } => {
-                    tally.lost(self.id, reason, 1);
-                    let much = if bytes > 0 { format!("at least {bytes} bytes, ") } else { String::new() };
-                    tracing::warn!("{}: lines were lost ({much}{reason}): they are not counted", self.name());
-                }
-                FollowEvent::LineCut { count } => tally.cut(self.id, count),
-                FollowEvent::Unreadable { why } => self.complain(why),
-                FollowEvent::IsDirectory => self.complain(format!("{} is a directory, not a log", self.name())),
+                News::Cut(n) => tally.cut(self.id, n),
+                News::Restarted => tally.restarted(self.id),
             }
         }
     }
@@ -124,29 +123,38 @@ impl Source {
         self.trouble = Some(why);
     }
 
-    /// The position has moved since the last commit.
+    /// There is something to commit besides lines.
     pub fn moved(&self) -> bool {
-        self.follower.position().to_bytes() != self.written
+        self.told || self.input.position() != self.written
     }
 
     /// Position and dialect state, for the batch.
     pub fn save(&self) -> (Vec<u8>, Vec<u8>) {
-        (self.follower.position().to_bytes(), self.ingest.mta.save())
+        (self.input.position(), self.ingest.mta.save())
     }
 
     pub fn committed(&mut self) {
-        self.written = self.follower.position().to_bytes();
+        self.told = false;
+        self.written = self.input.position();
     }
 
     pub fn gauge(&self) -> SourceGauge {
-        SourceGauge { source: self.id, backlog_bytes: self.follower.backlog_bytes(), last_event: self.newest() }
+        SourceGauge {
+            source: self.id,
+            up: self.trouble.is_none(),
+            backlog_bytes: self.input.backlog_bytes(),
+            backlog_files: self.input.backlog_files(),
+            last_event: self.newest(),
+        }
     }
 
     pub fn state(&self) -> SourceState {
         SourceState {
-            name: self.name(),
+            name: self.name.clone(),
             lines: self.ingest.counts.total,
-            backlog_bytes: self.follower.backlog_bytes(),
+            backlog_bytes: self.input.backlog_bytes(),
+            backlog_files: self.input.backlog_files(),
+            reading: self.input.reading(),
             last_event: self.newest(),
             trouble: self.trouble.clone(),
         }

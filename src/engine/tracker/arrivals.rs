@@ -1,11 +1,12 @@
 //! How messages come to be: arrival, header, activation, hold, and the decision whose recipients a leg carries.
 
-use super::leg::{Came, Class, Ended};
+use super::leg::{Came, Class, Ended, Leg};
 use super::table::{Key, Slot};
 use super::{Cx, GRACE_SECS, Tracker, books, kept};
 use crate::engine::Sink;
 use crate::engine::attribution::{Arrival, Attributed};
-use crate::mail::{Basis, Head, Holder, Origin, Owner, QueueId, Unattributed};
+use crate::mail::address;
+use crate::mail::{Accepted, AddressList, Basis, Head, Holder, Origin, Owner, QueueId, Submitter, Time, Unattributed};
 use core::net::IpAddr;
 
 impl Tracker {
@@ -25,6 +26,75 @@ impl Tracker {
         if let Some(old) = requeued_from {
             self.come_back(slot, old, cx);
         }
+    }
+
+    /// Accepted, with everything in one line.
+    pub(super) fn accepted<S: Sink>(&mut self, head: &Head<'_>, accepted: &Accepted<'_>, cx: &mut Cx<'_, S>) {
+        let (came, client) = match accepted.by {
+            Submitter::User(login) => (Came::User(kept(login), cx.attribution.uid_of(login)), &[][..]),
+            Submitter::Login { login, client, address } => {
+                (Came::Login(kept(login)), if address.is_empty() { client } else { address })
+            }
+            Submitter::Smtp { client, address } => {
+                (Came::Smtp(read_address(address)), if address.is_empty() { client } else { address })
+            }
+            Submitter::Internal => (Came::Internal, &[][..]),
+        };
+        // Tried while it was being accepted: what came of that is known already.
+        let early = |leg: &Leg| leg.class == Class::Unborn && leg.came == Came::Unseen && !leg.notification;
+        let slot = match self.locate(head, accepted.id) {
+            Ok(slot) if self.table.get(slot).is_some_and(early) => {
+                self.table.set_deadline(slot, Time::ZERO);
+                slot
+            }
+            _ => self.arrive(head, accepted.id, Came::Unseen, cx),
+        };
+        let host = self.places.host(head.host);
+        let message = if accepted.mark.is_empty() { 0 } else { self.table.hash_text(host, accepted.mark, b"") };
+        self.table.set_message(slot, message);
+        let recipients = accepted.recipients.map_or(0, |list| self.distinct(list)).max(1);
+        let Some(leg) = self.table.edit(slot) else { return };
+        leg.notification = came == Came::Internal;
+        (leg.came, leg.last, leg.size) = (came, head.at, accepted.size);
+        leg.expected = leg.expected.max(recipients);
+        if let Some(details) = leg.details.as_deref_mut() {
+            details.message_id = kept(accepted.message_id);
+            details.client = kept(client);
+        }
+        match accepted.by {
+            Submitter::User(login) => {
+                self.claim_of_submission(head, slot, accepted.id);
+                if let Some(uid) = cx.attribution.uid_of(login) {
+                    self.scripts.user_submitted(uid, head.at);
+                }
+            }
+            _ => self.claim_by_id(head, slot, accepted.id),
+        }
+        self.note_sender(slot, accepted.sender);
+        self.be_born(slot, accepted.sender, cx);
+        let Some(leg) = self.table.edit(slot) else { return };
+        if leg.class != Class::Own {
+            return;
+        }
+        leg.parent = accepted.notice_of;
+        books::book(leg, leg.expected.saturating_sub(leg.booked), cx);
+        self.use_spares(slot, cx);
+    }
+
+    /// Recipients of a list, each once: the server delivers to none twice.
+    fn distinct(&self, list: AddressList<'_>) -> u32 {
+        let mut addresses = list.iter();
+        if addresses.by_ref().nth(1).is_none() {
+            return 1;
+        }
+        let hash = |address| {
+            let (local, domain) = address::split(address);
+            self.table.hash_address(local, domain)
+        };
+        let mut hashes: Vec<u64> = list.iter().map(hash).collect();
+        hashes.sort_unstable();
+        hashes.dedup();
+        hashes.len() as u32
     }
 
     #[allow(clippy::too_many_arguments, reason = "the fields of one log line")]
@@ -171,6 +241,7 @@ impl Tracker {
         let attributed = match &leg.came {
             Came::Login(login) => cx.attribution.attribute(Arrival::Login(login), sender, cx.at),
             Came::Uid(uid) => cx.attribution.attribute(Arrival::Uid(*uid), sender, cx.at),
+            Came::User(login, uid) => cx.attribution.attribute(Arrival::User(login, *uid), sender, cx.at),
             Came::Smtp(address) => cx.attribution.attribute(Arrival::Smtp(*address), sender, cx.at),
             Came::Internal if sender.is_empty() || leg.notification => {
                 leg.notification = true;

@@ -128,7 +128,34 @@ pub fn settle<S: Sink>(leg: &mut Leg, recipient: u64, outcome: Outcome, most: us
 /// Of a message joined in the middle of its life, every recipient that is seen is booked.
 pub fn book_seen<S: Sink>(leg: &mut Leg, cx: &mut Cx<'_, S>) {
     if leg.class == Class::Own && leg.is_mid_stream() {
-        book(leg, (leg.seen.count() as u32).saturating_sub(leg.booked), cx);
+        book(leg, leg.seen.recipients().saturating_sub(leg.booked), cx);
+    }
+}
+
+/// A line names a recipient of a message whose aliases are expanded after its recipients were counted. The first one
+/// that comes from a recipient as it was accepted takes that one's place; each further one is a recipient more.
+pub fn place<S: Sink>(leg: &mut Leg, recipient: u64, accepted: u64, most: usize, cx: &mut Cx<'_, S>) {
+    if leg.seen.get(recipient).is_some_and(|seen| seen != Seen::Expanded) || leg.seen.count() >= most {
+        return;
+    }
+    let further = if recipient == accepted {
+        // A list that is a member of itself.
+        leg.seen.get(recipient).is_some()
+    } else {
+        match leg.seen.get(accepted) {
+            None => {
+                leg.seen.set(accepted, Seen::Expanded, most);
+                false
+            }
+            // It was put off as a whole, before it was expanded.
+            Some(Seen::Deferred) => return leg.seen.set(accepted, Seen::Expanded, most),
+            Some(_) => true,
+        }
+    };
+    leg.placed += 1;
+    leg.expected = if further { leg.expected.saturating_add(1) } else { leg.expected.max(leg.placed) };
+    if leg.class == Class::Own {
+        book(leg, leg.expected.saturating_sub(leg.booked), cx);
     }
 }
 

@@ -5,14 +5,38 @@ use super::leg::{Came, Class, Details, Ended, Seen};
 use super::table::Slot;
 use super::{Cx, MAX_TEXT, Tracker, kept, push_tight, state_of};
 use crate::engine::Sink;
-use crate::engine::replies::smtp_code;
+use crate::engine::replies::Judgement;
+use crate::mail::address;
 use crate::mail::{
     Attempt, End, ErrorFact, Fact, Head, Outcome, QueueId, RecipientState, RecipientTrace, Status, Sweep, Time,
 };
 
 impl Tracker {
+    /// An attempt made before the message was accepted: remembered until it is, and dropped when it never is.
+    pub(super) fn early<S: Sink>(&mut self, head: &Head<'_>, attempt: &Attempt<'_>, cx: &mut Cx<'_, S>) {
+        let slot = match self.locate(head, attempt.id) {
+            Ok(slot) => slot,
+            Err(key) => {
+                let leg = self.leg(key, head.at);
+                let slot = self.insert(leg, cx);
+                let deadline = self.high().plus_secs(super::GRACE_SECS);
+                self.table.set_deadline(slot, deadline);
+                slot
+            }
+        };
+        self.attempted(slot, head, attempt, cx);
+    }
+
     pub(super) fn attempt<S: Sink>(&mut self, head: &Head<'_>, attempt: &Attempt<'_>, cx: &mut Cx<'_, S>) {
         let slot = self.locate_or_join(head, attempt.id, cx);
+        if attempt.status != Status::Probe && self.table.get(slot).is_some_and(|l| l.class == Class::Unborn && !l.probe)
+        {
+            self.be_born(slot, &[], cx);
+        }
+        self.attempted(slot, head, attempt, cx);
+    }
+
+    fn attempted<S: Sink>(&mut self, slot: Slot, head: &Head<'_>, attempt: &Attempt<'_>, cx: &mut Cx<'_, S>) {
         if attempt.status == Status::Probe {
             self.mark_probe(slot, cx);
             return;
@@ -20,30 +44,27 @@ impl Tracker {
         if self.table.get(slot).is_some_and(|leg| leg.probe) {
             return;
         }
-        let failed = matches!(attempt.status, Status::Deferred | Status::Bounced) && S::WANTS_CLASSES;
-        let code = if failed { smtp_code(attempt.reply) } else { 250 };
-        let class = match attempt.status {
-            Status::Deferred | Status::Bounced if failed => Some(cx.replies.classify(attempt.dsn, code, attempt.reply)),
-            _ => None,
-        };
+        let failed = matches!(attempt.status, Status::Deferred | Status::Bounced | Status::Expired) && S::WANTS_CLASSES;
+        let judged = failed.then(|| cx.replies.judge(attempt.dsn, attempt.reply));
         cx.emit(Fact::Attempt {
             at: head.at,
             server: head.server,
             status: attempt.status,
             local: attempt.local,
             dsn: attempt.dsn,
-            code,
-            class,
+            code: judged.map_or(250, |judged| judged.code),
+            class: judged.map(|judged| judged.class),
+            own_address: judged.and_then(|judged| judged.own_address),
             delay_ms: attempt.delay_ms,
         });
-        if self.table.get(slot).is_some_and(|leg| leg.class == Class::Unborn) {
-            self.be_born(slot, &[], cx);
-        }
         self.claim_of_call(slot, attempt, cx.attribution);
-        let recipient = self.table.hash_text(0, attempt.recipient, attempt.original);
         let most = self.settings.max_recipients;
+        let (recipient, accepted) = self.names(attempt);
         if let Some(leg) = self.table.edit(slot) {
             leg.last = head.at;
+            if let Some(accepted) = accepted {
+                books::place(leg, recipient, accepted, most, cx);
+            }
         }
         match attempt.status {
             Status::Sent => {
@@ -53,12 +74,14 @@ impl Tracker {
                     self.trace(slot, attempt, head.at, RecipientState::Handed);
                     return;
                 }
-                self.finish_recipient(slot, recipient, attempt, Outcome::Sent, head.at, cx);
+                self.finish_recipient(slot, recipient, attempt, None, head.at, cx);
             }
-            Status::Bounced => self.finish_recipient(slot, recipient, attempt, Outcome::Bounced, head.at, cx),
+            Status::Bounced | Status::Expired | Status::Dropped => {
+                self.finish_recipient(slot, recipient, attempt, judged, head.at, cx);
+            }
             Status::Deferred => {
                 let Some(leg) = self.table.edit(slot) else { return };
-                let first = leg.seen.get(recipient).is_none();
+                let first = matches!(leg.seen.get(recipient), None | Some(Seen::Expanded));
                 if first {
                     leg.seen.set(recipient, Seen::Deferred, most);
                     books::book_seen(leg, cx);
@@ -79,10 +102,16 @@ impl Tracker {
         slot: Slot,
         recipient: u64,
         attempt: &Attempt<'_>,
-        outcome: Outcome,
+        judged: Option<Judgement>,
         at: Time,
         cx: &mut Cx<'_, S>,
     ) {
+        let outcome = match attempt.status {
+            Status::Sent => Outcome::Sent,
+            Status::Expired => Outcome::Expired,
+            Status::Dropped => Outcome::Deleted,
+            _ => Outcome::Bounced,
+        };
         let most = self.settings.max_recipients;
         let Some(leg) = self.table.edit(slot) else { return };
         let settled = books::settle(leg, recipient, outcome, most, cx);
@@ -91,9 +120,9 @@ impl Tracker {
             Settling::Again(Seen::Ended(Outcome::Sent)) if outcome == Outcome::Bounced => true,
             Settling::Again(_) => return,
         };
-        if outcome == Outcome::Bounced && (S::WANTS_CLASSES || late) {
+        if matches!(outcome, Outcome::Bounced | Outcome::Expired) && (S::WANTS_CLASSES || late) {
             let sender: Box<[u8]> = leg.details.as_deref().map_or(Box::default(), |details| details.sender.clone());
-            let class = cx.replies.classify(attempt.dsn, smtp_code(attempt.reply), attempt.reply);
+            let judged = judged.unwrap_or_else(|| cx.replies.judge(attempt.dsn, attempt.reply));
             let (owner, id) = (leg.owner, leg.id);
             let script = leg.details.as_deref().and_then(|details| details.script.told());
             cx.emit(Fact::Error(ErrorFact {
@@ -106,12 +135,28 @@ impl Tracker {
                 recipient: attempt.recipient,
                 relay: attempt.relay,
                 dsn: attempt.dsn,
-                class,
+                class: judged.class,
+                own_address: judged.own_address,
                 reply: attempt.reply.get(..MAX_TEXT).unwrap_or(attempt.reply),
                 script,
             }));
         }
         self.trace(slot, attempt, at, state_of(outcome));
+    }
+
+    /// What names the recipient of an attempt among those of its message, and, where aliases are expanded late, what
+    /// names the accepted recipient that it comes from. A local delivery may name no domain: then it is that one's.
+    fn names(&self, attempt: &Attempt<'_>) -> (u64, Option<u64>) {
+        if attempt.accepted_as.is_empty() {
+            return (self.table.hash_text(0, attempt.recipient, attempt.original), None);
+        }
+        let (local, domain) = address::split(attempt.accepted_as);
+        let accepted = self.table.hash_address(local, domain);
+        let recipient = match address::split(attempt.recipient) {
+            (name, b"") => self.table.hash_address(name, domain),
+            (local, domain) => self.table.hash_address(local, domain),
+        };
+        (recipient, Some(accepted))
     }
 
     /// The message got too old: one error for every recipient that is still open.
@@ -133,7 +178,7 @@ impl Tracker {
         for trace in recipients.iter_mut().filter(|trace| trace.state == RecipientState::Deferred) {
             trace.state = RecipientState::Ended(Outcome::Expired);
             trace.last = head.at;
-            let class = cx.replies.classify(trace.dsn, smtp_code(&trace.reply), &trace.reply);
+            let judged = cx.replies.judge(trace.dsn, &trace.reply);
             let error = ErrorFact {
                 at: head.at,
                 owner,
@@ -144,11 +189,30 @@ impl Tracker {
                 recipient: &trace.address,
                 relay: &trace.relay,
                 dsn: trace.dsn,
-                class,
+                class: judged.class,
+                own_address: judged.own_address,
                 reply: &trace.reply,
                 script,
             };
             cx.emit(Fact::Error(error));
+        }
+    }
+
+    /// An administrator added a recipient.
+    pub(super) fn added<S: Sink>(&mut self, head: &Head<'_>, id: QueueId, cx: &mut Cx<'_, S>) {
+        let slot = self.locate_or_join(head, id, cx);
+        let Some(leg) = self.table.edit(slot) else { return };
+        leg.last = head.at;
+        leg.expected = leg.expected.saturating_add(1);
+        if leg.class == Class::Own {
+            books::book(leg, leg.expected.saturating_sub(leg.booked), cx);
+        }
+    }
+
+    pub(super) fn given_up<S: Sink>(&mut self, head: &Head<'_>, id: QueueId, cx: &mut Cx<'_, S>) {
+        let slot = self.locate_or_join(head, id, cx);
+        if let Some(leg) = self.table.edit(slot) {
+            (leg.last, leg.given_up) = (head.at, true);
         }
     }
 
@@ -158,6 +222,7 @@ impl Tracker {
         }
         let Ok(slot) = self.locate(head, id) else { return };
         let ended = match end {
+            End::Done if self.table.get(slot).is_some_and(|leg| leg.given_up && !leg.is_complete()) => Ended::Deleted,
             End::Done => Ended::Removed,
             End::Deleted => Ended::Deleted,
             End::Cancelled => Ended::Cancelled,

@@ -57,7 +57,7 @@ impl Tracker {
             return;
         }
         let Some(leg) = self.table.get(slot) else { return };
-        let Came::Uid(uid) = leg.came else { return };
+        let Some(uid) = uid_of(&leg.came) else { return };
         let at = leg.first;
         if leg.details.as_deref().is_none_or(|details| details.script.is_whole()) {
             return;
@@ -98,7 +98,7 @@ impl Tracker {
 /// Keeps what a line says of the message it names.
 fn keep(leg: &mut Leg, script: &Script<'_>) {
     // The claim names its own user: that must be the one the server took the message from.
-    if script.uid.is_some_and(|uid| leg.came != Came::Uid(uid)) {
+    if script.uid.is_some_and(|uid| uid_of(&leg.came) != Some(uid)) {
         return;
     }
     let Some(details) = leg.details.as_deref_mut() else { return };
@@ -116,4 +116,11 @@ fn keep(leg: &mut Leg, script: &Script<'_>) {
         }
     }
     details.script.add(claim);
+}
+
+fn uid_of(came: &Came) -> Option<u32> {
+    match *came {
+        Came::Uid(uid) | Came::User(_, Some(uid)) => Some(uid),
+        _ => None,
+    }
 }

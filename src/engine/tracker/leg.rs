@@ -29,6 +29,8 @@ pub enum Came {
     Internal,
     Login(Box<[u8]>),
     Uid(u32),
+    /// Submitted by a local user; the uid where the name service knew one.
+    User(Box<[u8]>, Option<u32>),
     Smtp(Option<IpAddr>),
     /// Requeued by an administrator under a new id.
     Requeue,
@@ -42,6 +44,8 @@ pub enum Seen {
     Deferred,
     Ended(Outcome),
     Handed,
+    /// No recipient itself: it was accepted, and others came of it.
+    Expanded,
 }
 
 /// Texts that are only kept where an index or error report will want them.
@@ -74,6 +78,8 @@ pub struct Leg {
     pub probe: bool,
     /// On hold now.
     pub held: bool,
+    /// Given up as a whole: what is open at its end was deleted.
+    pub given_up: bool,
     /// A policy put it on hold before it had an id: held from the moment it is accepted.
     pub hold_pending: bool,
     /// Left the queue, but kept for lines that are still to come (see `Table::linger`).
@@ -84,6 +90,9 @@ pub struct Leg {
     pub done: u32,
     /// Recipients the server said it has, those done before included; 0 when unknown.
     pub expected: u32,
+    /// Recipients that lines have named, where aliases are expanded after the recipients were counted: never more
+    /// than `expected`.
+    pub placed: u32,
     /// Outcomes seen that no booked recipient answers for yet, in the order of `Outcome::ALL`.
     pub spare: [u32; Outcome::ALL.len()],
     /// Deferred attempts seen while it is not known whose they are.
@@ -113,6 +122,8 @@ pub struct Leg {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SeenSet {
     few: Vec<(u64, Seen)>,
+    /// Entries that are no recipients.
+    expanded: u32,
     many: Option<Box<HashMap<u64, Seen, foldhash::quality::FixedState>>>,
 }
 
@@ -128,21 +139,24 @@ impl SeenSet {
 
     /// Remembers a state; a new recipient beyond `most` is not remembered.
     pub fn set(&mut self, recipient: u64, state: Seen, most: usize) {
-        if let Some(many) = &mut self.many {
-            if many.len() < most || many.contains_key(&recipient) {
-                many.insert(recipient, state);
+        let before = if let Some(many) = &mut self.many {
+            if many.len() >= most && !many.contains_key(&recipient) {
+                return;
             }
-            return;
-        }
-        if let Some((_, seen)) = self.few.iter_mut().find(|(hash, _)| *hash == recipient) {
-            *seen = state;
+            many.insert(recipient, state)
+        } else if let Some((_, seen)) = self.few.iter_mut().find(|(hash, _)| *hash == recipient) {
+            Some(std::mem::replace(seen, state))
         } else if self.few.len() < SeenSet::FEW {
             super::push_tight(&mut self.few, (recipient, state));
+            None
         } else {
             let mut many: HashMap<_, _, _> = self.few.drain(..).collect();
             many.insert(recipient, state);
             self.many = Some(Box::new(many));
-        }
+            None
+        };
+        self.expanded += u32::from(state == Seen::Expanded);
+        self.expanded -= u32::from(before == Some(Seen::Expanded));
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (u64, Seen)> + '_ {
@@ -152,6 +166,11 @@ impl SeenSet {
 
     pub fn count(&self) -> usize {
         self.many.as_ref().map_or(self.few.len(), |many| many.len())
+    }
+
+    /// Entries that are recipients.
+    pub fn recipients(&self) -> u32 {
+        self.count() as u32 - self.expanded
     }
 }
 
@@ -195,6 +214,8 @@ impl Ended {
     pub const fn outcome(self) -> Outcome {
         match self {
             Ended::Deleted => Outcome::Deleted,
+            // As a delivery to nowhere: the server has done with it what it was told to.
+            Ended::Discarded => Outcome::Sent,
             _ => Outcome::Unaccounted,
         }
     }
@@ -215,11 +236,13 @@ impl Leg {
             notification: false,
             probe: false,
             held: false,
+            given_up: false,
             hold_pending: false,
             ended: None,
             booked: 0,
             done: 0,
             expected: 0,
+            placed: 0,
             spare: [0; Outcome::ALL.len()],
             spare_deferrals: 0,
             spare_hands: Vec::new(),

@@ -16,6 +16,9 @@
 //!   hand-over lines are believed: of a loopback arrival, of a leg without arrival line, and of an id not heard of yet,
 //!   which is then *named*: if it says nothing for 30 s, it was sent. While blind legs are taken up, loopback arrivals
 //!   wait. Of messages older than the log only recipients count that a line names or a hand-over brings.
+//! - Where a server counts recipients first and expands aliases later, the first recipient that comes of an accepted
+//!   one takes its place, each further one is booked on top. Without a list at acceptance one is booked, until lines
+//!   name more. A message handed on while it was accepted is known before its acceptance: it waits for it, 30 s.
 //! - An id that comes again while its earlier life still waits has several lingering legs, 8 at most.
 
 mod arrivals;
@@ -160,9 +163,13 @@ impl Tracker {
             Kind::Received { id, client, address, login, hop_of } => {
                 self.received(head, id, client, address, login, hop_of, cx);
             }
+            Kind::Accepted(ref accepted) => self.accepted(head, accepted, cx),
             Kind::Identified { id, message_id } => self.identified(head, id, message_id, cx),
             Kind::Activated { id, sender, size, recipients } => self.activated(head, id, sender, size, recipients, cx),
             Kind::Attempt(ref attempt) => self.attempt(head, attempt, cx),
+            Kind::Early(ref attempt) => self.early(head, attempt, cx),
+            Kind::Added { id, recipient: _ } => self.added(head, id, cx),
+            Kind::GivenUp { id } => self.given_up(head, id, cx),
             Kind::Notified { id: _, child, notice: _ } => self.notified(head, child, cx),
             Kind::Expired { id } => self.expired(head, id, cx),
             Kind::Ended { id, end } => self.ended(head, id, end, cx),
@@ -269,6 +276,7 @@ impl Tracker {
         let (login, uid): (&[u8], i64) = match &leg.came {
             Came::Login(login) => (login, -1),
             Came::Uid(uid) => (&[], i64::from(*uid)),
+            Came::User(login, uid) => (login, uid.map_or(-1, i64::from)),
             _ => (&[], -1),
         };
         cx.emit(Fact::Leg(LegFact {

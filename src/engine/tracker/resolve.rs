@@ -90,6 +90,12 @@ impl Tracker {
             let n = leg.expected.max(known).saturating_sub(leg.booked);
             books::book(leg, n, cx);
         }
+        self.use_spares(slot, cx);
+    }
+
+    /// What lines said of recipients before they were booked is counted.
+    pub(super) fn use_spares<S: Sink>(&mut self, slot: Slot, cx: &mut Cx<'_, S>) {
+        let Some(leg) = self.table.edit(slot) else { return };
         books::use_deferrals(leg, cx);
         while let Some(leg) = self.table.edit(slot) {
             if leg.spare_total() == 0 || leg.open() == 0 {
@@ -123,7 +129,7 @@ impl Tracker {
 /// Of a message whose arrival was not seen only recipients that a line named, or that were handed to it, count: how
 /// many are still to be booked. Outcomes that came from its end, which speaks for all recipients, are dropped.
 fn keep_seen(leg: &mut Leg) -> u32 {
-    let seen = leg.seen.count() as u32;
+    let seen = leg.seen.recipients();
     let deferred = leg.seen.iter().filter(|(_, seen)| *seen == Seen::Deferred).count() as u32;
     let still_open = if leg.ended.is_some() { 0 } else { deferred };
     let all = seen.max(leg.booked);

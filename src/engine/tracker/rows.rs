@@ -47,7 +47,8 @@ pub struct Row {
     pub value: Option<Vec<u8>>,
 }
 
-const VERSION: u64 = 1;
+/// The first version had no recipients that come of others.
+const VERSION: u64 = 2;
 
 impl Tracker {
     /// Rows that changed since the last call.
@@ -79,14 +80,12 @@ impl Tracker {
             return self.scripts.restore_row(key, value).is_some();
         }
         let mut saved = Reader::new(value);
-        if saved.u64() != Some(VERSION) {
-            return false;
-        }
+        let Some(version @ 1..=VERSION) = saved.u64() else { return false };
         match kind {
             RowKind::State | RowKind::Script => self.restore_state(&mut saved).is_some(),
             RowKind::Leg => {
                 let Ok(serial) = <[u8; 8]>::try_from(key) else { return false };
-                match read_leg(u64::from_be_bytes(serial), &mut saved) {
+                match read_leg(version, u64::from_be_bytes(serial), &mut saved) {
                     Some(mut leg) => {
                         if self.settings.details && leg.details.is_none() {
                             leg.details = Some(Box::default());
@@ -127,6 +126,7 @@ fn write_leg(leg: &Leg, out: &mut Writer) {
         Came::Smtp(Some(address)) => out.u64(5).bytes(address.to_string().as_bytes()),
         Came::Requeue => out.u64(6),
         Came::Named => out.u64(7),
+        Came::User(login, uid) => out.u64(8).bytes(login).i64(uid.map_or(-1, i64::from)),
     };
     out.u32(leg.owner.0).u64(u64::from(leg.origin.code())).u64(u64::from(leg.basis.code()));
     let flags = [leg.notification, leg.probe, leg.held, leg.hold_pending];
@@ -148,15 +148,20 @@ fn write_leg(leg: &Leg, out: &mut Writer) {
             Seen::Deferred => 0,
             Seen::Handed => 1,
             Seen::Ended(outcome) => 2 + u64::from(outcome.code()),
+            Seen::Expanded => EXPANDED,
         });
     }
     out.u64(leg.message).maybe_id(leg.parent).u64(leg.claimed_by).u64(leg.size);
     out.time(leg.first).time(leg.last).time(leg.deadline);
+    out.u32(leg.placed).u64(u64::from(leg.given_up));
     out.u64(u64::from(leg.details.is_some()));
     if let Some(details) = leg.details.as_deref() {
         write_details(details, out);
     }
 }
+
+/// Behind the outcomes of [`Seen::Ended`].
+const EXPANDED: u64 = 7;
 
 fn write_details(details: &Details, out: &mut Writer) {
     out.bytes(&details.message_id).bytes(&details.sender).bytes(&details.client).u64(u64::from(details.cut));
@@ -176,7 +181,7 @@ fn write_details(details: &Details, out: &mut Writer) {
     }
 }
 
-fn read_leg(serial: u64, saved: &mut Reader<'_>) -> Option<Leg> {
+fn read_leg(version: u64, serial: u64, saved: &mut Reader<'_>) -> Option<Leg> {
     let (host, instance, id) = (saved.u32()? as u16, saved.u32()? as u16, saved.id()?);
     let mut leg = Leg::new(host, instance, id, Time::ZERO);
     leg.serial = serial;
@@ -196,6 +201,7 @@ fn read_leg(serial: u64, saved: &mut Reader<'_>) -> Option<Leg> {
         5 => Came::Smtp(Some(std::str::from_utf8(saved.bytes()?).ok()?.parse().ok()?)),
         6 => Came::Requeue,
         7 => Came::Named,
+        8 => Came::User(saved.bytes()?.into(), u32::try_from(saved.i64()?).ok()),
         _ => return None,
     };
     leg.owner = Owner(saved.u32()?);
@@ -216,16 +222,20 @@ fn read_leg(serial: u64, saved: &mut Reader<'_>) -> Option<Leg> {
     }
     for _ in 0..saved.u64()? {
         let recipient = saved.u64()?;
-        let seen = match saved.u8()? {
+        let seen = match saved.u64()? {
             0 => Seen::Deferred,
             1 => Seen::Handed,
-            code => Seen::Ended(Outcome::from_code(code - 2)?),
+            EXPANDED => Seen::Expanded,
+            code => Seen::Ended(Outcome::from_code(u8::try_from(code).ok()? - 2)?),
         };
         leg.seen.set(recipient, seen, usize::MAX);
     }
     (leg.message, leg.parent) = (saved.u64()?, saved.maybe_id()?);
     (leg.claimed_by, leg.size) = (saved.u64()?, saved.u64()?);
     (leg.first, leg.last, leg.deadline) = (saved.time()?, saved.time()?, saved.time()?);
+    if version > 1 {
+        (leg.placed, leg.given_up) = (saved.u32()?, saved.u64()? != 0);
+    }
     if saved.u64()? != 0 {
         leg.details = Some(Box::new(read_details(saved)?));
     }

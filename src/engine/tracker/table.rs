@@ -271,6 +271,22 @@ impl Table {
         hash_key(&self.hasher, key)
     }
 
+    /// Hash of an address in any case, as servers print a local part now as it was given, now in lower case; never 0.
+    pub fn hash_address(&self, local: &[u8], domain: &[u8]) -> u64 {
+        let mut state = self.hasher.build_hasher();
+        for text in [local, domain] {
+            for part in text.chunks(64) {
+                let mut lower = [0u8; 64];
+                for (to, from) in lower.iter_mut().zip(part) {
+                    *to = from.to_ascii_lowercase();
+                }
+                state.write(lower.get(..part.len()).unwrap_or(&lower));
+            }
+            state.write_u8(0);
+        }
+        state.finish().max(1)
+    }
+
     /// Hash of a recipient or Message-ID, never 0.
     pub fn hash_text(&self, salt: u16, a: &[u8], b: &[u8]) -> u64 {
         let mut state = self.hasher.build_hasher();

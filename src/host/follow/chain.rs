@@ -15,6 +15,13 @@ use super::source;
 /// Most files held at once; those beyond are looked for when there is room again.
 const MAX_HELD: usize = 64;
 
+/// Files that wait to be read, and their size on the disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waiting {
+    pub files: u64,
+    pub bytes: u64,
+}
+
 pub(super) struct Held {
     pub file: File,
     pub path: PathBuf,
@@ -30,39 +37,58 @@ pub(super) struct Blocked {
 }
 
 #[derive(Default)]
-pub(super) struct Chain(VecDeque<Held>);
+pub(super) struct Chain {
+    held: VecDeque<Held>,
+    /// Those for which there was no room when the directory was last looked at.
+    beyond: Waiting,
+}
 
 impl Chain {
     pub fn newest(&self) -> Option<Id> {
-        self.0.back().map(|h| h.id)
+        self.held.back().map(|h| h.id)
     }
 
     pub fn holds(&self, id: Id) -> bool {
-        self.0.iter().any(|h| h.id == id)
+        self.held.iter().any(|h| h.id == id)
     }
 
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.held.len()
     }
 
     pub fn clear(&mut self) {
-        self.0.clear();
+        *self = Chain::default();
+    }
+
+    /// Whether a look at the directory could bring nothing that there is room for.
+    pub fn is_busy(&self) -> bool {
+        self.beyond.files > 0 && self.held.len() > MAX_HELD / 2
+    }
+
+    /// Whether all that was shown is held: if not, what comes next must be looked for before a file is left.
+    pub fn is_complete(&self) -> bool {
+        self.beyond.files == 0
+    }
+
+    pub fn waiting(&self) -> Waiting {
+        let sizes = self.held.iter().filter_map(|h| h.file.metadata().ok()).map(|m| m.len()).filter(|len| *len > 0);
+        sizes.fold(self.beyond, |sum, len| Waiting { files: sum.files + 1, bytes: sum.bytes + len })
     }
 
     pub fn push_front(&mut self, held: Held) {
-        self.0.push_front(held);
+        self.held.push_front(held);
     }
 
     pub fn front(&self) -> Option<&Held> {
-        self.0.front()
+        self.held.front()
     }
 
     pub fn pop(&mut self) -> Option<Held> {
-        self.0.pop_front()
+        self.held.pop_front()
     }
 
     pub fn has_bytes(&self) -> bool {
-        self.0.iter().any(|h| h.file.metadata().is_ok_and(|m| m.len() > 0))
+        self.held.iter().any(|h| h.file.metadata().is_ok_and(|m| m.len() > 0))
     }
 
     /// Takes in what the directory shows after the file being read, oldest first. Files held that the directory no
@@ -70,15 +96,22 @@ impl Chain {
     pub fn merge(&mut self, newer: Vec<Sibling>) -> Result<(), Blocked> {
         let mut fresh = Vec::new();
         let shown: Vec<Id> = newer.iter().map(|s| s.id).collect();
+        let mut beyond = Waiting::default();
+        let mut room = MAX_HELD.saturating_sub(self.held.len());
         for sibling in newer {
-            let held = self.0.iter().any(|h| h.id == sibling.id);
-            if !held && fresh.len() + self.0.len() >= MAX_HELD {
-                break;
+            let held = self.held.iter().any(|h| h.id == sibling.id);
+            // Without room for one, none behind it may come before it.
+            if !held && (room == 0 || beyond.files > 0) {
+                beyond.files += 1;
+                beyond.bytes += sibling.len;
+                continue;
             }
+            room -= usize::from(!held);
             let file = if held { None } else { self.open(&sibling)? };
             fresh.push((sibling, file));
         }
-        let mut old = std::mem::take(&mut self.0);
+        self.beyond = beyond;
+        let mut old = std::mem::take(&mut self.held);
         for (sibling, found) in fresh {
             let known = match &found {
                 None => old.iter().position(|h| h.id == sibling.id).map(|i| i + 1),
@@ -90,22 +123,22 @@ impl Chain {
                         .count(),
                 ),
             };
-            self.0.extend(old.drain(..known.unwrap_or(0).min(old.len())));
+            self.held.extend(old.drain(..known.unwrap_or(0).min(old.len())));
             if let Some(Found::File(file)) = found {
-                self.0.push_back(Held { file, path: sibling.path, id: sibling.id, seen: 0 });
+                self.held.push_back(Held { file, path: sibling.path, id: sibling.id, seen: 0 });
                 // What stands before a held file and was not there before is its copy.
                 if let Some(copied) = old.front_mut() {
                     copied.seen = 0;
                 }
             }
         }
-        self.0.append(&mut old);
+        self.held.append(&mut old);
         Ok(())
     }
 
     /// Notes how much the held files have now.
     pub fn measure(&mut self) {
-        for held in &mut self.0 {
+        for held in &mut self.held {
             held.seen = held.file.metadata().map_or(held.seen, |m| m.len().max(held.seen));
         }
     }
@@ -117,15 +150,12 @@ impl Chain {
             // Renamed since it was listed.
             return Err(blocked(io::ErrorKind::NotFound.into()));
         }
-        for held in &self.0 {
-            let packed = || source::is_packed(&held.file, file.try_clone()?);
+        for held in &self.held {
             // A held file that cannot be read must not keep the others out.
-            if packed().unwrap_or(false) {
+            if source::is_packed_from(&file, &held.file).unwrap_or(false) {
                 return Ok(Some(Found::PackedFrom(held.id)));
             }
         }
-        // The clone shares its cursor with the one kept: begin anew.
-        io::Seek::rewind(&mut &file).map_err(blocked)?;
         Ok(Some(Found::File(file)))
     }
 }

@@ -8,6 +8,10 @@
 //! told to reopen. A file that shrank, or no longer carries the bytes read last, was rewritten in place: its copy is
 //! looked for (the first bytes and the last 256 read), finished, and then the file is read from its first byte.
 //!
+//! **At the very first look** the rotated files that were modified since [`Settings::past_since`] are read before the
+//! log, oldest first by their names. What lies in another file altogether (packed beside its original, or copied) is
+//! left out, at every look: see `print`. Of very many files some are held, the others wait in the directory.
+//!
 //! **After a restart** the file of the saved position is the one with its device, inode and birth if its bytes fit;
 //! else the *oldest* of the family whose bytes fit and which was not last modified before the position was taken. If
 //! there is none, lines may be lost: that is reported, and only files modified later are read. Nothing is decided
@@ -22,6 +26,7 @@
 mod chain;
 mod lines;
 pub mod position;
+mod print;
 mod resume;
 mod rotated;
 mod source;
@@ -31,11 +36,14 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::path::PathBuf;
 
+use crate::host::unpack;
 use crate::mail::Time;
+pub use chain::Waiting;
 use chain::{Chain, Held};
 use lines::Lines;
 pub use position::Position;
 use position::{HEAD, Id};
+use print::Prints;
 use rotated::listable;
 use source::Source;
 
@@ -47,11 +55,14 @@ pub struct Settings {
     pub max_line: usize,
     /// Bytes per read.
     pub read_chunk: usize,
+    /// A log without a position is read from here on: rotated files last modified before are not. `Time(i64::MAX)`:
+    /// from the live file on, `Time(i64::MIN)`: from the oldest there is.
+    pub past_since: Time,
 }
 
 impl Settings {
     pub fn new(path: impl Into<PathBuf>) -> Settings {
-        Settings { path: path.into(), max_line: 64 * 1024, read_chunk: 512 * 1024 }
+        Settings { path: path.into(), max_line: 64 * 1024, read_chunk: 512 * 1024, past_since: Time(i64::MAX) }
     }
 }
 
@@ -121,6 +132,7 @@ pub struct Follower {
     settings: Settings,
     open: Option<Open>,
     chain: Chain,
+    prints: Prints,
     lines: Lines,
     /// The end of the last file something was consumed of; `None` before the log was ever looked for.
     saved: Option<Position>,
@@ -146,6 +158,7 @@ impl Follower {
             settings,
             open: None,
             chain: Chain::default(),
+            prints: Prints::default(),
             lines: Lines::default(),
             saved,
             events: Vec::new(),
@@ -186,7 +199,10 @@ impl Follower {
                 // Between the last reading and the look at the directory more may have come: once more.
                 Filled::End if !looked => {
                     looked = true;
-                    self.refresh();
+                    // Of very many files, one that is not held may be renamed at this moment: not past it.
+                    if !self.refresh() && !self.chain.is_complete() {
+                        return Ok(progress);
+                    }
                 }
                 // Not blindly: a copy of the next file may have come before it.
                 Filled::End if !listable(&self.settings.path) => return Ok(progress),
@@ -220,11 +236,24 @@ impl Follower {
         self.open.as_ref().map(|o| Time(o.mtime))
     }
 
-    /// Bytes of the open plain file that were not given out yet; the files after it are not included.
+    /// The file being read.
+    pub fn reading(&self) -> Option<&std::path::Path> {
+        self.open.as_ref().map(|o| o.path.as_path())
+    }
+
+    /// The files after the one being read.
+    pub fn waiting(&self) -> Waiting {
+        self.chain.waiting()
+    }
+
+    /// Bytes on the disk that were not read yet, of the open file and of those after it. Of a packed file that is its
+    /// packed size, known to a read of the decoder.
     pub fn backlog_bytes(&self) -> u64 {
-        let plain = self.open.as_ref().filter(|o| o.source.is_plain());
-        let size = plain.and_then(|o| o.source.file().metadata().ok()).map_or(0, |m| m.len());
-        size.saturating_sub(self.lines.offset())
+        let open = self.open.as_ref().filter(|o| !o.broken).map_or(0, |o| {
+            let size = o.source.file().metadata().map_or(0, |m| m.len());
+            size.saturating_sub(o.source.consumed(self.lines.offset()))
+        });
+        open + self.chain.waiting().bytes
     }
 
     fn give(&mut self, progress: &mut Progress, on_line: &mut dyn FnMut(&[u8])) {
@@ -272,7 +301,7 @@ impl Follower {
     fn failed(&mut self, why: io::Error) -> Result<Filled, FollowError> {
         let position = self.position();
         let Some(open) = self.open.as_mut() else { return Ok(Filled::End) };
-        if !open.source.is_plain() && source::is_damage(&why) {
+        if !open.source.is_plain() && unpack::is_damage(&why) {
             open.broken = true;
             self.lose("a compressed file is damaged", 0);
             return Ok(Filled::End);

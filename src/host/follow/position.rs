@@ -17,7 +17,7 @@ pub fn fnv(bytes: &[u8]) -> u64 {
 
 /// What the file system says of a file's identity. `born` is 0 where the file system does not know births; it tells a
 /// file from a later one in the same inode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Id {
     pub dev: u64,
     pub ino: u64,

@@ -2,6 +2,7 @@
 //!
 //! The rules and what is undecidable are told in the module above. It gives out no lines.
 
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 
@@ -19,42 +20,53 @@ impl Follower {
         let Some(newest) = self.open.as_ref().map(|o| self.chain.newest().unwrap_or(o.id)) else { return };
         match self.live() {
             Some(meta) if source::id(&meta) == newest => self.trouble = None,
-            _ => self.refresh(),
+            _ if self.chain.is_busy() => {}
+            _ => {
+                self.refresh();
+            }
         }
     }
 
-    /// Takes hold of all files that come after the open one.
-    pub(super) fn refresh(&mut self) {
+    /// Takes hold of all files that come after the open one; false when it could not.
+    pub(super) fn refresh(&mut self) -> bool {
         let live = self.live();
-        let family = family(&self.settings.path, live.as_ref());
-        let Some(open) = &self.open else { return };
+        let mut family = family(&self.settings.path, live.as_ref());
+        let Some(open) = &self.open else { return false };
         let newer = match family.iter().position(|s| s.id == open.id) {
-            Some(i) => family.into_iter().skip(i + 1).collect(),
+            Some(i) => family.split_off(i + 1),
             // Deleted, moved away or compressed, but held: the times tell.
             None => {
                 let mtime = open.source.file().metadata().map_or(open.newest, |m| source::mtime(&m));
-                let newer = since(family, mtime);
+                let (old, mut newer) = since(family, mtime);
+                family = old;
                 let packed = |s: &Sibling| {
-                    source::open(&s.path).and_then(|(f, _)| source::is_packed(open.source.file(), f)).unwrap_or(false)
+                    let packed = |(f, _): (File, _)| source::is_packed_from(&f, open.source.file());
+                    source::open(&s.path).and_then(packed).unwrap_or(false)
                 };
                 // Compressed without keeping its time.
                 match newer.iter().rposition(packed) {
-                    Some(i) => newer.into_iter().skip(i + 1).collect(),
+                    Some(i) => newer.split_off(i + 1),
                     None => newer,
                 }
             }
         };
-        self.merge(newer);
+        let newer = self.prints.distinct(&family, newer);
+        self.merge(newer)
     }
 
-    fn merge(&mut self, newer: Vec<Sibling>) {
+    /// False when nothing new was taken hold of, because one of them cannot be opened.
+    fn merge(&mut self, newer: Vec<Sibling>) -> bool {
         match self.chain.merge(newer) {
-            Ok(()) => self.chain.measure(),
+            Ok(()) => {
+                self.chain.measure();
+                return true;
+            }
             Err(Blocked { why, .. }) if why.kind() == io::ErrorKind::NotFound => {}
             Err(Blocked { path, why }) => {
                 self.complain(FollowEvent::Unreadable { why: format!("{}: {why}", path.display()) });
             }
         }
+        false
     }
 
     /// Opens the file in which the saved place is, or the one after it. False when there is nothing to read now.
@@ -62,12 +74,12 @@ impl Follower {
         let live = self.live();
         let family = family(&self.settings.path, live.as_ref());
         let saved = *self.saved.get_or_insert_with(|| {
-            // The very first look: what was rotated before is not ours.
-            let old = family.iter().filter(|s| s.path != self.settings.path);
-            Position::since(old.map(|s| s.mtime).max().unwrap_or(i64::MIN))
+            // The very first look: what was rotated before the past began is not ours.
+            let old = family.iter().filter(|s| !s.is_live()).map(|s| s.mtime).max();
+            Position::since(old.unwrap_or(i64::MIN).min(self.settings.past_since.0))
         });
         if saved.offset > 0 {
-            match find(&family, &saved) {
+            match self.find(&family, &saved) {
                 Ok(Some((path, entry))) => {
                     self.adopt(path, entry, saved.offset, saved.skipping, saved.mtime);
                     self.refresh();
@@ -84,47 +96,57 @@ impl Follower {
                 }
             }
         }
-        self.merge(since(family, saved.mtime));
+        let (old, newer) = since(family, saved.mtime);
+        let newer = self.prints.distinct(&old, newer);
+        self.merge(newer);
         self.next()
     }
 
+    /// The file of a position, entered at its offset. A file that cannot be asked may be the one: then nothing is decided.
+    fn find(&mut self, family: &[Sibling], saved: &Position) -> Result<Option<(PathBuf, Entry)>, Blocked> {
+        let enter = |sibling: &Sibling| {
+            let entry = source::open(&sibling.path).and_then(|(f, _)| source::enter(f, saved.offset, Some(saved)));
+            entry.map_err(|why| Blocked { path: sibling.path.clone(), why })
+        };
+        let same = family.iter().filter(|s| s.id == saved.id);
+        // Compressing may cut a time to seconds.
+        let later = family.iter().filter(|s| s.id != saved.id && s.mtime / SECOND >= saved.mtime / SECOND);
+        for sibling in same.chain(later) {
+            let Some(entry) = enter(sibling)? else { continue };
+            // What is being packed may end anywhere: the whole it is taken from is the one.
+            let whole = self.prints.whole(sibling, family);
+            return match whole.map(|whole| Ok((whole, enter(whole)?))).transpose()? {
+                Some((whole, Some(entry))) => Ok(Some((whole.path.clone(), entry))),
+                _ => Ok(Some((sibling.path.clone(), entry))),
+            };
+        }
+        Ok(None)
+    }
+
     /// The copy made of the open file before it was rewritten, entered at our offset.
-    pub(super) fn copy(&self) -> io::Result<Option<(PathBuf, Entry)>> {
+    pub(super) fn copy(&mut self) -> io::Result<Option<(PathBuf, Entry)>> {
         let Some(open) = &self.open else { return Ok(None) };
         let (at, tail) = self.lines.read_before(0);
         let end = at + tail.len() as u64;
         let evidence = Position::of(open.id, end, self.lines.head(), tail, open.newest);
-        for sibling in family(&self.settings.path, None) {
+        let family = family(&self.settings.path, None);
+        for sibling in &family {
             let old = sibling.mtime / SECOND < open.newest / SECOND || (end == 0 && sibling.mtime <= open.newest);
             if sibling.id == open.id || self.chain.holds(sibling.id) || old {
                 continue;
             }
-            let (file, _) = source::open(&sibling.path)?;
-            if source::enter(file, end, Some(&evidence))?.is_some() {
-                let (file, _) = source::open(&sibling.path)?;
-                let entry = source::enter(file, self.lines.offset(), None)?;
-                return Ok(entry.map(|e| (sibling.path, e)));
+            if source::enter(source::open(&sibling.path)?.0, end, Some(&evidence))?.is_some() {
+                let sibling = self.prints.whole(sibling, &family).unwrap_or(sibling);
+                let entry = source::enter(source::open(&sibling.path)?.0, self.lines.offset(), None)?;
+                return Ok(entry.map(|e| (sibling.path.clone(), e)));
             }
         }
         Ok(None)
     }
 }
 
-/// The log itself and what was modified after a time, oldest first.
-fn since(family: Vec<Sibling>, mtime: i64) -> Vec<Sibling> {
-    family.into_iter().filter(|s| s.is_live() || s.mtime > mtime).collect()
-}
-
-/// The file of a position, entered at its offset. A file that cannot be asked may be the one: then nothing is decided.
-fn find(family: &[Sibling], saved: &Position) -> Result<Option<(PathBuf, Entry)>, Blocked> {
-    let same = family.iter().filter(|s| s.id == saved.id);
-    // Compressing may cut a time to seconds.
-    let later = family.iter().filter(|s| s.id != saved.id && s.mtime / SECOND >= saved.mtime / SECOND);
-    for sibling in same.chain(later) {
-        let enter = || source::enter(source::open(&sibling.path)?.0, saved.offset, Some(saved));
-        if let Some(entry) = enter().map_err(|why| Blocked { path: sibling.path.clone(), why })? {
-            return Ok(Some((sibling.path.clone(), entry)));
-        }
-    }
-    Ok(None)
+/// What is read when all that is known is a time: the log itself and what was modified later, oldest first; behind the
+/// rest, which is not read.
+fn since(family: Vec<Sibling>, mtime: i64) -> (Vec<Sibling>, Vec<Sibling>) {
+    family.into_iter().partition(|s| !s.is_live() && s.mtime <= mtime)
 }

@@ -1,12 +1,17 @@
-//! The rotated siblings of a log: `path.1`, `path.2.gz`, `path-20260131`, `path-20260131.gz`; newest first.
+//! The rotated siblings of a log: `path.1`, `path.2.gz`, `path-20260131`, `path-20260131.xz`; newest first.
 //!
-//! It only lists; which of them is the one we know is decided elsewhere.
+//! It only lists; which of them is the one we know, and which hold the same lines, is decided elsewhere.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::position::Id;
 use super::source;
+use crate::host::unpack::ENDINGS;
+
+/// Files of one family that are looked at; of more, the newest.
+pub const MAX_FAMILY: usize = 4096;
 
 /// One file of the family: a rotated one, or the log itself.
 #[derive(Debug, Clone)]
@@ -14,10 +19,25 @@ pub struct Sibling {
     pub path: PathBuf,
     pub id: Id,
     pub mtime: i64,
+    pub len: u64,
     order: Order,
 }
 
 impl Sibling {
+    fn new(path: PathBuf, meta: &fs::Metadata, order: Order) -> Sibling {
+        Sibling { path, id: source::id(meta), mtime: source::mtime(meta), len: meta.len(), order }
+    }
+
+    /// Whether both are one rotated log by their names: `x` and `x.gz`.
+    pub fn same_name(&self, other: &Sibling) -> bool {
+        self.order == other.order
+    }
+
+    /// Whether its name says that it is packed.
+    pub fn named_packed(&self) -> bool {
+        self.path.to_str().is_some_and(|name| ENDINGS.iter().any(|end| name.ends_with(end)))
+    }
+
     pub fn is_live(&self) -> bool {
         self.order == Order::Live
     }
@@ -45,8 +65,7 @@ pub fn family(path: &Path, live: Option<&fs::Metadata>) -> Vec<Sibling> {
     }
     found.reverse();
     if let Some(meta) = live {
-        let live =
-            Sibling { path: path.to_owned(), id: source::id(meta), mtime: source::mtime(meta), order: Order::Live };
+        let live = Sibling::new(path.to_owned(), meta, Order::Live);
         // Renamed between the look at the path and the listing: it stands there under its new name.
         if found.iter().all(|s| s.id != live.id) {
             found.push(live);
@@ -72,9 +91,9 @@ fn siblings(path: &Path) -> Vec<Sibling> {
         .flatten()
         .filter_map(|entry| {
             let file = entry.file_name();
-            let order = order(file.to_str()?.strip_prefix(name)?)?;
+            let order = order(file.to_str()?, name)?;
             let meta = fs::metadata(entry.path()).ok().filter(fs::Metadata::is_file)?;
-            Some(Sibling { path: entry.path(), id: source::id(&meta), mtime: source::mtime(&meta), order })
+            Some(Sibling::new(entry.path(), &meta, order))
         })
         .collect();
     // Each style is ordered by its own names; on a host that changed its style, only the times can tell.
@@ -88,21 +107,36 @@ fn siblings(path: &Path) -> Vec<Sibling> {
     } else {
         found.sort_by(|a, b| b.mtime.cmp(&a.mtime).then_with(|| a.path.cmp(&b.path)));
     }
-    // While gzip works, `x` and a half-written `x.gz` stand side by side: the plain one is whole.
-    found.dedup_by(|b, a| a.order == b.order);
+    // One file under two names.
+    let mut seen = HashSet::new();
+    found.retain(|s| seen.insert(s.id));
+    found.truncate(MAX_FAMILY);
     found
 }
 
-fn order(rest: &str) -> Option<Order> {
-    let rest = rest.strip_suffix(".gz").unwrap_or(rest);
+/// What a file name says of its place among the rotated files of `name`, if it is one of them. The counter or date comes
+/// behind the name or, as with logrotate's `extension`, before its ending: `mail.log.1`, `mail.1.log`.
+fn order(file: &str, name: &str) -> Option<Order> {
+    let file = ENDINGS.iter().find_map(|end| file.strip_suffix(end)).unwrap_or(file);
+    let before_ending = || {
+        let dot = name.rfind('.').filter(|dot| *dot > 0)?;
+        let (stem, ending) = name.split_at_checked(dot)?;
+        file.strip_prefix(stem)?.strip_suffix(ending)
+    };
+    file.strip_prefix(name).and_then(place).or_else(|| before_ending().and_then(place))
+}
+
+fn place(rest: &str) -> Option<Order> {
     let tail = rest.strip_prefix(['.', '-'])?;
     let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
     if rest.starts_with('.') && !tail.is_empty() && tail.len() <= 4 && digits(tail) {
         return tail.parse().ok().map(Order::Number);
     }
     let dated = tail.len() >= 6 && tail.len() <= 24 && tail.starts_with(|c: char| c.is_ascii_digit());
-    (dated && tail.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'.' | b'_' | b'T' | b':')))
-        .then(|| Order::Date(tail.to_owned()))
+    (dated && tail.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'.' | b'_' | b'T' | b':'))).then(|| {
+        // Dates sort by their digits, however they are separated.
+        Order::Date(tail.chars().filter(char::is_ascii_digit).collect())
+    })
 }
 
 #[cfg(test)]
@@ -120,10 +154,13 @@ mod tests {
     }
 
     #[test]
-    fn numbers_count_backwards_and_the_plain_file_is_preferred_to_its_half_written_gz() {
+    fn numbers_count_backwards_and_of_one_number_the_packed_is_the_older() {
         let dir = tempfile::tempdir().unwrap();
-        let found = names(dir.path(), &["mail.log.10.gz", "mail.log.2", "mail.log.2.gz", "mail.log.1", "mail.log"]);
-        assert_eq!(found, ["mail.log.10.gz", "mail.log.2", "mail.log.1", "mail.log"]);
+        let files = ["mail.log.10.gz", "mail.log.2", "mail.log.2.gz", "mail.log.1", "mail.1.log.zst", "mail.log"];
+        let found = names(dir.path(), &files);
+        assert_eq!(found, [files[0], files[2], files[1], files[3], files[4], files[5]]);
+        fs::hard_link(dir.path().join("mail.log.2"), dir.path().join("mail.log.3")).unwrap();
+        assert_eq!(names(dir.path(), &[]).len(), files.len(), "one file under two names is one file");
     }
 
     #[test]
@@ -131,12 +168,36 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let files = ["mail.log-20260301.gz", "mail.log-20260103", "mail.log-20251231.gz", "mail.log-20260301-1"];
         assert_eq!(names(dir.path(), &files), [files[2], files[1], files[0], files[3]]);
+        let dir = tempfile::tempdir().unwrap();
+        let files = ["mail.log.2026-03-01.xz", "mail-20260302.log.bz2", "mail.log-20260228-12.zst"];
+        assert_eq!(names(dir.path(), &files), [files[2], files[0], files[1]]);
+    }
+
+    #[test]
+    fn of_very_many_the_newest_are_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        for n in 1..=9_999 {
+            fs::File::create(dir.path().join(format!("mail.log.{n}"))).unwrap();
+        }
+        let found = names(dir.path(), &[]);
+        assert_eq!(found.len(), MAX_FAMILY);
+        assert_eq!(found.last().unwrap(), "mail.log.1");
     }
 
     #[test]
     fn mixed_styles_go_by_time_and_strangers_are_ignored() {
         let dir = tempfile::tempdir().unwrap();
-        let strangers = ["mail.log.bak", "mail.log.1~", "mail.log.old.1", "mail.log2", "xmail.log.1", "mail.log-x"];
+        let strangers = [
+            "mail.log.bak",
+            "mail.log.1~",
+            "mail.log.old.1",
+            "mail.log2",
+            "xmail.log.1",
+            "mail.log-x",
+            "mail.log.1.gz.part",
+            "mail.old.log",
+            "mail.log.gz",
+        ];
         fs::create_dir(dir.path().join("mail.log.3")).unwrap();
         names(dir.path(), &strangers);
         assert_eq!(names(dir.path(), &["mail.log.1", "mail.log-20200101"]), ["mail.log.1", "mail.log-20200101"]);

@@ -1,22 +1,22 @@
-//! One opened file, plain or gzip, read forward in uncompressed bytes; and the comparison of its bytes with a position.
+//! One opened file, plain or packed, read forward in uncompressed bytes; and the comparison of its bytes with a position.
 //!
 //! It never decides which file is the right one.
 
 use std::fs::{File, Metadata};
-use std::io::{self, ErrorKind, Read, Seek};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-use flate2::read::MultiGzDecoder;
 use rustix::fs::{Mode, OFlags};
 
 use super::position::{HEAD, Id, Position, TAIL};
 use crate::host::clock;
+use crate::host::unpack::{self, MAGIC, Packing, Unpacked};
 
-/// An opened file. Gzip is told by its magic bytes, never by its name.
+/// An opened file.
 pub(super) enum Source {
     Plain(File, u64),
-    Gz(Box<MultiGzDecoder<File>>),
+    Packed(Unpacked, File),
 }
 
 /// What a source shows of itself when it is entered at an offset.
@@ -35,7 +35,7 @@ impl Source {
                 *at = at.saturating_add(n as u64);
                 Ok(n)
             }
-            Source::Gz(gz) => retry(|| gz.read(buf)),
+            Source::Packed(unpacked, _) => retry(|| unpacked.read(buf)),
         }
     }
 
@@ -48,13 +48,20 @@ impl Source {
 
     pub fn file(&self) -> &File {
         match self {
-            Source::Plain(file, _) => file,
-            Source::Gz(gz) => gz.get_ref(),
+            Source::Plain(file, _) | Source::Packed(_, file) => file,
         }
     }
 
     pub fn is_plain(&self) -> bool {
         matches!(self, Source::Plain(..))
+    }
+
+    /// Bytes on the disk that were read of it, `given` being the uncompressed bytes that were given out.
+    pub fn consumed(&self, given: u64) -> u64 {
+        match self {
+            Source::Plain(..) => given,
+            Source::Packed(unpacked, _) => unpacked.consumed(),
+        }
     }
 }
 
@@ -79,9 +86,9 @@ pub(super) fn open(path: &Path) -> io::Result<(File, Metadata)> {
 /// Enters a file at an uncompressed offset. `Ok(None)` when it ends before it, is damaged before it, or does not fit.
 pub(super) fn enter(file: File, offset: u64, fit: Option<&Position>) -> io::Result<Option<Entry>> {
     let meta = file.metadata()?;
-    let entry = if is_gz(&file)? {
-        match enter_gz(file, meta, offset, fit) {
-            Err(e) if is_damage(&e) => return Ok(None),
+    let entry = if let Some(unpacked) = unpacked(&file)? {
+        match enter_packed(unpacked, file, meta, offset, fit) {
+            Err(e) if unpack::is_damage(&e) => return Ok(None),
             other => other?,
         }
     } else if meta.len() < offset {
@@ -95,13 +102,18 @@ pub(super) fn enter(file: File, offset: u64, fit: Option<&Position>) -> io::Resu
     Ok(entry.filter(|e| fit.is_none_or(|p| p.fits(&e.head, &e.tail))))
 }
 
-fn enter_gz(file: File, meta: Metadata, offset: u64, fit: Option<&Position>) -> io::Result<Option<Entry>> {
-    let mut gz = Box::new(MultiGzDecoder::new(file));
+fn enter_packed(
+    mut unpacked: Unpacked,
+    file: File,
+    meta: Metadata,
+    offset: u64,
+    fit: Option<&Position>,
+) -> io::Result<Option<Entry>> {
     let (mut head, mut tail, mut done) = (Vec::new(), Vec::new(), 0u64);
     let mut chunk = vec![0; 64 * 1024];
     while done < offset {
         let want = usize::try_from(offset - done).unwrap_or(chunk.len()).min(chunk.len());
-        let n = retry(|| gz.read(chunk.get_mut(..want).unwrap_or_default()))?;
+        let n = retry(|| unpacked.read(chunk.get_mut(..want).unwrap_or_default()))?;
         let got = chunk.get(..n).unwrap_or_default();
         if got.is_empty() {
             return Ok(None);
@@ -115,46 +127,86 @@ fn enter_gz(file: File, meta: Metadata, offset: u64, fit: Option<&Position>) -> 
             return Ok(None);
         }
     }
-    Ok(Some(Entry { source: Source::Gz(gz), head, tail, meta }))
+    Ok(Some(Entry { source: Source::Packed(unpacked, file), head, tail, meta }))
 }
 
-/// Whether the gzip file `packed` holds exactly what the plain file `held` holds.
-pub(super) fn is_packed(held: &File, packed: File) -> io::Result<bool> {
-    if is_gz(held)? || !is_gz(&packed)? {
-        return Ok(false);
+/// A file as uncompressed bytes from its first one, on a place of its own: descriptors that were duplicated share theirs.
+pub(super) fn stream(file: &File) -> io::Result<Unpacked> {
+    let packing = Packing::of(&bytes_at(file, 0, MAGIC)?);
+    Ok(Unpacked::new(packing, FromStart { file: file.try_clone()?, at: 0 }))
+}
+
+struct FromStart {
+    file: File,
+    at: u64,
+}
+
+impl Read for FromStart {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read_at(buf, self.at)?;
+        self.at = self.at.saturating_add(n as u64);
+        Ok(n)
     }
-    // Descriptors that were duplicated share their cursor.
-    (&packed).rewind()?;
-    let mut gz = MultiGzDecoder::new(packed);
-    let (mut chunk, mut at) = (vec![0; 64 * 1024], 0u64);
+}
+
+fn unpacked(file: &File) -> io::Result<Option<Unpacked>> {
+    if is_packed(file)? { stream(file).map(Some) } else { Ok(None) }
+}
+
+pub(super) fn is_packed(file: &File) -> io::Result<bool> {
+    Ok(Packing::of(&bytes_at(file, 0, MAGIC)?) != Packing::Plain)
+}
+
+/// How the content of one file lies in that of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Within {
+    Not,
+    /// The other begins with all of it.
+    Begins,
+    Equals,
+}
+
+/// How the uncompressed content of `part` lies in `whole`; of a damaged file, what can be read of it. Damage within the
+/// first KiB leaves nothing to go by: it lies in none, unless `trusted`.
+pub(super) fn within(part: &File, whole: &File, trusted: bool) -> io::Result<Within> {
+    let (mut part, mut whole) = (stream(part)?, stream(whole)?);
+    let (mut a, mut b) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+    let mut total = 0;
     loop {
-        let n = match retry(|| gz.read(&mut chunk)) {
-            Err(e) if is_damage(&e) => return Ok(false),
-            other => other?,
-        };
-        if n == 0 {
-            return Ok(held.metadata()?.len() == at);
+        let (n, damaged) = fill(&mut part, &mut a)?;
+        let (m, _) = fill(&mut whole, &mut b)?;
+        total += n;
+        if m < n || a.get(..n) != b.get(..n) || (damaged && total < HEAD && !trusted) {
+            return Ok(Within::Not);
         }
-        if !carries(held, at, chunk.get(..n).unwrap_or_default())? {
-            return Ok(false);
+        if n < a.len() {
+            return Ok(if m == n { Within::Equals } else { Within::Begins });
         }
-        at += n as u64;
     }
+}
+
+/// Whether `packed` is the compressed form of the plain file `held`.
+pub(super) fn is_packed_from(packed: &File, held: &File) -> io::Result<bool> {
+    Ok(!is_packed(held)? && is_packed(packed)? && within(packed, held, false)? == Within::Equals)
+}
+
+/// Reads until the buffer is full or nothing more comes; the second: what follows is damaged.
+pub(super) fn fill(from: &mut Unpacked, buf: &mut [u8]) -> io::Result<(usize, bool)> {
+    let mut done = 0;
+    while let Some(rest) = buf.get_mut(done..).filter(|r| !r.is_empty()) {
+        match retry(|| from.read(rest)) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(why) if unpack::is_damage(&why) => return Ok((done, true)),
+            Err(why) => return Err(why),
+        }
+    }
+    Ok((done, false))
 }
 
 /// Whether the opened file still carries these bytes at this place.
 pub(super) fn carries(file: &File, at: u64, bytes: &[u8]) -> io::Result<bool> {
     Ok(bytes_at(file, at, bytes.len())? == bytes)
-}
-
-/// What the decoder says of broken data, as opposed to a disk that cannot be read.
-pub(super) fn is_damage(e: &io::Error) -> bool {
-    matches!(e.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData | ErrorKind::UnexpectedEof)
-        && e.raw_os_error().is_none()
-}
-
-fn is_gz(file: &File) -> io::Result<bool> {
-    Ok(bytes_at(file, 0, 2)? == [0x1f, 0x8b])
 }
 
 fn bytes_at(file: &File, at: u64, len: usize) -> io::Result<Vec<u8>> {

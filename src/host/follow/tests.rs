@@ -1,4 +1,5 @@
 //! The follower against small, named situations; the generated ones are in `tests/follower_model.rs`.
+#![allow(clippy::disallowed_methods, reason = "a test makes a fifo")]
 
 use super::*;
 use std::io::Write;
@@ -104,4 +105,76 @@ fn what_is_known_to_be_lost_is_told_in_bytes() {
     assert_eq!(lines.last().unwrap(), "x");
     let lost = |e: &FollowEvent| matches!(e, FollowEvent::LinesLost { bytes, .. } if *bytes > 0 && *bytes <= left);
     assert!(events.iter().any(lost), "{events:?}");
+}
+
+fn gz(text: &str) -> Vec<u8> {
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gz.write_all(text.as_bytes()).unwrap();
+    gz.finish().unwrap()
+}
+
+/// A first start that reads all there is.
+fn from_the_oldest(dir: &Path) -> Follower {
+    Follower::new(Settings { past_since: Time(i64::MIN), ..Settings::new(dir.join("mail.log")) }, None)
+}
+
+#[test]
+fn content_says_what_is_the_same_and_names_do_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, bytes: &[u8]| fs::write(dir.path().join(name), bytes).unwrap();
+    // Left behind under the number that another file has now.
+    put("mail.log.2.gz", &gz("a\n"));
+    put("mail.log.2", b"b\n");
+    put("mail.log.1", b"c\n");
+    // A copy under a name of its own, and one of the log as it is.
+    put("mail.log.4", b"b\n");
+    put("mail.log.3.gz", &gz("d\n"));
+    put("mail.log.5.gz", &gz("d\n"));
+    put("mail.log", b"d\ne\n");
+    let (lines, events) = drain(&mut from_the_oldest(dir.path()));
+    assert_eq!(lines, ["b", "a", "c", "d", "e"]);
+    assert!(!events.iter().any(|e| matches!(e, FollowEvent::LinesLost { .. })), "{events:?}");
+}
+
+#[test]
+fn more_files_than_are_held_are_read_in_order_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    for n in 1..=200 {
+        fs::write(dir.path().join(format!("mail.log.{n}")), format!("line {:03}\n", 200 - n)).unwrap();
+    }
+    fs::write(dir.path().join("mail.log"), "live\n").unwrap();
+    let mut f = from_the_oldest(dir.path());
+    f.read(1000, &mut |_| {}).unwrap();
+    let Waiting { files, bytes } = f.waiting();
+    assert_eq!((files, bytes, f.backlog_bytes()), (200, 199 * 9 + 5, 199 * 9 + 5 + 9));
+    let open = fs::read_dir("/proc/self/fd").unwrap().count();
+    assert!(open < 150, "{open} descriptors");
+    let (lines, _) = drain(&mut f);
+    assert!(lines.len() == 201 && lines[..200].is_sorted(), "{} lines", lines.len());
+    assert_eq!((f.waiting(), f.backlog_bytes()), (Waiting::default(), 0));
+}
+
+#[test]
+fn what_is_no_file_in_the_place_of_the_log_is_waited_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("mail.log");
+    let fifo = || assert!(std::process::Command::new("mkfifo").arg(&log).status().unwrap().success());
+    let symlink = |to: &str| std::os::unix::fs::symlink(to, &log).unwrap();
+    let strange: [&dyn Fn(); 5] =
+        [&|| fs::create_dir(&log).unwrap(), &fifo, &|| symlink("/dev/zero"), &|| symlink("nowhere"), &|| {
+            symlink("mail.log")
+        }];
+    fs::write(&log, "0\n").unwrap();
+    let mut f = follower(dir.path());
+    assert_eq!(drain(&mut f).0, ["0"]);
+    for (n, put) in strange.iter().enumerate() {
+        fs::rename(&log, dir.path().join(format!("mail.log-2026010{}", n + 1))).unwrap();
+        put();
+        let (lines, events) = drain(&mut f);
+        assert!(lines.is_empty() && events.len() == 1, "{n}: {lines:?} {events:?}");
+        assert_eq!(drain(&mut f).1, [], "{n}: told twice");
+        fs::remove_file(&log).or_else(|_| fs::remove_dir(&log)).unwrap();
+        fs::write(&log, format!("{}\n", n + 1)).unwrap();
+        assert_eq!(drain(&mut f).0, [(n + 1).to_string()]);
+    }
 }

@@ -51,6 +51,11 @@ impl Handle {
         // A full channel means that the waiter will wake anyway.
         let _ = self.0.try_send(());
     }
+
+    /// There is something to read; a pause goes on.
+    pub fn ring(&self) {
+        let _ = self.0.try_send(());
+    }
 }
 
 impl Waker {

@@ -28,6 +28,7 @@ pub(super) fn read<'a>(daemon: Daemon, id: QueueId, text: &'a [u8]) -> Option<At
         id,
         recipient,
         original,
+        accepted_as: &[],
         relay,
         relay_address: if on_a_socket { &[] } else { address.unwrap_or(&[]) },
         local,

@@ -19,10 +19,10 @@ mod shape_tests;
 #[cfg(test)]
 mod written_tests;
 
-use super::syslog::{self, Heads, Stamps};
+use super::syslog::{self, Heads, Line, Stamps};
 use super::{Mta, Read, Unknown};
 use crate::mail::{Event, Head, Server, Time};
-use tag::Daemon;
+use tag::{Daemon, Tag};
 
 /// A tag of this server with a daemon nobody knows.
 pub const WHY_DAEMON: &str = "daemon";
@@ -54,43 +54,56 @@ impl Postfix {
     }
 }
 
+/// What a line without a tag says: at most that others are missing.
+pub(super) fn untagged<'a>(line: &Line<'a>) -> Read<'a> {
+    match line.text.starts_with(b"last message repeated ") {
+        true => Read::Unknown(Unknown { daemon: &[], why: WHY_REPEATED }),
+        false => Read::Foreign,
+    }
+}
+
+/// The tag, if it is this server's.
+#[inline]
+pub(super) fn whose(tag: &[u8]) -> Option<Tag<'_>> {
+    Some(tag::read(tag)).filter(|tag| tag.daemon != Daemon::Foreign)
+}
+
+/// What the text of a line says under a tag of this server's.
+#[inline]
+pub(super) fn text<'a>(tag: &Tag<'a>, line: &Line<'a>) -> Read<'a> {
+    let unknown = |why| Read::Unknown(Unknown { daemon: tag.name, why });
+    match tag.daemon {
+        Daemon::Foreign => Read::Foreign,
+        Daemon::Unknown => unknown(WHY_DAEMON),
+        Daemon::Quiet => Read::Noise,
+        daemon => match log::read(daemon, line.text) {
+            Ok(Some(kind)) => {
+                let head = Head {
+                    at: line.at,
+                    host: line.host,
+                    server: Server::Postfix,
+                    instance: tag.instance,
+                    pid: line.pid,
+                    owns_queue: daemon.owns_queue(),
+                };
+                Read::Event(Event { head, kind })
+            }
+            Ok(None) => Read::Noise,
+            Err(why) => unknown(why),
+        },
+    }
+}
+
 /// Marks the layout of what `save` gives.
 const SAVED: u8 = 1;
 
 impl Mta for Postfix {
     #[inline]
     fn read<'a>(&'a mut self, line: &'a [u8]) -> Read<'a> {
-        let line = match self.heads.read(line) {
-            Ok(line) => line,
-            Err(why) => return Read::Unknown(Unknown { daemon: &[], why }),
-        };
-        if line.tag.is_empty() {
-            return match line.text.starts_with(b"last message repeated ") {
-                true => Read::Unknown(Unknown { daemon: &[], why: WHY_REPEATED }),
-                false => Read::Foreign,
-            };
-        }
-        let tag = tag::read(line.tag);
-        let unknown = |why| Read::Unknown(Unknown { daemon: tag.name, why });
-        match tag.daemon {
-            Daemon::Foreign => Read::Foreign,
-            Daemon::Unknown => unknown(WHY_DAEMON),
-            Daemon::Quiet => Read::Noise,
-            daemon => match log::read(daemon, line.text) {
-                Ok(Some(kind)) => {
-                    let head = Head {
-                        at: line.at,
-                        host: line.host,
-                        server: Server::Postfix,
-                        instance: tag.instance,
-                        pid: line.pid,
-                        owns_queue: daemon.owns_queue(),
-                    };
-                    Read::Event(Event { head, kind })
-                }
-                Ok(None) => Read::Noise,
-                Err(why) => unknown(why),
-            },
+        match self.heads.read(line) {
+            Ok(line) if line.tag.is_empty() => untagged(&line),
+            Ok(line) => whose(line.tag).map_or(Read::Foreign, |tag| text(&tag, &line)),
+            Err(why) => Read::Unknown(Unknown { daemon: &[], why }),
         }
     }
 

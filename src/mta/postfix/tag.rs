@@ -5,7 +5,7 @@
 
 /// What writes the line: daemons are told apart as far as their lines are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Daemon {
+pub(in crate::mta) enum Daemon {
     Pickup,
     Cleanup,
     Qmgr,
@@ -39,7 +39,7 @@ impl Daemon {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Tag<'a> {
+pub(in crate::mta) struct Tag<'a> {
     pub instance: &'a [u8],
     /// The last component.
     pub name: &'a [u8],

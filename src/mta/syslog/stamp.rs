@@ -267,6 +267,20 @@ fn offset(text: &[u8]) -> Result<(i64, &[u8]), &'static str> {
     Ok((if *sign == b'-' { -offset } else { offset }, rest))
 }
 
+/// A stamp with its zone, `2026-11-23T10:33:28.123456789Z`, and what follows; of others nothing is known without a
+/// [`Clock`].
+pub(super) fn zoned(text: &[u8]) -> Option<(Time, &[u8])> {
+    let (key, rest) = text.split_first_chunk::<16>()?;
+    let moment = iso_minute(key).ok().filter(|_| key.get(10) == Some(&b'T'))?;
+    let (second, micros, rest) = seconds(rest).ok()?;
+    let (offset, rest) = match rest {
+        [b'Z', rest @ ..] => (0, rest),
+        [b'+' | b'-', ..] => offset(rest).ok()?,
+        _ => return None,
+    };
+    Some((time(moment.naive - offset + second, micros), rest))
+}
+
 fn iso_minute(key: &[u8; 16]) -> Result<Moment, &'static str> {
     let (year, rest) = digits(key, 4, 4)?;
     let (month, rest) = digits(rest.strip_prefix(b"-").ok_or(WHY_HEAD)?, 2, 2)?;
@@ -287,7 +301,7 @@ fn digits(text: &[u8], least: usize, most: usize) -> Result<(u16, &[u8]), &'stat
     Ok((number.iter().fold(0, |n, b| n * 10 + u16::from(b - b'0')), rest))
 }
 
-fn month(name: &[u8; 3]) -> Option<u8> {
+pub(super) fn month(name: &[u8; 3]) -> Option<u8> {
     const NAMES: [&[u8; 3]; 12] =
         [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
     NAMES.iter().position(|known| *known == name).map(|at| at as u8 + 1)

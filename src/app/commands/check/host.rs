@@ -1,9 +1,11 @@
 //! What the host offers: logs that may be read, a state directory, the port, the queue. Nothing is opened for writing.
 
 use super::Finding;
-use crate::app::setup::{DEFAULT_CONFIG, LogSource, Setup, socket};
+use crate::app::setup::{DEFAULT_CONFIG, LogInput, LogSource, Setup, socket};
 use crate::app::{logs as known, queues as queue};
 use crate::host::files;
+use crate::host::journal::{self, Settings};
+use crate::host::socket::Address;
 use crate::web::client::{self, ClientError};
 use rustix::fs::Access;
 use std::fs::File;
@@ -28,15 +30,21 @@ pub fn logs(setup: &Setup, findings: &mut Vec<Finding>) -> Vec<LogSource> {
     if chosen.is_empty() {
         findings.push(Finding::fail("log", known::advice(), "set logs in the configuration if your log is elsewhere"));
     }
-    let other = files::existing_logs().into_iter().find(|path| known::is_exim(path));
-    if let Some(other) = other.filter(|_| !chosen.is_empty()) {
-        let text = format!("{} is there too; this version does not read Exim logs", other.display());
-        findings.push(Finding::warn("log", text, "mail that goes through Exim only is not counted"));
-    }
     let mut readable = Vec::new();
     for source in chosen {
-        let shown = source.path.display();
-        match File::open(&source.path).and_then(|file| file.metadata()) {
+        let path = match &source.input {
+            LogInput::File(path) => path,
+            LogInput::Journal(settings) => {
+                findings.push(journal(settings));
+                continue;
+            }
+            LogInput::Socket(address) => {
+                findings.push(receiving(address));
+                continue;
+            }
+        };
+        let shown = path.display();
+        match File::open(path).and_then(|file| file.metadata()) {
             Ok(meta) if meta.is_file() => readable.push(source),
             Ok(_) => findings.push(Finding::fail(
                 "log",
@@ -49,7 +57,7 @@ pub fn logs(setup: &Setup, findings: &mut Vec<Finding>) -> Vec<LogSource> {
                 "name the right file under logs in the configuration, or install rsyslog; the agent waits for it",
             )),
             Err(why) => {
-                let denied = files::explain_denied(&source.path);
+                let denied = files::explain_denied(path);
                 findings.push(Finding::fail(
                     "log",
                     denied.unwrap_or_else(|| format!("cannot read {shown}: {why}")),
@@ -59,6 +67,38 @@ pub fn logs(setup: &Setup, findings: &mut Vec<Finding>) -> Vec<LogSource> {
         }
     }
     readable
+}
+
+/// Whether the journal can be read by this user, and whose entries it has.
+fn journal(settings: &Settings) -> Finding {
+    if let Some(why) = journal::denied(settings.directory.as_deref()) {
+        let next = "then start a new session (groups are read at login), or run the agent by its systemd unit";
+        return Finding::fail("log", why, next);
+    }
+    match journal::look(settings) {
+        Ok(Some(identifiers)) => {
+            Finding::ok("log", format!("the journal can be read; it has entries of {identifiers}"))
+        }
+        Ok(None) => Finding::warn(
+            "log",
+            format!("the journal can be read, and has no entries of {}", settings.filter.identifiers.join(", ")),
+            "send a mail, then look at `journalctl -F SYSLOG_IDENTIFIER`; set identifiers under logs if yours differ",
+        ),
+        Err(why) => Finding::fail("log", why, "follow a file or a socket instead, or install what is missing"),
+    }
+}
+
+/// Whether the agent could listen there. It is not tried: senders would meet a socket that goes again.
+fn receiving(address: &Address) -> Finding {
+    let Address::Unix { path, .. } = address else {
+        return Finding::ok("log", format!("lines will be received on {address}; none of them can be looked at here"));
+    };
+    let dir = path.parent().unwrap_or(path);
+    if let Err(why) = rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK) {
+        let text = format!("cannot make a socket in {}: {why}", dir.display());
+        return Finding::fail("log", text, "make the directory, writable for the agent's user");
+    }
+    Finding::ok("log", format!("lines will be received on {address}; none of them can be looked at here"))
 }
 
 pub fn state_dir(dir: &Path) -> Finding {

@@ -1,25 +1,26 @@
 //! The end of a log through the very engine of the agent: what is understood, what is attributed, and what to do.
 
 use super::Finding;
+use super::scripts::Told;
 use crate::app::commands::grouped;
 use crate::app::commands::replay::Lines;
-use crate::app::ingest::{Ingest, LineCounts};
-use crate::app::setup::{LogSource, Setup};
+use crate::app::dialect::Dialect;
+use crate::app::ingest::{self, Ingest, LineCounts};
+use crate::app::setup::{Format, LogSource, Setup};
 use crate::engine::Engine;
-use crate::engine::attribution::User;
+use crate::engine::attribution::{User, Wanted};
 use crate::engine::directory::Directory;
 use crate::engine::replies::Replies;
 use crate::engine::tracker::Settings;
 use crate::host::clock;
 use crate::host::names::Names;
-use crate::mail::{Event, Kind, Time, Unattributed, text};
-use crate::mta::postfix::Postfix;
-use crate::mta::syslog::Stamps;
+use crate::mail::{Accepted, Event, Kind, Submitter, Time, Unattributed, text};
 use crate::mta::{Mta, Read};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read as _, Seek, SeekFrom};
+use std::path::Path;
 use std::time::Duration;
 
 const BLOCK: usize = 1 << 20;
@@ -46,6 +47,8 @@ pub struct Seen {
     /// Identities that the accounts file does not list, with their messages, most first.
     unmapped: Vec<(String, u64)>,
     short_ids: bool,
+    format: Format,
+    pub scripts: Told,
 }
 
 impl Seen {
@@ -64,13 +67,14 @@ impl Seen {
             "samples": self.samples,
             "messages": {"attributed": self.attributed, "accounts": self.accounts, "unattributed": nobody},
             "unmapped": unmapped,
+            "scripts": self.scripts.json(),
         })
     }
 }
 
 /// The dialect, with an ear for identities.
 struct Listening {
-    inner: Postfix,
+    inner: Dialect,
     heard: Heard,
 }
 
@@ -80,6 +84,7 @@ struct Heard {
     logins: HashMap<Vec<u8>, u64>,
     uids: HashMap<u32, u64>,
     short_ids: bool,
+    scripts: Told,
 }
 
 impl Mta for Listening {
@@ -99,17 +104,27 @@ impl Mta for Listening {
     fn restore(&mut self, saved: &[u8]) {
         self.inner.restore(saved);
     }
+
+    fn take_lost(&mut self) -> u64 {
+        self.inner.take_lost()
+    }
+
+    fn finish(&mut self) {
+        self.inner.finish();
+    }
 }
 
 impl Heard {
     fn hear(&mut self, event: &Event<'_>) {
+        self.scripts.hear(&event.kind);
         match event.kind {
             Kind::Submitted { uid, requeued_from: None, .. }
                 if self.uids.len() < MAX_IDENTITIES || self.uids.contains_key(&uid) =>
             {
                 *self.uids.entry(uid).or_default() += 1;
             }
-            Kind::Received { login: Some(login), .. } => {
+            Kind::Received { login: Some(login), .. }
+            | Kind::Accepted(Accepted { by: Submitter::Login { login, .. }, .. }) => {
                 if let Some(n) = self.logins.get_mut(login) {
                     *n += 1;
                 } else if self.logins.len() < MAX_IDENTITIES {
@@ -126,22 +141,21 @@ impl Heard {
 }
 
 /// Reads the last `lines` lines.
-pub fn examine(source: &LogSource, setup: &Setup, lines: usize) -> Result<Seen, String> {
-    let shown = source.path.display().to_string();
+pub fn examine(path: &Path, source: &LogSource, setup: &Setup, lines: usize) -> Result<Seen, String> {
+    let shown = path.display().to_string();
     let failed = |why: io::Error| format!("cannot read {shown}: {why}");
-    let mut file = File::open(&source.path).map_err(failed)?;
+    let mut file = File::open(path).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
     let start = tail(&mut file, meta.len(), lines).map_err(failed)?;
     file.seek(SeekFrom::Start(start)).map_err(failed)?;
 
     let reference = meta.modified().map_or_else(|_| clock::now(), clock::from_system);
-    let stamps = Stamps { zone: source.zone.clone().unwrap_or_else(clock::zone), reference };
-    let inner = Postfix::new(stamps);
+    let inner = Dialect::of(source, reference);
     let mut ingest = Ingest::new(Listening { inner, heard: Heard::default() });
     let settings = Settings { max_open: setup.max_open, ..Settings::default() };
     let mut engine = Engine::new(settings, setup.directory.clone(), Replies::default(), clock::seed());
     let mut users = Users { names: Names::of_host(setup.name_timeout), since: clock::monotonic() };
-    let mut names = |uid: u32| users.user(uid);
+    let mut names = |wanted: Wanted<'_>| users.user(wanted);
     let mut reader = file.take(meta.len().saturating_sub(start));
     let mut splitter = Lines::default();
     let mut buffer = vec![0; BLOCK];
@@ -153,6 +167,7 @@ pub fn examine(source: &LogSource, setup: &Setup, lines: usize) -> Result<Seen, 
         let chunk = buffer.get(..n).unwrap_or(&[]);
         splitter.push(chunk, |line| ingest.line(line, &mut engine, &mut names, &mut ()));
     }
+    ingest.finish();
     engine.finish(&mut ());
 
     let mut seen = Seen {
@@ -166,6 +181,8 @@ pub fn examine(source: &LogSource, setup: &Setup, lines: usize) -> Result<Seen, 
         nobody: Vec::new(),
         unmapped: unmapped(&setup.directory, &ingest.mta.heard, &mut names),
         short_ids: ingest.mta.heard.short_ids,
+        format: source.format,
+        scripts: ingest.mta.heard.scripts,
     };
     for (owner, account) in engine.ledger.owners() {
         match owner.unattributed() {
@@ -187,12 +204,11 @@ struct Users {
 }
 
 impl Users {
-    fn user(&mut self, uid: u32) -> Option<User> {
+    fn user(&mut self, wanted: Wanted<'_>) -> Option<User> {
         if clock::left(self.since, NAMES).is_zero() {
             return None;
         }
-        let user = self.names.user(uid)?;
-        Some(User { login: user.login, home: user.home.display().to_string() })
+        ingest::user(&mut self.names, wanted)
     }
 }
 
@@ -224,7 +240,11 @@ fn tail(file: &mut File, size: u64, lines: usize) -> io::Result<u64> {
     Ok(floor)
 }
 
-fn unmapped(directory: &Directory, heard: &Heard, names: &mut impl FnMut(u32) -> Option<User>) -> Vec<(String, u64)> {
+fn unmapped(
+    directory: &Directory,
+    heard: &Heard,
+    names: &mut impl FnMut(Wanted<'_>) -> Option<User>,
+) -> Vec<(String, u64)> {
     if !directory.is_listed() {
         return Vec::new();
     }
@@ -233,7 +253,7 @@ fn unmapped(directory: &Directory, heard: &Heard, names: &mut impl FnMut(u32) ->
     let mut found: Vec<(String, u64)> =
         logins.map(|(login, n)| (format!("login {}", text::clean(login, 128)), *n)).collect();
     for (&uid, &n) in heard.uids.iter().filter(|(uid, _)| **uid >= policy.min_uid) {
-        let user = if directory.by_uid(uid).is_none() { names(uid) } else { continue };
+        let user = if directory.by_uid(uid).is_none() { names(Wanted::Uid(uid)) } else { continue };
         let login = user.as_ref().map(|user| user.login.as_bytes());
         let listed = login.is_some_and(|login| directory.by_unix_user(login).is_some());
         if !listed && !policy.is_web_server(uid, login) {
@@ -255,6 +275,13 @@ pub fn judge(seen: &Seen, setup: &Setup, findings: &mut Vec<Finding>) {
             format!("{path} is empty"),
             "send a message through the server, and look again",
         ));
+        return;
+    }
+    if seen.format == Format::Php {
+        let calls =
+            format!("{path}: {} of the last {} lines are calls of mail()", grouped(lines.events), grouped(lines.total));
+        findings.push(Finding::ok("log", calls));
+        judge_unknown(seen, findings);
         return;
     }
     if lines.events == 0 {

@@ -1,0 +1,139 @@
+//! The words of a reply without what is around them: the text that the table's patterns are written for.
+//!
+//! Small letters; the sending server's own wrapping, codes of further lines and mail addresses taken out. An address is
+//! chosen by whoever wrote to it, so `spam-unknown-user@…` must not class a reply. It allocates once and never grows
+//! beyond what it was given. See [`plain`].
+
+use super::code_at;
+use crate::mail::Dsn;
+
+/// The reply in plain words. Begins with the reply code when there is one.
+pub(super) fn plain(reply: &[u8]) -> Vec<u8> {
+    let (code, at) = code_at(reply);
+    let words = reply.get(at..).unwrap_or_default();
+    let words = match memchr::memmem::rfind(words, b" (in reply to ") {
+        Some(end) => words.get(..end).unwrap_or(words),
+        None => words,
+    };
+    let code = if code == 0 { &[][..] } else { words.get(..3).unwrap_or_default() };
+    let mut out = Vec::with_capacity(words.len() + 4);
+    let (mut begins, mut status): (bool, &[u8]) = (false, b"");
+    // Two characters stand for the line breaks of a long reply: a backslash and an n.
+    for token in words.split(u8::is_ascii_whitespace).flat_map(lines) {
+        let mut token = token;
+        if let Some(rest) = further_code(token, code) {
+            if out.is_empty() {
+                out.extend_from_slice(code);
+            }
+            (begins, token) = (true, rest);
+        }
+        if token.is_empty() {
+            continue;
+        }
+        if begins && Dsn::parse(token).is_some() {
+            if token == status {
+                continue;
+            }
+            status = token;
+        }
+        begins = false;
+        push(&mut out, token);
+    }
+    out
+}
+
+/// The enhanced status code behind the reply code: some logs have it nowhere else.
+pub(super) fn enhanced(plain: &[u8]) -> Dsn {
+    let second = plain.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+    Dsn::parse(second.strip_prefix(b"#").unwrap_or(second)).unwrap_or(Dsn::NONE)
+}
+
+/// What follows the reply code in `550-5.1.1` or `550`; `None` for any other token.
+fn further_code<'t>(token: &'t [u8], code: &[u8]) -> Option<&'t [u8]> {
+    if code.is_empty() {
+        return None;
+    }
+    match token.strip_prefix(code)? {
+        [] => Some(&[]),
+        [b'-', rest @ ..] => Some(rest),
+        _ => None,
+    }
+}
+
+fn lines(token: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(token);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        match memchr::memmem::find(text, b"\\n").and_then(|at| text.split_at_checked(at)) {
+            Some((line, after)) => {
+                rest = after.get(2..);
+                Some(line)
+            }
+            None => rest.take(),
+        }
+    })
+}
+
+fn push(out: &mut Vec<u8>, token: &[u8]) {
+    if token.is_empty() {
+        return;
+    }
+    if !out.is_empty() {
+        out.push(b' ');
+    }
+    let link = memchr::memmem::find(token, b"://").is_some();
+    if !link && memchr::memchr(b'@', token).is_some() {
+        out.push(b'@');
+        out.extend(token.last().filter(|byte| matches!(byte, b':' | b';' | b')')));
+    } else {
+        out.extend(token.iter().map(u8::to_ascii_lowercase));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_around_the_words_is_taken_out() {
+        let table = [
+            ("550 5.1.1 <spam@virus.test>: User unknown", "550 5.1.1 @: user unknown"),
+            (
+                "host mx.spam.test[192.0.2.1] said: 550-5.1.1 The account 550-5.1.1 does not 550 5.1.1 exist (in reply to RCPT TO command)",
+                "550 5.1.1 the account does not exist",
+            ),
+            (
+                r"SMTP error from remote mail server after RCPT TO:<a@b.test>: 550-5.7.26 This mail\n550-5.7.26 is\n550 5.7.26 unauthenticated",
+                "550 5.7.26 this mail is unauthenticated",
+            ),
+            (
+                "SMTP error from remote mail server after RCPT TO:<a@b.test>: host mx.b.test [2001:db8::1]: 550 no such user",
+                "550 no such user",
+            ),
+            (
+                "554-gmx.net (mx) Service not available 554-No SMTP service 554 listed",
+                "554 gmx.net (mx) service not available no smtp service listed",
+            ),
+            ("421   Too\tmany", "421 too many"),
+            ("Connection refused", "connection refused"),
+            ("550 see https://example.test/?mail=a@b", "550 see https://example.test/?mail=a@b"),
+            ("", ""),
+        ];
+        for (reply, words) in table {
+            assert_eq!(String::from_utf8(plain(reply.as_bytes())).unwrap(), words, "{reply}");
+        }
+    }
+
+    #[test]
+    fn the_status_code_is_found_behind_the_reply_code() {
+        for (reply, dsn) in [
+            ("550 5.1.1 no", Dsn::new(5, 1, 1)),
+            ("550-5.7.26 no", Dsn::new(5, 7, 26)),
+            ("550 #5.1.0 no", Dsn::new(5, 1, 0)),
+            ("550 no 5.1.1", Dsn::NONE),
+            ("", Dsn::NONE),
+        ] {
+            assert_eq!(enhanced(&plain(reply.as_bytes())), dsn, "{reply}");
+        }
+    }
+}

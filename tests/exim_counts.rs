@@ -1,0 +1,393 @@
+//! What an Exim main log counts to: small logs of one case each, with the figures a person worked out for them; the
+//! books balance after every line, and whatever line the log begins with.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
+
+#[path = "corpus/mod.rs"]
+mod corpus;
+#[path = "golden/situations.rs"]
+mod situations;
+
+use sendwarden::engine::Engine;
+use sendwarden::engine::attribution::User;
+use sendwarden::engine::directory::{AccountSpec, Directory, Policy};
+use sendwarden::engine::replies::Replies;
+use sendwarden::engine::tracker::Settings;
+use sendwarden::mail::{Accepted, Counts, Kind, Submitter, Time};
+use sendwarden::mta::exim::Exim;
+use sendwarden::mta::syslog::Stamps;
+use sendwarden::mta::{Mta, Read};
+
+/// `SECOND TEXT`, in which the words `A`, `B` and `C` are message ids.
+fn line(text: &str) -> String {
+    let (second, text) = text.trim().split_once(' ').unwrap();
+    let word = |word: &str| match word {
+        "A" | "B" | "C" => format!("1xVRO{word}-0001BH-2c"),
+        "R=A" => "R=1xVROA-0001BH-2c".to_owned(),
+        "R=B" => "R=1xVROB-0001BH-2c".to_owned(),
+        word => word.to_owned(),
+    };
+    format!("2026-11-23 10:35:{second:0>2} {}", text.split(' ').map(word).collect::<Vec<_>>().join(" "))
+}
+
+fn directory() -> Directory {
+    let shop = AccountSpec {
+        id: "shop".into(),
+        unix_users: vec!["shopper".into()],
+        logins: vec!["box@shop.test".into()],
+        domains: vec!["claimed.test".into()],
+        ..AccountSpec::default()
+    };
+    Directory::build(vec![shop], Policy::default()).unwrap()
+}
+
+/// Users that the name service knows.
+fn passwd(login: &[u8]) -> Option<User> {
+    let (uid, login) = match login {
+        b"web1" => (2001, "web1"),
+        b"www-data" => (33, "www-data"),
+        b"daemon" => (200, "daemon"),
+        b"root" => (0, "root"),
+        _ => return None,
+    };
+    Some(User { uid, login: login.to_owned(), home: format!("/home/{login}") })
+}
+
+fn read(log: &[String]) -> Engine {
+    read_with(log, directory(), passwd)
+}
+
+fn read_with(log: &[String], directory: Directory, passwd: impl Fn(&[u8]) -> Option<User>) -> Engine {
+    let settings = Settings { details: true, keep_rows: true, ..Settings::default() };
+    let mut engine = Engine::new(settings, directory, Replies::default(), 42);
+    let mut exim = Exim::new(Stamps { zone: jiff::tz::TimeZone::UTC, reference: Time::from_secs(1_795_500_000) });
+    for line in log {
+        match exim.read(line.as_bytes()) {
+            Read::Event(event) => {
+                if let Kind::Accepted(Accepted { by: Submitter::User(login), .. }) = event.kind {
+                    engine.attribution.learn_login(login, passwd(login));
+                }
+                engine.observe(&event, &mut ());
+            }
+            Read::Unknown(unknown) => panic!("{line}: {}", unknown.why),
+            _ => {}
+        }
+        let mut queued = 0;
+        for (owner, account) in engine.ledger.owners() {
+            assert!(account.counts.balance(), "{owner:?} {:?} after {line}", account.counts);
+            queued += account.counts.queued;
+        }
+        assert_eq!(queued, engine.tracker.open_recipients(), "after {line}");
+    }
+    engine.finish(&mut ());
+    engine
+}
+
+/// Figures that are not zero, in short: `web1 messages=1 recipients=2 sent=2`.
+fn figures(engine: &Engine) -> Vec<String> {
+    let show = |counts: &Counts| {
+        let all = [
+            ("messages", counts.messages),
+            ("recipients", counts.recipients),
+            ("sent", counts.sent),
+            ("bounced", counts.bounced),
+            ("expired", counts.expired),
+            ("deleted", counts.deleted),
+            ("unaccounted", counts.unaccounted),
+            ("deferred", counts.deferred),
+            ("queued", counts.queued),
+            ("held", counts.held),
+        ];
+        all.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!(" {name}={n}")).collect::<String>()
+    };
+    let mut out: Vec<String> = engine
+        .ledger
+        .owners()
+        .filter(|(_, account)| !account.counts.is_zero())
+        .map(|(owner, account)| format!("{}{}", engine.attribution.accounts.name(owner), show(&account.counts)))
+        .collect();
+    out.sort();
+    out
+}
+
+/// Name, log, figures.
+const CASES: &[(&str, &str, &[&str])] = &[
+    (
+        "one recipient, named at once",
+        "01 A <= w@l.test U=web1 P=local S=360 T=\"x\" for a@d.test
+         02 A => a@d.test R=remote T=smtp H=mx [192.0.2.7] C=\"250 2.0.0 Ok\"
+         02 A Completed",
+        &["web1 messages=1 recipients=1 sent=1"],
+    ),
+    (
+        "no list: recipients are booked as lines name them",
+        "01 A <= w@l.test U=web1 P=local S=360
+         02 A => a@d.test R=remote T=smtp H=mx [192.0.2.7]
+         02 A -> b@d.test R=remote T=smtp H=mx [192.0.2.7]
+         02 A == c@d.test R=remote T=smtp defer (111): Connection refused
+         03 A == c@d.test R=remote T=smtp defer (111): Connection refused
+         04 A ** c@d.test R=remote T=smtp H=mx [192.0.2.7]: 550 5.1.1 no
+         04 A Completed",
+        &["web1 messages=1 recipients=3 sent=2 bounced=1 deferred=2"],
+    ),
+    (
+        "still queued",
+        "01 A <= w@l.test U=web1 P=local S=360
+         02 A == c@d.test R=remote T=smtp defer (111): Connection refused",
+        &["web1 messages=1 recipients=1 deferred=1 queued=1"],
+    ),
+    (
+        "a list becomes three, two of them local",
+        "01 A <= w@l.test U=web1 P=local S=360 for list@l.test x@d.test
+         02 A => a <list@l.test> R=localr T=local
+         02 A => b <list@l.test> R=localr T=local
+         02 A => c@d.test <list@l.test> R=remote T=smtp H=mx [192.0.2.7]
+         02 A -> x@d.test R=remote T=smtp H=mx [192.0.2.7]
+         02 A Completed",
+        &["web1 messages=1 recipients=4 sent=4"],
+    ),
+    (
+        "one of a list is still queued",
+        "01 A <= w@l.test U=web1 P=local S=360 for list@l.test
+         02 A => a <list@l.test> R=localr T=local
+         02 A == b@d.test <list@l.test> R=remote T=smtp defer (111): Connection refused",
+        &["web1 messages=1 recipients=2 sent=1 deferred=1 queued=1"],
+    ),
+    (
+        "a local delivery is put off, then done under its local part",
+        "01 A <= w@l.test U=web1 P=local S=360
+         02 A == a@l.test <list@l.test> R=localr T=local defer (-22): mailbox is full
+         03 A => b <list@l.test> R=localr T=local
+         04 A => a <list@l.test> R=localr T=local
+         04 A Completed",
+        &["web1 messages=1 recipients=2 sent=2 deferred=1"],
+    ),
+    (
+        "an alias is put off as a whole before it is expanded",
+        "01 A <= w@l.test U=web1 P=local S=360 for list@l.test
+         02 A == list@l.test routing defer (-51): lookup failed
+         03 A => a <list@l.test> R=localr T=local
+         03 A => b@d.test <list@l.test> R=remote T=smtp H=mx [192.0.2.7]
+         03 A Completed",
+        &["web1 messages=1 recipients=2 sent=2 deferred=1"],
+    ),
+    (
+        "a list that is a member of itself",
+        "01 A <= w@l.test U=web1 P=local S=360 for list@l.test
+         02 A => b@d.test <list@l.test> R=remote T=smtp H=mx [192.0.2.7]
+         02 A => list <list@l.test> R=localr T=local
+         02 A Completed",
+        &["web1 messages=1 recipients=2 sent=2"],
+    ),
+    (
+        "the same recipient twice, and the domain in another case",
+        "01 A <= w@l.test U=web1 P=local S=360 for a@d.test b@d.test a@D.test
+         02 A => a@D.test R=remote T=smtp H=mx [192.0.2.7]
+         02 A == b@d.test R=remote T=smtp defer (111): Connection refused
+         03 A => b@D.TEST R=remote T=smtp H=mx [192.0.2.7]
+         03 A Completed",
+        &["web1 messages=1 recipients=2 sent=2 deferred=1"],
+    ),
+    (
+        "tried for too long; the bounce is nobody's",
+        "01 A <= w@l.test U=web1 P=local S=360 for a@d.test b@d.test
+         02 A == a@d.test R=remote T=smtp defer (-44) H=mx [192.0.2.7]: 451 4.7.1 later
+         02 A ** a@d.test: retry timeout exceeded
+         02 A ** b@d.test: Unrouteable address
+         02 B <= <> R=A U=Debian-exim P=local S=500 for w@l.test
+         02 A Completed
+         03 B => w <w@l.test> R=localr T=local
+         03 B Completed",
+        &["bounce messages=1 recipients=1 sent=1", "web1 messages=1 recipients=2 bounced=1 expired=1 deferred=1"],
+    ),
+    (
+        "a user who pretends to bounce",
+        "01 A <= <> R=B U=web1 P=local S=360 for a@d.test
+         02 A => a@d.test R=remote T=smtp H=mx [192.0.2.7]
+         02 A Completed",
+        &["web1 messages=1 recipients=1 sent=1"],
+    ),
+    (
+        "frozen on arrival, thawed, delivered",
+        "01 A <= w@l.test U=web1 P=local S=360 for a@d.test b@d.test
+         01 A frozen by ACL
+         02 A unfrozen by root
+         03 A => a@d.test R=remote T=smtp H=mx [192.0.2.7]
+         03 A frozen by root",
+        &["web1 messages=1 recipients=2 sent=1 queued=1 held=1"],
+    ),
+    (
+        "removed by its user",
+        "01 A <= w@l.test U=web1 P=local S=360 for a@d.test b@d.test
+         02 A => a@d.test R=remote T=smtp H=mx [192.0.2.7]
+         03 A removed by web1
+         03 A Completed",
+        &["web1 messages=1 recipients=2 sent=1 deleted=1"],
+    ),
+    (
+        "given up: a message bounces, a bounce of a user's own is dropped without a line",
+        "01 A <= w@l.test U=web1 P=local S=360 for a@d.test
+         01 B <= <> U=web1 P=local S=360 for a@d.test
+         02 A cancelled by root
+         02 A ** a@d.test: delivery cancelled by administrator
+         02 A Completed
+         02 B cancelled by timeout_frozen_after
+         02 B Completed",
+        &["web1 messages=2 recipients=2 bounced=1 deleted=1"],
+    ),
+    (
+        "an administrator takes one off and adds one",
+        "01 A <= w@l.test U=web1 P=local S=360 for a@d.test
+         02 A address <a@d.test> marked delivered by root
+         02 A recipient <b@d.test> added by root
+         03 A => b@d.test R=remote T=smtp H=mx [192.0.2.7]
+         03 A Completed",
+        &["web1 messages=1 recipients=2 sent=1 deleted=1"],
+    ),
+    (
+        "thrown away by the server's rules",
+        "01 A <= w@l.test U=web1 P=local S=360
+         01 A => blackhole (non-SMTP ACL discarded recipients)
+         01 A Completed
+         02 B <= w@l.test U=web1 P=local S=360 for a@d.test b@d.test
+         02 B => discarded (system filter)
+         02 B Completed",
+        &["web1 messages=2 recipients=3 sent=3"],
+    ),
+    (
+        "handed on while it was received",
+        "01 A >> a@d.test R=remote T=smtp H=mx [192.0.2.7] C=\"250 ok\"
+         01 A <= box@shop.test H=(c) [192.0.2.9] P=esmtpa A=plain:box@shop.test S=9 for a@d.test
+         01 A Completed",
+        &["shop messages=1 recipients=1 sent=1"],
+    ),
+    (
+        "handed on, and refused all the same",
+        "01 A >> a@d.test R=remote T=smtp H=mx [192.0.2.7] C=\"250 ok\"
+         01 A H=(c) [192.0.2.9] F=<s@d.test> rejected after DATA: no",
+        &[],
+    ),
+    (
+        "a test that delivers nothing",
+        "01 A <= root@l.test U=root P=local S=9 for a@d.test
+         01 A *> a@d.test R=remote T=smtp H=mx [192.0.2.7] C=\"delivery bypassed by -N option\"
+         01 A Completed",
+        &["system_uid messages=1 recipients=1 unaccounted=1"],
+    ),
+    (
+        "who is who",
+        "01 A <= w@l.test U=shopper P=local S=9 for a@d.test
+         02 B <= w@l.test U=www-data P=local S=9 for a@d.test
+         03 C <= w@l.test U=daemon P=local S=9 for a@d.test",
+        &[
+            "shop messages=1 recipients=1 queued=1",
+            "system_uid messages=1 recipients=1 queued=1",
+            "web_server_uid messages=1 recipients=1 queued=1",
+        ],
+    ),
+    (
+        "a user whom the name service does not know, a stranger with a user's ident, a claimed domain over loopback",
+        "01 A <= w@l.test U=gone P=local S=9 for a@d.test
+         02 B <= w@l.test H=(c) [192.0.2.66] U=web1 P=esmtp S=9 for a@d.test
+         03 C <= w@claimed.test H=(c) [127.0.0.1] P=esmtp S=9 for a@d.test",
+        &[
+            "gone messages=1 recipients=1 queued=1",
+            "incoming messages=1 recipients=1 queued=1",
+            "shop messages=1 recipients=1 queued=1",
+        ],
+    ),
+    (
+        "through a filter and back: one message",
+        "01 A <= w@l.test U=web1 P=local S=9 for a@d.test b@d.test
+         02 B <= w@l.test H=localhost [127.0.0.1] P=scanned S=9 id=E1xVROA-0001BH-2c@l.test for a@d.test b@d.test
+         02 A => a@d.test R=filter T=filter H=127.0.0.1 [127.0.0.1]:10024 C=\"250 2.0.0 from MTA: 250 OK id=1xVROB-0001BH-2c\"
+         02 A -> b@d.test R=filter T=filter H=127.0.0.1 [127.0.0.1]:10024 C=\"250 2.0.0 from MTA: 250 OK id=1xVROB-0001BH-2c\"
+         02 A Completed
+         03 B => a@d.test R=remote T=smtp H=mx [192.0.2.7]
+         03 B ** b@d.test R=remote T=smtp H=mx [192.0.2.7]: 550 no
+         03 B Completed",
+        &["web1 messages=1 recipients=2 sent=1 bounced=1"],
+    ),
+    (
+        "a remote server that names another's message joins nothing",
+        "01 A <= w@l.test U=web1 P=local S=9 id=m@l.test for a@d.test
+         02 B <= box@shop.test H=(c) [192.0.2.9] P=esmtpa A=plain:box@shop.test S=9 id=m@l.test for a@d.test
+         02 A => a@d.test R=remote T=smtp H=mx [192.0.2.7] C=\"250 OK id=1xVROB-0001BH-2c\"
+         02 A Completed
+         03 B => a@d.test R=remote T=smtp H=mx [192.0.2.7]
+         03 B Completed",
+        &["shop messages=1 recipients=1 sent=1", "web1 messages=1 recipients=1 sent=1"],
+    ),
+    (
+        "open when the log begins",
+        "01 A == a@d.test R=remote T=smtp defer (111): Connection refused
+         02 A => b <list@l.test> R=localr T=local
+         02 A => c <list@l.test> R=localr T=local
+         03 A => a@d.test R=remote T=smtp H=mx [192.0.2.7]
+         03 A Completed
+         04 B Message is frozen
+         05 C Completed",
+        &["opened_before_log recipients=3 sent=3 deferred=1"],
+    ),
+];
+
+#[test]
+fn every_case_gives_the_worked_out_figures() {
+    let mut wrong = Vec::new();
+    for (name, log, want) in CASES {
+        let log: Vec<String> = log.lines().map(line).collect();
+        let got = figures(&read(&log));
+        if got != *want {
+            wrong.push(format!("{name}: {got:#?}\nwanted {want:#?}\n{}", log.join("\n")));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// Begun in the middle, a log never counts a message it did not see arrive, and never more recipients than the whole.
+#[test]
+fn a_log_that_begins_at_any_line_counts_no_more() {
+    for (name, log, _) in CASES {
+        let log: Vec<String> = log.lines().map(line).collect();
+        let whole = read(&log).ledger.total();
+        for start in 1..log.len() {
+            let part = read(&log[start..]).ledger.total();
+            let arrivals = log[start..].iter().filter(|line| line.contains(" <= ")).count() as u64;
+            assert!(part.messages <= arrivals.min(whole.messages), "{name} from line {start}: {part:?}");
+            assert!(part.recipients <= whole.recipients, "{name} from line {start}: {part:?}, whole: {whole:?}");
+            // What was handed on before the log began, of a message accepted after, is a lost line.
+            let lost = log[..start].iter().filter(|line| line.contains(" >> ")).count() as u64;
+            assert!(part.unaccounted <= whole.unaccounted + lost, "{name} from line {start}: {part:?}");
+        }
+    }
+}
+
+/// The worked-out situations, without the program around.
+#[test]
+fn every_situation_gives_the_worked_out_figures() {
+    let known = |login: &[u8]| (login == b"root").then(|| User { uid: 0, login: "root".into(), home: "/root".into() });
+    let mut wrong = Vec::new();
+    for situation in situations::exim() {
+        let log: Vec<String> = situation.log.lines().map(str::to_owned).collect();
+        let engine = read_with(&log, Directory::default(), known);
+        let (mut accounts, mut reasons) = (serde_json::Map::new(), serde_json::Map::new());
+        for (owner, account) in engine.ledger.owners() {
+            let to = if owner.is_account() { &mut accounts } else { &mut reasons };
+            to.insert(engine.attribution.accounts.name(owner).to_owned(), json_of(&account.counts));
+        }
+        let got = serde_json::json!({
+            "totals": json_of(&engine.ledger.total()), "accounts": accounts, "unattributed_by_reason": reasons,
+        });
+        let differences = situation.expected.differences(&corpus::Books::from_json(&got), true);
+        wrong.extend(differences.into_iter().map(|difference| format!("{}: {difference}", situation.name)));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+fn json_of(counts: &Counts) -> serde_json::Value {
+    serde_json::json!({
+        "messages": counts.messages, "recipients": counts.recipients, "sent": counts.sent, "bounced": counts.bounced,
+        "expired": counts.expired, "deleted": counts.deleted, "unaccounted": counts.unaccounted,
+        "deferred": counts.deferred, "queued": counts.queued, "held": counts.held,
+    })
+}
