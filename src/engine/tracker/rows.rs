@@ -71,6 +71,7 @@ impl Tracker {
         self.time.save(&mut out);
         self.places.save(&mut out);
         self.sweeps.save(&mut out);
+        out.u64(self.table.next_serial());
         each(Row { kind: RowKind::State, key: Vec::new(), value: Some(out.bytes) });
     }
 
@@ -104,6 +105,10 @@ impl Tracker {
         self.places.restore(saved)?;
         let mut sweeps = Sweeps::default();
         sweeps.restore(saved)?;
+        // Older rows end here: there a serial could come again after a restart.
+        if !saved.is_empty() {
+            self.table.reserve_serials_below(saved.u64()?);
+        }
         (self.time, self.blind_until, self.sweeps) = (time, blind_until, sweeps);
         Some(())
     }

@@ -52,6 +52,15 @@ impl Table {
         }
     }
 
+    /// The serial of the next leg. Kept over restarts: legs that are gone may still be named by others.
+    pub fn next_serial(&self) -> u64 {
+        self.next_serial
+    }
+
+    pub fn reserve_serials_below(&mut self, serial: u64) {
+        self.next_serial = self.next_serial.max(serial);
+    }
+
     /// Legs kept, lingering ones included.
     pub fn len(&self) -> usize {
         self.live.len() + self.linger.len()
