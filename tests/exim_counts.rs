@@ -272,7 +272,7 @@ const CASES: &[(&str, &str, &[&str])] = &[
         "01 A <= root@l.test U=root P=local S=9 for a@d.test
          01 A *> a@d.test R=remote T=smtp H=mx [192.0.2.7] C=\"delivery bypassed by -N option\"
          01 A Completed",
-        &["system_uid messages=1 recipients=1 unaccounted=1"],
+        &["system_uid messages=1 recipients=1 deleted=1"],
     ),
     (
         "who is who",

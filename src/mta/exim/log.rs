@@ -26,8 +26,8 @@ fn about<'a>(at: Time, word: &'a [u8], text: &'a [u8]) -> Result<Option<Kind<'a>
         [b'=' | b'-', b'>', b' ', rest @ ..] => Kind::Attempt(attempt(Status::Sent, rest)?),
         // Cutthrough: handed on while it was being received.
         [b'>', b'>', b' ', rest @ ..] => Kind::Early(attempt(Status::Sent, rest)?),
-        // A test with -N: nothing is delivered, nothing has failed.
-        [b'*', b'>', b' ', ..] => return Ok(None),
+        // `-N`: an administrator had the delivery left out (deliver.c).
+        [b'*', b'>', b' ', rest @ ..] => Kind::Attempt(attempt(Status::Dropped, rest)?),
         [b'*', b'*', b' ', rest @ ..] => Kind::Attempt(attempt(Status::Bounced, rest)?),
         [b'=', b'=', b' ', rest @ ..] => Kind::Attempt(attempt(Status::Deferred, rest)?),
         b"Completed" => Kind::Ended { id, end: End::Done },

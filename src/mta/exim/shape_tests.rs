@@ -185,7 +185,10 @@ fn deliveries_of_every_kind() {
             ">> ok@d.test REMOTE C=\"250 \\\"x\\\" \\\\\"",
             "early Sent ok@d.test||mx.test [192.0.2.7]|192.0.2.7|false|10000|0.0.0|250 \\\"x\\\" \\\\|None",
         ),
-        ("*> ok@d.test REMOTE C=\"delivery bypassed by -N option\"", "noise"),
+        (
+            "*> ok@d.test REMOTE C=\"delivery bypassed by -N option\"",
+            "Dropped ok@d.test||mx.test [192.0.2.7]|192.0.2.7|false|10000|0.0.0|delivery bypassed by -N option|None",
+        ),
         (
             "=> ok@d.test REMOTE C=\"250 cut",
             "Sent ok@d.test||mx.test [192.0.2.7]|192.0.2.7|false|10000|0.0.0|250 cut|None",
