@@ -111,6 +111,9 @@ fn make_state_dir(dir: &Path) -> Result<(), String> {
 }
 
 fn say_what_is_followed(setup: &Setup) {
+    for path in logs::other_names(&setup.logs) {
+        tracing::warn!("{} is another name of a log that is followed already: it is left out", path.display());
+    }
     for log in &setup.logs {
         if let Some(why) = log.path().and_then(files::explain_denied) {
             tracing::warn!("{why}");

@@ -29,6 +29,11 @@ pub fn existing_logs() -> Vec<PathBuf> {
     KNOWN_LOGS.iter().map(PathBuf::from).filter(|p| p.is_file()).collect()
 }
 
+/// What tells a file from every other, whatever it is called; `None` when it cannot be looked at.
+pub fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
+}
+
 /// What to do about a file that may not be read; `None` when it is readable or missing.
 pub fn explain_denied(path: &Path) -> Option<String> {
     let why = File::open(path).err().filter(|e| e.kind() == io::ErrorKind::PermissionDenied)?;

@@ -30,6 +30,14 @@ pub fn logs(setup: &Setup, findings: &mut Vec<Finding>) -> Vec<LogSource> {
     if chosen.is_empty() {
         findings.push(Finding::fail("log", known::advice(), "set logs in the configuration if your log is elsewhere"));
     }
+    for path in known::other_names(&setup.logs) {
+        let text = format!("{} is another name of a log that is followed already", path.display());
+        findings.push(Finding::warn(
+            "log",
+            text,
+            "its mail would count twice, so it is left out: remove it under logs",
+        ));
+    }
     let mut readable = Vec::new();
     for source in chosen {
         let path = match &source.input {
