@@ -225,13 +225,6 @@ fn victim(truth: &mut Truth, exim: &Exim, by: By, domains: &[&str]) -> Injected 
     truth.injected.last().unwrap().clone()
 }
 
-/// What the agent says of one message.
-fn trace(agent: &Agent, id: &str) -> serde_json::Value {
-    let (status, text) = agent.get(&format!("/api/v1/trace?q={id}@hosting.test"));
-    assert_eq!(status, 200, "{text}");
-    serde_json::from_str(&text).unwrap()
-}
-
 /// The figures of those whom the attack may not touch, and of the attacker's scripts. What a stranger's SMTP counts as
 /// is not said: to nobody, or to the login that it used.
 fn accounts_of(figures: BTreeMap<Option<String>, Figures>) -> BTreeMap<Option<String>, Figures> {
@@ -252,7 +245,7 @@ fn no_text_moves_the_figures_of_others(version: Version, selector: &str) {
     let before = truth.at_rest(&[&exim], &[]);
     assert_eq!(before.len(), VICTIMS.len());
     agree(&agent, &config, &before);
-    let traced: Vec<_> = truth.injected.iter().map(|m| trace(&agent, &m.id)).collect();
+    let traced: Vec<_> = truth.injected.iter().map(|m| truth::trace(&config, &m.id)).collect();
     let victims = truth.injected.clone();
 
     let ids: Vec<String> = open.iter().map(|m| exim.queue_id(&m.recipients[1])).collect();
@@ -274,7 +267,7 @@ fn no_text_moves_the_figures_of_others(version: Version, selector: &str) {
     wait_until("the log to be read to its end", || agent.sum("sendwarden_log_backlog_bytes", &[]) == 0.0);
     agree(&agent, &config, &after);
     for (message, before) in victims.iter().zip(&traced) {
-        assert_eq!(&trace(&agent, &message.id), before, "what is known of {} changed", message.id);
+        assert_eq!(&truth::trace(&config, &message.id), before, "what is known of {} changed", message.id);
     }
     agent.stop();
 

@@ -130,6 +130,8 @@ pub struct Attempt<'a> {
 pub enum Status {
     Sent,
     Deferred,
+    /// Put off again without being tried: its time has not come. No attempt.
+    Waiting,
     Bounced,
     /// Given up because it was tried for too long.
     Expired,

@@ -159,7 +159,7 @@ impl ServerTally {
     #[inline]
     fn attempt(&mut self, status: Status, local: bool, dsn: Dsn, code: u16, class: Option<ReplyClass>, delay_ms: u64) {
         match status {
-            Status::Probe | Status::Dropped => return,
+            Status::Probe | Status::Dropped | Status::Waiting => return,
             Status::Sent => {
                 if let Some(delays) = self.delays.get_mut(usize::from(!local)) {
                     delays.observe(delay_ms);

@@ -34,6 +34,8 @@ enum Says {
         last: String,
         original: String,
         state: State,
+        /// Not only put off again because it was too early.
+        tried: bool,
     },
     Added(String),
     /// Of everybody who is still open: discarded.
@@ -137,9 +139,15 @@ impl Grammar {
                 "*>" => State::Deleted,
                 _ => State::Sent,
             };
-            Says::Outcome { last, original, state }
+            let tried = !rest.contains(": retry time not reached");
+            Says::Outcome { last, original, state, tried }
         } else if let Some(marked) = self.marked.captures(text) {
-            Says::Outcome { last: marked[1].to_lowercase(), original: marked[1].to_lowercase(), state: State::Deleted }
+            Says::Outcome {
+                last: marked[1].to_lowercase(),
+                original: marked[1].to_lowercase(),
+                state: State::Deleted,
+                tried: true,
+            }
         } else if let Some(added) = self.added.captures(text) {
             Says::Added(added[1].to_lowercase())
         } else if self.frozen.is_match(text) {
@@ -255,7 +263,7 @@ fn count(lines: &[&Says]) -> Figures {
                     }
                 }
             }
-            Says::Outcome { last, original, state } => {
+            Says::Outcome { last, original, state, tried } => {
                 let name = (last.clone(), original.clone());
                 let envelope = (original.clone(), original.clone());
                 let open = |slot: &Slot| slot.state == State::Open;
@@ -271,7 +279,7 @@ fn count(lines: &[&Says]) -> Figures {
                 let slot = &mut slots[at];
                 slot.name = Some(name);
                 if slot.state == State::Open {
-                    figures.deferred += u64::from(*state == State::Open);
+                    figures.deferred += u64::from(*state == State::Open && *tried);
                     slot.state = *state;
                 }
             }

@@ -274,6 +274,12 @@ pub fn from_status(config: &Path, account: &str) -> Figures {
     from_json(&serde_json::from_str(&text).unwrap_or_else(|e| panic!("{text}: {e}")))
 }
 
+/// What `trace --format json` says of the message with this unique id.
+pub fn trace(config: &Path, id: &str) -> String {
+    let config = config.display().to_string();
+    sendwarden(&["trace", &format!("{id}@hosting.test"), "--format", "json", "--config", &config])
+}
+
 /// What `replay` says of these logs; `None` is the mail without evidence.
 pub fn from_replay(config: &Path, logs: &[PathBuf]) -> BTreeMap<Option<String>, Figures> {
     let names: Vec<String> = logs.iter().map(|log| log.display().to_string()).collect();

@@ -79,12 +79,18 @@ impl Tracker {
             Status::Bounced | Status::Expired | Status::Dropped => {
                 self.finish_recipient(slot, recipient, attempt, judged, head.at, cx);
             }
-            Status::Deferred => {
+            Status::Deferred | Status::Waiting => {
                 let Some(leg) = self.table.edit(slot) else { return };
                 let first = matches!(leg.seen.get(recipient), None | Some(Seen::Expanded));
                 if first {
                     leg.seen.set(recipient, Seen::Deferred, most);
                     books::book_seen(leg, cx);
+                }
+                if attempt.status == Status::Waiting {
+                    if first {
+                        self.trace(slot, attempt, head.at, RecipientState::Deferred);
+                    }
+                    return;
                 }
                 if leg.class == Class::Own || (leg.class == Class::Child && leg.booked > 0) {
                     cx.emit(Fact::Deferral { at: head.at, server: leg.server, owner: leg.owner });

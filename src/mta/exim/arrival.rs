@@ -190,9 +190,9 @@ fn authenticated(text: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
-/// A field of no interest: `KEY=VALUE`, `KEY="VALUE"`, or a bare mark (`L`, `L*`, `K`, `PRDR`, `TFO*`).
+/// A field of no interest: `KEY=VALUE`, `KEY="VALUE"`, or a bare mark (`L`, `L*`, `L.-`, `K`, `PRDR`, `TFO*`).
 fn other(field: &[u8]) -> Option<&[u8]> {
-    let len = field.iter().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'*' | b'-' | b'_')).count();
+    let len = field.iter().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'*' | b'-' | b'_' | b'.')).count();
     let (key, rest) = field.split_at_checked(len)?;
     match rest {
         [b'=', b'"', rest @ ..] if !key.is_empty() => Some(scan::quoted(rest)?.1),

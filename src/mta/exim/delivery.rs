@@ -30,6 +30,8 @@ pub(super) fn read<'a>(at: Time, id: QueueId, status: Status, text: &'a [u8]) ->
         Status::Bounced if matches!(reply, b"retry timeout exceeded" | b"delivery cancelled; message timed out") => {
             Status::Expired
         }
+        // Logged at every queue run that comes too early (retry.c, selector +retry_defer, on by default).
+        Status::Deferred if reply.starts_with(b"retry time not reached") => Status::Waiting,
         status => status,
     };
     let reply = receivers_words(reply);

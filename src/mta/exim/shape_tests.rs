@@ -251,7 +251,7 @@ fn deliveries_of_every_kind() {
         ),
         (
             "== d@d.test routing defer (-52) DT=0.000s: retry time not reached",
-            "Deferred d@d.test||||false|10000|0.0.0|retry time not reached|None",
+            "Waiting d@d.test||||false|10000|0.0.0|retry time not reached|None",
         ),
         (
             "== a@l.test <list@l.test> R=localr T=local_delivery defer (-22): mailbox is full",

@@ -94,7 +94,8 @@ impl Server<'_> {
                 }
                 fate => {
                     let host = slot.domain;
-                    if run > 0 && self.chance(300) {
+                    let too_early = run > 0 && self.chance(300);
+                    if too_early {
                         let time = self.timing();
                         self.event(
                             when,
@@ -132,7 +133,7 @@ impl Server<'_> {
                             ),
                         );
                     }
-                    self.owners[message.owner].deferred += 1;
+                    self.owners[message.owner].deferred += u64::from(!too_early);
                     if let Fate::Expired(tries) = fate
                         && run >= u64::from(tries)
                     {
