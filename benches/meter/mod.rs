@@ -71,8 +71,12 @@ pub fn flag(name: &str) -> bool {
     std::env::args().any(|argument| argument == name)
 }
 
+/// The word after `name` on the command line.
+pub fn word(name: &str) -> Option<String> {
+    std::env::args().skip_while(|argument| argument != name).nth(1)
+}
+
 /// The number after `name` on the command line.
 pub fn argument(name: &str) -> Option<u64> {
-    let mut arguments = std::env::args().skip_while(|argument| argument != name).skip(1);
-    arguments.next().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} takes a number, not {text:?}")))
+    word(name).map(|text| text.parse().unwrap_or_else(|_| panic!("{name} takes a number, not {text:?}")))
 }

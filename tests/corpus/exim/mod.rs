@@ -102,7 +102,7 @@ impl Mix {
 
     /// The log of the reading bench: one day of a large cPanel server.
     pub fn bench() -> Mix {
-        Mix { accounts: 5_000, script: 560, smtp_auth: 220, ..Mix::new(1, 2_300_000, Selectors::Cpanel) }
+        Mix { accounts: 5_000, script: 560, smtp_auth: 220, ..Mix::new(1, 2_500_000, Selectors::Cpanel) }
     }
 
     /// One line that says what the log is made of.
