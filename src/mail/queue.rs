@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-/// A queue id as the server wrote it: ASCII letters, digits and `-`, 1 to 31 bytes.
+/// A queue id as the server wrote it: ASCII letters, digits and `-`, 1 to 23 bytes (both servers' longest).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct QueueId {
     len: u8,
@@ -13,7 +13,7 @@ pub struct QueueId {
 }
 
 impl QueueId {
-    pub const MAX: usize = 31;
+    pub const MAX: usize = 23;
 
     /// `None` when `text` is empty, too long, or has a byte no queue id of any server has.
     #[inline]
@@ -64,7 +64,7 @@ mod tests {
             QueueId::new(b"1vNABC-0000000abcd-12Xy").map(|q| q.to_string()),
             Some("1vNABC-0000000abcd-12Xy".into())
         );
-        for bad in [&b""[..], b"a b", b"NO:QUEUE", b"x\xff", &[b'A'; 32]] {
+        for bad in [&b""[..], b"a b", b"NO:QUEUE", b"x\xff", &[b'A'; 24]] {
             assert_eq!(QueueId::new(bad), None, "{bad:?}");
         }
     }

@@ -8,7 +8,8 @@ use crate::engine::Sink;
 use crate::engine::replies::Judgement;
 use crate::mail::address;
 use crate::mail::{
-    Attempt, End, ErrorFact, Fact, Head, Outcome, QueueId, RecipientState, RecipientTrace, Status, Sweep, Time,
+    Attempt, End, ErrorFact, Fact, Head, Outcome, QueueId, RecipientState, RecipientTrace, ScriptClaim, Status, Sweep,
+    Time,
 };
 
 impl Tracker {
@@ -130,7 +131,7 @@ impl Tracker {
             let sender: Box<[u8]> = leg.details.as_deref().map_or(Box::default(), |details| details.sender.clone());
             let judged = judged.unwrap_or_else(|| cx.replies.judge(attempt.dsn, attempt.reply));
             let (owner, id) = (leg.owner, leg.id);
-            let script = leg.details.as_deref().and_then(|details| details.script.told());
+            let script = leg.details.as_deref().and_then(|details| details.script());
             cx.emit(Fact::Error(ErrorFact {
                 at,
                 owner,
@@ -180,7 +181,7 @@ impl Tracker {
         let Some(details) = leg.details.as_deref_mut() else { return };
         let (owner, id) = (leg.owner, leg.id);
         let Details { sender, script, recipients, .. } = details;
-        let script = script.told();
+        let script = script.as_deref().and_then(ScriptClaim::told);
         for trace in recipients.iter_mut().filter(|trace| trace.state == RecipientState::Deferred) {
             trace.state = RecipientState::Ended(Outcome::Expired);
             trace.last = head.at;

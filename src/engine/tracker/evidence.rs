@@ -59,7 +59,7 @@ impl Tracker {
         let Some(leg) = self.table.get(slot) else { return };
         let Some(uid) = uid_of(&leg.came) else { return };
         let at = leg.first;
-        if leg.details.as_deref().is_none_or(|details| details.script.is_whole()) {
+        if leg.details.as_deref().is_none_or(|details| details.script().is_some_and(ScriptClaim::is_whole)) {
             return;
         }
         let recipients = [attempt.recipient, attempt.original].map(|address| self.hash_recipient(address));
@@ -78,14 +78,14 @@ impl Tracker {
         if !claim.is_empty()
             && let Some(details) = self.table.edit(slot).and_then(|leg| leg.details.as_deref_mut())
         {
-            details.script.add(claim);
+            details.script.get_or_insert_default().add(claim);
         }
     }
 
     /// The message goes on under another id: what is known of its script goes with it.
     pub(super) fn inherit_claim(&mut self, parent: Slot, child: Slot) {
-        let claim = self.table.get(parent).and_then(|leg| leg.details.as_deref()).map(|details| details.script.clone());
-        if let Some(claim) = claim {
+        let claim = self.table.get(parent).and_then(|leg| leg.details.as_deref()).and_then(|details| details.script());
+        if let Some(claim) = claim.cloned() {
             self.keep_claim(child, claim);
         }
     }
@@ -105,17 +105,17 @@ fn keep(leg: &mut Leg, script: &Script<'_>) {
     let claim = ScriptClaim::new(script.directory, script.path, script.line);
     if script.from == ScriptSource::Header {
         // A script may write such a header itself; which of two the interpreter wrote cannot be told.
-        if details.script.is_whole() {
+        let known = details.script.get_or_insert_default();
+        if known.is_whole() {
             return;
         }
-        let named = !details.script.path.is_empty();
-        if details.disputed || (named && details.script.path != claim.path) {
+        if details.disputed || (!known.path.is_empty() && known.path != claim.path) {
             details.disputed = true;
-            (details.script.path, details.script.line) = (Box::default(), 0);
+            (known.path, known.line) = (Box::default(), 0);
             return;
         }
     }
-    details.script.add(claim);
+    details.script.get_or_insert_default().add(claim);
 }
 
 fn uid_of(came: &Came) -> Option<u32> {

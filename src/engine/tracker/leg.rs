@@ -56,9 +56,16 @@ pub struct Details {
     pub client: Box<[u8]>,
     pub recipients: Vec<RecipientTrace>,
     pub cut: bool,
-    pub script: ScriptClaim,
+    /// Rare: hundreds of thousands of legs have none.
+    pub script: Option<Box<ScriptClaim>>,
     /// Two headers name different scripts: neither is believed.
     pub disputed: bool,
+}
+
+impl Details {
+    pub fn script(&self) -> Option<&ScriptClaim> {
+        self.script.as_deref().and_then(ScriptClaim::told)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

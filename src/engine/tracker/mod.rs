@@ -297,7 +297,7 @@ impl Tracker {
             parent: leg.parent,
             recipients: &details.recipients,
             recipients_cut: details.cut,
-            script: details.script.told(),
+            script: details.script(),
             end,
         }));
     }

@@ -8,7 +8,7 @@ use super::log_time::LogTime;
 use super::{Sweeps, Tracker};
 use crate::engine::codec::{Reader, Writer};
 use crate::engine::scripts::{restore_claim, save_claim};
-use crate::mail::{Basis, Origin, Outcome, Owner, RecipientState, RecipientTrace, Server, Time};
+use crate::mail::{Basis, Origin, Outcome, Owner, RecipientState, RecipientTrace, ScriptClaim, Server, Time};
 
 /// What a row is about: the first part of its key in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -180,8 +180,9 @@ fn write_details(details: &Details, out: &mut Writer) {
         });
         out.u32(trace.attempts).time(trace.last).maybe_id(trace.next);
     }
-    if !details.script.is_empty() || details.disputed {
-        save_claim(&details.script, out);
+    let script = details.script();
+    if script.is_some() || details.disputed {
+        save_claim(script.unwrap_or(&ScriptClaim::default()), out);
         out.u64(u64::from(details.disputed));
     }
 }
@@ -268,7 +269,7 @@ fn read_details(saved: &mut Reader<'_>) -> Option<Details> {
     }
     // Last in the row, and only where there is one: older rows have none.
     if !saved.is_empty() {
-        (details.script, details.disputed) = (restore_claim(saved)?, saved.u64()? != 0);
+        (details.script, details.disputed) = (Some(Box::new(restore_claim(saved)?)), saved.u64()? != 0);
     }
     Some(details)
 }
