@@ -184,6 +184,10 @@ fn every_line_of_the_past_counts_once_over_120_kills() {
             logs.pack(&mut rng);
         }
         logs.append((logs.written + rng.usize(1..2_000)).min(text.len()));
+        if kill % 4 == 0 {
+            // Right after a commit, however slow the machine is.
+            wait(&house, "a commit", || logs.read_to(&house.state) > before);
+        }
         running.kill();
         if kill % 7 == 0 {
             // Several rotations while it is down.

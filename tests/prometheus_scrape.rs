@@ -136,8 +136,8 @@ fn prometheus_stores_the_true_figures_and_sees_the_first_message_of_a_new_accoun
         sent += recipients;
     }
     prometheus.wait_value("sum(sendwarden_recipients_total{outcome=\"sent\"})", sent as f64);
-    prometheus.wait_value("sendwarden_recipients_total{outcome=\"sent\"}", sent as f64);
-    prometheus.wait_value("sendwarden_recipients_total{outcome=\"bounced\"}", 20.0);
+    prometheus.wait_value("sendwarden_recipients_total{mta=\"postfix\",outcome=\"sent\"}", sent as f64);
+    prometheus.wait_value("sendwarden_recipients_total{mta=\"postfix\",outcome=\"bounced\"}", 20.0);
     prometheus.wait_value("sum(sendwarden_account_messages_accepted_total{account=\"web1\"})", 20.0);
     prometheus.wait_value("sum(sendwarden_log_parse_failures_total) or vector(0)", 0.0);
     prometheus.wait_value("up", 1.0);
@@ -153,7 +153,7 @@ fn prometheus_stores_the_true_figures_and_sees_the_first_message_of_a_new_accoun
     });
     assert!(began.elapsed() <= Duration::from_secs(60), "increase() was {seen} only after {:?}", began.elapsed());
     prometheus.wait_value(&format!("sum({accepted})"), 1.0);
-    prometheus.wait_value("sendwarden_recipients_total{outcome=\"sent\"}", sent as f64 + 1.0);
+    prometheus.wait_value("sendwarden_recipients_total{mta=\"postfix\",outcome=\"sent\"}", sent as f64 + 1.0);
 
     promtool_check(&agent.metrics());
     agent.stop();

@@ -148,7 +148,7 @@ fn every_count_is_true(selector: &str) {
     let late = |exim: &Exim| exim.queue().iter().any(|m| m.recipients.iter().any(|to| to.ends_with("@late.test")));
     thread::scope(|scope| {
         for exim in exims {
-            scope.spawn(move || wait_until("late mail to be given up", || (exim.retry_all(), late(exim)).1 == false));
+            scope.spawn(move || wait_until("late mail to be given up", || !(exim.retry_all(), late(exim)).1));
         }
     });
     wait_until("the second attempts of Postfix", || {

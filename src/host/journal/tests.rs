@@ -63,7 +63,8 @@ fn what_was_vacuumed_is_told_with_number_and_times() {
     feed(&mut first, &stream(&[(1, 5, "postfix/smtp")]));
     let place = first.place.clone();
     let at = |n: i64| Time(1_790_000_000_000_000 + n * 1_000_000);
-    let cases: [(&[(u32, u64, &str)], Option<JournalEvent>); 4] = [
+    type Entries<'a> = &'a [(u32, u64, &'a str)];
+    let cases: [(Entries<'_>, Option<JournalEvent>); 4] = [
         (
             &[(1, 9, "postfix/smtp"), (1, 20, "a")],
             Some(JournalEvent::Gap { entries: Some(3), after: at(5), before: at(9) }),

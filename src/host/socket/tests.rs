@@ -98,7 +98,7 @@ fn a_socket_whose_file_was_removed_is_made_again() {
 
 #[test]
 fn nobody_reading_received_and_lost_are_all_that_was_sent() {
-    let Address::Udp(address) = free_port() else { unreachable!() };
+    let Address::Udp(address) = free_port() else { panic!("it is a UDP port") };
     let mut bench = Bench::new(Address::Udp(address), 4096);
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     let sent = 3 * receive::ROOM / 2048;
