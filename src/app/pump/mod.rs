@@ -166,6 +166,7 @@ impl Pump {
     /// Reads all sources in turns until the batch is full or they are at their ends.
     fn read_batch(&mut self, limit: Duration) -> (u64, bool) {
         let began = clock::monotonic();
+        self.engine.tracker.look_at_clock(clock::now());
         let (mut lines, mut more) = (0, true);
         while more && lines < BATCH_LINES && began.elapsed() < limit {
             (more, self.behind) = (false, false);

@@ -6,8 +6,13 @@
 use crate::engine::codec::{Reader, Writer};
 use crate::mail::Time;
 
-/// How far a stamp may be ahead of the host's clock, where that is known.
-const AHEAD_SECS: i64 = 3_600;
+/// How far a stamp may be ahead of the host's clock, where that is known: a log whose zone was told wrong is up to 26
+/// hours ahead, and its time passes as well as any.
+const AHEAD_SECS: i64 = 26 * 3_600;
+/// So far ahead of the host's clock, log time must go on: it is no zone's if it stands for `STANDS_SECS` and lines are
+/// behind it.
+const DOUBT_SECS: i64 = 3_600;
+const STANDS_SECS: i64 = 60;
 /// A jump of the log's own time that a second line has to confirm, where the host's clock is not known.
 const JUMP_SECS: i64 = 86_400;
 /// So many lines in a row from long before: the log's time was set back (or an older log follows).
@@ -25,8 +30,10 @@ pub enum Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LogTime {
     high: Time,
-    /// The host's clock at the last tick; zero where there is none (`replay`).
+    /// The host's clock, as it was told last; zero where there is none (`replay`).
     clock: Time,
+    /// What it said when log time went on last.
+    rose: Time,
     /// A stamp far ahead that waits for a second one; zero when there is none.
     ahead: Time,
     behind: u32,
@@ -38,9 +45,21 @@ impl LogTime {
         self.high
     }
 
-    /// The host's clock says `now`.
-    pub fn tick(&mut self, now: Time) {
+    /// The host's clock says `now`. Log time from long after it was a mistake, of this clock or another.
+    pub fn tick(&mut self, now: Time) -> Step {
         self.clock = now;
+        if self.high.secs_since(now) <= AHEAD_SECS {
+            return Step::Same;
+        }
+        self.begin_anew(now)
+    }
+
+    /// As `tick`, before lines are read that may be of any time; of the very first ones there is no clock yet, for they
+    /// may be of long ago.
+    pub fn look_at_clock(&mut self, now: Time) {
+        if self.clock != Time::ZERO {
+            self.clock = now;
+        }
     }
 
     pub fn see(&mut self, at: Time) -> Step {
@@ -49,19 +68,26 @@ impl LogTime {
             if !self.believes(at) {
                 return Step::Same;
             }
-            self.ahead = Time::ZERO;
+            (self.ahead, self.rose) = (Time::ZERO, self.clock);
             self.high = at;
             return Step::Forward;
         }
-        if self.clock != Time::ZERO || self.high.secs_since(at) <= JUMP_SECS {
+        let behind = self.high.secs_since(at);
+        if self.clock != Time::ZERO {
+            let doubted = behind > DOUBT_SECS && self.high.secs_since(self.clock) > DOUBT_SECS;
+            let stands = self.clock.secs_since(self.rose) > STANDS_SECS;
+            return if doubted && stands { self.begin_anew(at) } else { Step::Same };
+        }
+        if behind <= JUMP_SECS {
             (self.behind, self.ahead) = (0, Time::ZERO);
             return Step::Same;
         }
         self.behind += 1;
-        if self.behind < BEHIND_LINES {
-            return Step::Same;
-        }
-        *self = LogTime { high: at, ..LogTime::default() };
+        if self.behind < BEHIND_LINES { Step::Same } else { self.begin_anew(at) }
+    }
+
+    fn begin_anew(&mut self, at: Time) -> Step {
+        *self = LogTime { high: at, clock: self.clock, rose: self.clock, ..LogTime::default() };
         Step::Back
     }
 
@@ -78,11 +104,12 @@ impl LogTime {
     }
 
     pub fn save(&self, out: &mut Writer) {
-        out.time(self.high).time(self.clock).time(self.ahead).u32(self.behind);
+        out.time(self.high).time(self.clock).time(self.rose).time(self.ahead).u32(self.behind);
     }
 
     pub fn restore(saved: &mut Reader<'_>) -> Option<LogTime> {
-        Some(LogTime { high: saved.time()?, clock: saved.time()?, ahead: saved.time()?, behind: saved.u32()? })
+        let (high, clock, rose) = (saved.time()?, saved.time()?, saved.time()?);
+        Some(LogTime { high, clock, rose, ahead: saved.time()?, behind: saved.u32()? })
     }
 }
 
@@ -107,6 +134,51 @@ mod tests {
         assert_eq!(time.see(at(NOW + 3_600)), Step::Forward);
         assert_eq!(time.high(), at(NOW + 3_600));
         assert!((0..1_000).all(|_| time.see(at(NOW - 9 * DAY)) == Step::Same), "an older source does not set it back");
+    }
+
+    #[test]
+    fn the_future_that_was_believed_is_left_when_the_clock_says_so() {
+        // Believed while there was no clock: the first line of a log.
+        let mut time = LogTime::default();
+        assert_eq!((time.see(at(FAR)), time.tick(at(NOW)), time.high()), (Step::Forward, Step::Back, at(NOW)));
+        assert_eq!((time.tick(at(NOW + 1)), time.see(at(NOW + 1))), (Step::Same, Step::Forward));
+        // The host's clock itself was wrong.
+        assert_eq!(
+            (time.tick(at(FAR)), time.see(at(FAR)), time.tick(at(NOW + 2))),
+            (Step::Same, Step::Forward, Step::Back)
+        );
+        assert_eq!(time.high(), at(NOW + 2));
+    }
+
+    #[test]
+    fn a_zone_told_wrong_goes_on_and_a_single_line_ahead_does_not_stop_time() {
+        let mut time = LogTime::default();
+        time.tick(at(NOW));
+        for n in 0..1_000 {
+            time.tick(at(NOW + n));
+            assert_eq!(time.see(at(NOW + n + 2 * 3_600)), Step::Forward, "two hours ahead");
+            assert_eq!(time.see(at(NOW + n)), Step::Same, "and another source is not");
+        }
+        time.see(at(NOW + DAY));
+        let steps: Vec<Step> = (0..70)
+            .map(|n| {
+                time.tick(at(NOW + 1_000 + n));
+                time.see(at(NOW + 1_000 + n))
+            })
+            .collect();
+        assert_eq!(steps.iter().position(|step| *step == Step::Back), Some(60));
+        assert_eq!((steps.last(), time.high()), (Some(&Step::Forward), at(NOW + 1_069)));
+    }
+
+    #[test]
+    fn a_clock_from_before_a_pause_judges_nothing() {
+        let mut time = LogTime::default();
+        time.look_at_clock(at(NOW));
+        assert_eq!(time.clock, Time::ZERO, "the past is read without one");
+        time.tick(at(NOW));
+        time.see(at(NOW));
+        time.look_at_clock(at(NOW + 9 * DAY));
+        assert_eq!(time.see(at(NOW + 8 * DAY)), Step::Forward, "what was written while the agent was away");
     }
 
     #[test]

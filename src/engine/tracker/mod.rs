@@ -187,10 +187,19 @@ impl Tracker {
     /// when the log has been read to its end, or what is waited for may still stand in the lines not read yet.
     /// `due` is log time: behind `now` where the log is written with a delay.
     pub fn tick<S: Sink>(&mut self, now: Time, due: Time, cx: &mut Cx<'_, S>) {
-        self.time.tick(now);
         cx.at = self.high();
+        if self.time.tick(now) == Step::Back {
+            self.resolve_due(Time(i64::MAX), cx);
+            self.blind_until = now.plus_secs(GRACE_SECS);
+            return;
+        }
         self.resolve_due(due, cx);
         self.drop_silent(cx);
+    }
+
+    /// The host's clock, before lines are read; nothing is decided by it.
+    pub fn look_at_clock(&mut self, now: Time) {
+        self.time.look_at_clock(now);
     }
 
     /// The end of all input (`replay`): nothing is waited for any longer.
