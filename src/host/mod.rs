@@ -9,5 +9,6 @@ pub mod input;
 pub mod journal;
 pub mod names;
 pub mod process;
+pub mod servers;
 pub mod socket;
 pub mod unpack;

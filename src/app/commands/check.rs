@@ -5,6 +5,7 @@
 mod host;
 mod log;
 mod scripts;
+mod servers;
 
 use super::{pretty, say};
 use crate::app::cli::{CheckArgs, Format};
@@ -73,6 +74,7 @@ pub fn run(args: &CheckArgs) -> Exit {
         }
     };
     let mut findings = vec![host::configuration(args.config.as_deref(), &setup)];
+    servers::judge(crate::app::logs::servers(), &mut findings);
     let chosen = host::logs(&setup, &mut findings);
     findings.push(host::state_dir(&setup.state_dir));
     findings.extend(host::agent_and_port(&setup));

@@ -13,6 +13,7 @@ mod source;
 pub use rows::{FIGURES_KIND, Kept, figures_of, restore, seed};
 pub use source::{KeptSource, Source};
 
+use super::logs;
 use super::setup::{self, Setup};
 use super::shared::{PumpState, Shared};
 use crate::app::ingest;
@@ -38,6 +39,8 @@ const BATCH_LINES: u64 = 64 * 1024;
 const BUDGET: usize = 512 * 1024;
 /// The polling step; a change notice ends it earlier, but a busy log is read at most once per step.
 const STEP: Duration = Duration::from_millis(200);
+/// Where no log was found, all places are looked at again.
+const SEARCH: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(1);
 /// The name service is asked again after this: users come and go, names are recycled.
 const ASK_AGAIN: Duration = Duration::from_secs(600);
@@ -62,6 +65,7 @@ pub struct Pump {
     /// When old records are looked for next.
     tidy: Instant,
     looked: Instant,
+    searched: Instant,
     /// When the last line was read.
     heard: Instant,
     /// A source has more, although there is nothing to read at once.
@@ -98,6 +102,7 @@ impl Pump {
             asked: now,
             tidy: now,
             looked: now,
+            searched: now,
             heard: now,
             behind: false,
             reported: rows::Reported::default(),
@@ -283,18 +288,21 @@ impl Pump {
             self.commit(false);
             return;
         }
-        if self.setup.logs.is_empty() {
-            let known: Vec<PathBuf> = self.paths();
-            if files::existing_logs().iter().any(|path| !known.contains(path)) {
-                self.open_sources(&[], &[]);
-            }
+        // Beside the journal a file of the syslog daemon would say everything twice.
+        let only_files = self.sources.iter().all(|source| source.path().is_some());
+        let appeared = only_files && logs::has_appeared(&self.paths());
+        // The journal is asked by a process of its own: not each second.
+        let search = self.sources.is_empty() && self.searched.elapsed() > SEARCH;
+        if self.setup.logs.is_empty() && (appeared || search) {
+            self.searched = clock::monotonic();
+            self.open_sources(&[], &[]);
         }
         self.publish(false);
     }
 
     /// Opens the configured logs, or those of the known ones that exist.
     fn open_sources(&mut self, positions: &[(String, Vec<u8>)], dialects: &[(String, Vec<u8>)]) {
-        let logs = super::logs::choose(&self.setup.logs);
+        let logs = logs::choose(&self.setup.logs);
         for log in logs {
             let name = log.input.to_string();
             if self.sources.iter().any(|source| source.name() == name) {

@@ -1,0 +1,197 @@
+//! Which mail servers are installed here and where they log, as their own tools say (postconf(1), `exim -bP`).
+//!
+//! Only looked at, never changed; each tool is asked once, within a time limit, without a shell. See [`installed`].
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::exec;
+use crate::mail::Server;
+
+/// A tool answers within moments; one that hangs must not hold up the start.
+const LIMIT: Duration = Duration::from_secs(5);
+/// Most instances that are asked for.
+const MOST_INSTANCES: usize = 16;
+
+/// The tools to ask, each with the arguments that come first. Of each server the first that can be started answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tools {
+    pub postfix: Vec<Vec<String>>,
+    pub exim: Vec<Vec<String>>,
+}
+
+impl Default for Tools {
+    /// Where distributions and panels put them: a service's PATH may lack `sbin`.
+    fn default() -> Tools {
+        let named = |paths: &[&str]| paths.iter().map(|path| vec![(*path).to_owned()]).collect();
+        Tools {
+            postfix: named(&["/usr/sbin/postconf", "/usr/local/sbin/postconf"]),
+            exim: named(&["/usr/sbin/exim4", "/usr/sbin/exim", "/usr/exim/bin/exim", "/usr/local/sbin/exim"]),
+        }
+    }
+}
+
+/// One instance of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installed {
+    pub server: Server,
+    /// Empty when it was not told.
+    pub version: String,
+    /// What tells it from other instances: Postfix's configuration directory, Exim's program.
+    pub place: PathBuf,
+    pub logs: Vec<LogsTo>,
+    /// Exim's `log_selector` as it is set; empty for the default, and for other servers.
+    pub selector: String,
+    /// What keeps the tool from answering; the rest is then unknown.
+    pub trouble: Option<String>,
+}
+
+/// Where a server writes its log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogsTo {
+    File(PathBuf),
+    /// To the syslog daemon, or through its socket to the journal.
+    Syslog,
+    /// To a file whose name changes with the date (Exim's `%D`, `%M`).
+    Dated(String),
+}
+
+/// Every instance that is found.
+pub fn installed(tools: &Tools) -> Vec<Installed> {
+    let mut found = Vec::new();
+    if let Some(tool) = first(&tools.postfix) {
+        postfix(tool, &mut found);
+    }
+    if let Some(tool) = first(&tools.exim) {
+        found.push(exim(tool));
+    }
+    found
+}
+
+/// Different names may be the same program: one is asked.
+fn first(tools: &[Vec<String>]) -> Option<&Vec<String>> {
+    tools.iter().find(|tool| tool.first().is_some_and(|program| Path::new(program).is_file()))
+}
+
+fn ask(tool: &[String], more: &[&str]) -> Result<String, String> {
+    let argv: Vec<String> = tool.iter().cloned().chain(more.iter().map(|word| (*word).to_owned())).collect();
+    let output = exec::run(&argv, b"", LIMIT).map_err(|why| why.to_string())?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{} ended with {}: {}", argv.join(" "), output.status, said.lines().next().unwrap_or("").trim()))
+}
+
+/// The first instance, and those that its `multi_instance_directories` names.
+fn postfix(tool: &[String], found: &mut Vec<Installed>) {
+    let names = ["-h", "mail_version", "maillog_file", "config_directory", "multi_instance_directories"];
+    let (main, others) = postfix_instance(ask(tool, &names));
+    found.push(main);
+    for dir in others.into_iter().take(MOST_INSTANCES) {
+        let of_instance: Vec<&str> = ["-c", dir.as_str()].into_iter().chain(names).collect();
+        let (mut one, _) = postfix_instance(ask(tool, &of_instance));
+        one.place = PathBuf::from(dir);
+        found.push(one);
+    }
+}
+
+/// postconf(1) with -h prints one value a line, in the order of the names.
+fn postfix_instance(answer: Result<String, String>) -> (Installed, Vec<String>) {
+    let (text, trouble) = match answer {
+        Ok(text) => (text, None),
+        Err(why) => (String::new(), Some(why)),
+    };
+    let mut values = text.lines().map(str::trim);
+    let mut value = || values.next().unwrap_or("").to_owned();
+    let (version, file, place, others) = (value(), value(), value(), value());
+    let logs = if file.is_empty() { LogsTo::Syslog } else { LogsTo::File(PathBuf::from(file)) };
+    let others = others.split([' ', ',']).filter(|dir| dir.starts_with('/')).map(str::to_owned).collect();
+    let place = PathBuf::from(place);
+    (Installed { server: Server::Postfix, version, place, logs: vec![logs], selector: String::new(), trouble }, others)
+}
+
+fn exim(tool: &[String]) -> Installed {
+    let place = tool.first().map(PathBuf::from).unwrap_or_default();
+    let version = ask(tool, &["-bV"]).ok().and_then(|text| exim_version(&text)).unwrap_or_default();
+    let (text, trouble) = match ask(tool, &["-bP", "log_file_path", "log_selector"]) {
+        Ok(text) => (text, None),
+        Err(why) => (String::new(), Some(why)),
+    };
+    let value = |name: &str| {
+        let own = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" ="));
+        own.unwrap_or("").trim().to_owned()
+    };
+    let selector = value("log_selector");
+    Installed { server: Server::Exim, version, place, logs: exim_logs(&value("log_file_path")), selector, trouble }
+}
+
+/// `Exim version 4.96 #2 built …`
+fn exim_version(text: &str) -> Option<String> {
+    Some(text.lines().find_map(|line| line.strip_prefix("Exim version "))?.split(' ').next()?.to_owned())
+}
+
+/// The specification's chapter on log files: a list of paths and `syslog`, separated by colons; `%s` is the log's name.
+fn exim_logs(value: &str) -> Vec<LogsTo> {
+    let mut logs = Vec::new();
+    for item in value.split(':').map(str::trim).filter(|item| !item.is_empty()) {
+        logs.push(match item {
+            "syslog" => LogsTo::Syslog,
+            path if path.contains("%D") || path.contains("%M") => LogsTo::Dated(path.to_owned()),
+            path => LogsTo::File(PathBuf::from(path.replace("%s", "main"))),
+        });
+    }
+    logs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// A tool that answers as this shell script says.
+    fn tool(dir: &Path, name: &str, script: &str) -> Vec<Vec<String>> {
+        let path = dir.join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        vec![vec!["/nowhere/tool".to_owned()], vec![path.display().to_string()]]
+    }
+
+    #[test]
+    fn instances_of_postfix_and_where_each_logs() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = "case \"$1 $2\" in '-c /etc/postfix-out') printf '3.7.11\\n/var/log/out.log\\n/x\\n\\n';; \
+                      *) printf '3.7.11\\n\\n/etc/postfix\\n/etc/postfix-out, relative\\n';; esac";
+        let tools = Tools { postfix: tool(dir.path(), "postconf", script), exim: Vec::new() };
+        let found = installed(&tools);
+        let seen: Vec<_> = found.iter().map(|one| (one.place.to_str().unwrap(), one.logs.clone())).collect();
+        let file = LogsTo::File("/var/log/out.log".into());
+        assert_eq!(seen, [("/etc/postfix", vec![LogsTo::Syslog]), ("/etc/postfix-out", vec![file])]);
+        assert!(found.iter().all(|one| one.version == "3.7.11" && one.trouble.is_none()));
+    }
+
+    #[test]
+    fn a_tool_that_fails_or_is_missing_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = "echo 'fatal: open /etc/postfix/main.cf: No such file' >&2; exit 1";
+        let tools = Tools { postfix: tool(dir.path(), "postconf", script), exim: vec![vec!["/nowhere".into()]] };
+        let found = installed(&tools);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].trouble.as_deref().unwrap().contains("main.cf: No such file"), "{found:?}");
+    }
+
+    #[test]
+    fn logs_of_exim_in_every_form() {
+        let file = |path: &str| LogsTo::File(path.into());
+        for (value, logs) in [
+            ("/var/log/exim4/%slog", vec![file("/var/log/exim4/mainlog")]),
+            ("/var/log/exim_%slog", vec![file("/var/log/exim_mainlog")]),
+            ("syslog : /var/log/exim/%s.log", vec![LogsTo::Syslog, file("/var/log/exim/main.log")]),
+            ("/var/log/exim/%slog-%D", vec![LogsTo::Dated("/var/log/exim/%slog-%D".into())]),
+            ("", vec![]),
+        ] {
+            assert_eq!(exim_logs(value), logs, "{value}");
+        }
+        assert_eq!(exim_version("Exim version 4.96 #2 built 1-Jan\nCopyright"), Some("4.96".into()));
+    }
+}
