@@ -221,6 +221,7 @@ mod tests {
             "Nov 23 10:33:28",
             "Nov 23 10:33:28 mx",
             "Nov 23 10-33-28 mx a: b",
+            "\0\0\0\0\0\0\0\0\0\0\0\0:28 mx a: b",
         ] {
             assert_eq!(heads().read(bad.as_bytes()), Err(WHY_HEAD), "{bad}");
         }

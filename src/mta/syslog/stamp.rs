@@ -32,7 +32,7 @@ pub(super) struct Clock {
     /// The stamp before, in seconds.
     last: Option<i64>,
     /// `Nov 23 10:33` and the epoch seconds of that minute.
-    minute: ([u8; 12], i64),
+    minute: Option<([u8; 12], i64)>,
     /// `2026-11-23T10:33` and its seconds since 1970 as if it were UTC.
     iso: ([u8; 16], Moment),
     /// A zone-less ISO minute and its epoch seconds.
@@ -53,8 +53,7 @@ struct Moment {
 
 impl Clock {
     pub(super) fn new(stamps: Stamps) -> Clock {
-        let nothing = ([0; 12], 0);
-        Clock { stamps, last: None, minute: nothing, iso: ([0; 16], Moment::default()), local: (i64::MIN, 0) }
+        Clock { stamps, last: None, minute: None, iso: ([0; 16], Moment::default()), local: (i64::MIN, 0) }
     }
 
     /// The file's time has moved on, or an older file begins: then its first stamp counts from its own time again.
@@ -62,7 +61,7 @@ impl Clock {
         self.stamps.reference = reference;
         if self.last.is_some_and(|last| last > reference.secs() + DAY) {
             self.last = None;
-            self.minute = ([0; 12], 0);
+            self.minute = None;
         }
     }
 
@@ -72,17 +71,18 @@ impl Clock {
 
     pub(super) fn set_last(&mut self, last: Time) {
         self.last = Some(last.secs());
-        self.minute = ([0; 12], 0);
+        self.minute = None;
     }
 
     /// Reads the stamp and the space behind it; gives the rest.
     #[inline]
     pub(super) fn read<'a>(&mut self, line: &'a [u8]) -> Result<(Time, &'a [u8]), &'static str> {
         if let Some((key, rest)) = line.split_first_chunk::<12>()
-            && *key == self.minute.0
+            && let Some((known, minute)) = &self.minute
+            && key == known
         {
             let (second, micros, rest) = seconds(rest)?;
-            let secs = self.minute.1 + second;
+            let secs = minute + second;
             self.last = Some(secs);
             return Ok((time(secs, micros), space(rest)?));
         }
@@ -165,7 +165,7 @@ impl Clock {
             && sure
             && tail.len() == rest.len()
         {
-            self.minute = (*key, secs);
+            self.minute = Some((*key, secs));
         }
         Ok((time(secs + second, micros), after))
     }
