@@ -20,9 +20,16 @@ struct Instance {
 
 /// More names than any server has; those beyond share the last number.
 const MOST: usize = 1_024;
+/// Bytes of a name that are kept: no host's and no instance's is longer, and all names are saved together.
+const LONGEST: usize = 255;
+
+fn short(name: &[u8]) -> &[u8] {
+    name.get(..LONGEST).unwrap_or(name)
+}
 
 impl Places {
     pub fn host(&mut self, name: &[u8]) -> u16 {
+        let name = short(name);
         if let Some(n) = self.hosts.iter().position(|host| **host == *name) {
             return n as u16;
         }
@@ -34,7 +41,8 @@ impl Places {
     }
 
     pub fn instance(&mut self, head: &Head<'_>) -> u16 {
-        let Head { instance: name, owns_queue, server, .. } = *head;
+        let Head { instance, owns_queue, server, .. } = *head;
+        let name = short(instance);
         if let Some(n) = self.instances.iter().position(|instance| *instance.name == *name) {
             if let Some(instance) = self.instances.get_mut(n)
                 && owns_queue
@@ -97,5 +105,27 @@ impl Places {
         }
         *self = places;
         Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::Time;
+
+    #[test]
+    fn names_from_the_log_are_bounded_in_number_and_length() {
+        let mut places = Places::default();
+        for n in 0..2 * MOST {
+            let name = format!("{n:08}{}", "x".repeat(60_000)).into_bytes();
+            let (at, server, pid) = (Time::ZERO, Server::default(), 1);
+            places.host(&name);
+            places.instance(&Head { at, host: b"mx", server, instance: &name, pid, owns_queue: true });
+        }
+        assert_eq!((places.hosts.len(), places.instances.len()), (MOST, MOST));
+        let mut out = crate::engine::codec::Writer::default();
+        places.save(&mut out);
+        assert!(out.bytes.len() < 2 * MOST * (LONGEST + 16), "{} bytes are saved", out.bytes.len());
+        assert_eq!(places.host(&[b'0'; 300]), places.host(&[b'0'; 400]), "of one beginning");
     }
 }
