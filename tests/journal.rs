@@ -352,3 +352,10 @@ fn open_to_all(dir: &Path) {
     fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(dir.join("journal"), fs::Permissions::from_mode(0o755)).unwrap();
 }
+
+/// Without a directory it is the journal of this host, whatever it holds.
+#[test]
+fn the_journal_of_this_host_can_be_asked() {
+    let asked = sendwarden::host::journal::look(&sendwarden::host::journal::Settings::default());
+    assert!(asked.is_ok(), "{asked:?}");
+}

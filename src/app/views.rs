@@ -252,7 +252,7 @@ pub fn trace(views: &Views, query: &TraceQuery) -> Answer<TraceView> {
         views.accounts().map_err(unavailable)?.into_iter().map(|row| (row.owner, row.name)).collect();
     let mut legs: Vec<TraceLeg> = found.legs.iter().map(|leg| closed_leg(leg, &names)).collect();
     legs.extend(open_legs(views, &query.q, since, &legs, &names)?);
-    legs.sort_by(|a, b| a.first.cmp(&b.first));
+    legs.sort_by(|a, b| (&a.first, a.parent.is_some()).cmp(&(&b.first, b.parent.is_some())));
     Ok(TraceView { legs, cut: found.more })
 }
 

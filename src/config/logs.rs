@@ -21,6 +21,10 @@ pub(super) fn read(top: &Node, keys: &[&str], logs: &mut Vec<LogSource>, found: 
         None => return,
         node if is_auto(node) => return,
         Some(Node::List(items)) if !items.is_empty() => items,
+        Some(Node::List(_)) => {
+            let hint = "write `- path: /var/log/mail.log`, or remove `logs` to have them found";
+            return found.push(Found::new("logs", "this list of logs is empty").hint(hint));
+        }
         Some(other) => {
             let message = format!("expected `auto` or a list of logs, found {}", other.kind());
             found.push(Found::new("logs", message).hint("write `- path: /var/log/mail.log`, or remove it"));

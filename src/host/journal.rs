@@ -208,6 +208,8 @@ fn argv(settings: &Settings) -> Vec<String> {
 /// When journalctl cannot be asked.
 pub fn look(settings: &Settings) -> Result<Option<String>, String> {
     let mut argv = argv(settings);
+    // journalctl takes no match beside a field.
+    argv.retain(|word| word.starts_with("--") || word == "journalctl");
     argv.push("--field=SYSLOG_IDENTIFIER".to_owned());
     let output = exec::run(&argv, b"", LOOK).map_err(|why| why.to_string())?;
     if !output.status.success() {

@@ -146,7 +146,9 @@ pub(super) fn search(conn: &Connection, query: &TraceQuery, since: Time, limit: 
         }
     }
     let mut found = search.found;
-    found.legs.sort_by(|a, b| (a.first, a.last, &a.id).cmp(&(b.first, b.last, &b.id)));
+    // What continues another message or reports on it comes behind it, also within its second.
+    let order = |leg: &LegRecord| (leg.first, leg.parent.is_some(), leg.last);
+    found.legs.sort_by(|a, b| order(a).cmp(&order(b)).then_with(|| a.id.cmp(&b.id)));
     Ok(found)
 }
 

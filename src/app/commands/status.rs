@@ -78,7 +78,11 @@ fn host(view: &Value, accounts: &Value) -> String {
             (trouble, _) => trouble.to_owned(),
         };
         let lines = grouped(number(source, "lines"));
-        out.push_str(&format!("  {}: {state}, {lines} lines since the start\n", words(source, "name")));
+        let name = words(source, "name");
+        // What is wrong with it names it already.
+        let state =
+            state.strip_prefix(&format!("{name} ")).or(state.strip_prefix(&format!("{name}: "))).unwrap_or(&state);
+        out.push_str(&format!("  {name}: {state}, {lines} lines since the start\n"));
     }
     let totals = view.get("totals").cloned().unwrap_or_default();
     out.push_str(&format!(

@@ -16,7 +16,7 @@ impl Pump {
                     self.engine.attribution.set_directory(*directory);
                     self.ask_again();
                     tracing::info!(
-                        "accounts file, attribution settings, own addresses and reply patterns are in force"
+                        "accounts file, attribution settings, own addresses, reply patterns and metrics.max_accounts are in force"
                     );
                 }
                 Request::Rename { owner, to, answer } => {

@@ -68,7 +68,9 @@ impl Tracker {
                     self.scripts.user_submitted(uid, head.at);
                 }
             }
-            _ => self.claim_by_id(head, slot, accepted.id),
+            // What the server submits to itself is no script's, whatever its own access rules say of it.
+            Submitter::Internal => {}
+            Submitter::Login { .. } | Submitter::Smtp { .. } => self.claim_by_id(head, slot, accepted.id),
         }
         self.note_sender(slot, accepted.sender);
         self.be_born(slot, accepted.sender, cx);

@@ -66,11 +66,14 @@ pub fn logs(setup: &Setup, findings: &mut Vec<Finding>) -> Vec<LogSource> {
             )),
             Err(why) => {
                 let denied = files::explain_denied(path);
-                findings.push(Finding::fail(
-                    "log",
-                    denied.unwrap_or_else(|| format!("cannot read {shown}: {why}")),
-                    "then start a new session (groups are read at login), or run the agent by its systemd unit",
-                ));
+                let next = match &denied {
+                    Some(text) if text.contains("may read it: add") => {
+                        "then start a new session (groups are read at login), or run the agent by its systemd unit"
+                    }
+                    _ => "let a group of the agent's user read it: chmod g+r, and `create 640 root adm` for logrotate",
+                };
+                let text = denied.unwrap_or_else(|| format!("cannot read {shown}: {why}"));
+                findings.push(Finding::fail("log", text, next));
             }
         }
     }
