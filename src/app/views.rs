@@ -407,7 +407,7 @@ fn open_leg(leg: &LegFact<'_>, names: &HashMap<u32, String>) -> TraceLeg {
                 reply: shown(&recipient.reply),
                 attempts: recipient.attempts,
                 last: when(recipient.last),
-                next: recipient.next.map(|id| id.to_string()),
+                next: recipient.next.as_ref().map(|id| id.to_string()),
             })
             .collect(),
         recipients_cut: leg.recipients_cut,

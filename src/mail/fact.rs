@@ -211,7 +211,7 @@ pub struct RecipientTrace {
     pub attempts: u32,
     pub last: Time,
     /// The queue id this recipient went on as.
-    pub next: Option<QueueId>,
+    pub next: Option<Box<QueueId>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -142,7 +142,7 @@ fn encode_recipient(recipient: &RecipientTrace, first: Time, out: &mut Vec<u8>) 
     });
     number(out, u64::from(recipient.attempts));
     signed(out, recipient.last.0.wrapping_sub(first.0));
-    bytes(out, recipient.next.as_ref().map_or(&[], QueueId::as_bytes));
+    bytes(out, recipient.next.as_deref().map_or(&[], QueueId::as_bytes));
 }
 
 /// The keys this record is found by.

@@ -3,7 +3,7 @@
 mod stay;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
@@ -25,7 +25,7 @@ const FIRST_ACCOUNT: Owner = 5;
 const REASONS: [&str; 5] = ["incoming", "no_evidence", "system_uid", "bounce", "web_server_uid"];
 
 /// A queue id; short ids are written as the real server does: microseconds and inode in upper hex.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Id(u64);
 
 impl std::fmt::Display for Id {
@@ -41,6 +41,8 @@ pub struct Server<'m> {
     owners: Vec<Figures>,
     inode: u64,
     free: BinaryHeap<Reverse<(u64, Id)>>,
+    /// Ids whose message never came to the queue, and of which no line says so.
+    broken_off: HashSet<Id>,
     /// Ends of messages, to know how many are in flight.
     ends: BinaryHeap<Reverse<u64>>,
     in_flight: u64,
@@ -71,6 +73,7 @@ impl<'m> Server<'m> {
             owners: vec![Figures::default(); FIRST_ACCOUNT + mix.accounts as usize],
             inode: 0xB6000,
             free: BinaryHeap::new(),
+            broken_off: HashSet::new(),
             ends: BinaryHeap::new(),
             in_flight: 0,
             now: SECOND,
@@ -220,6 +223,7 @@ impl<'m> Server<'m> {
             } else if self.odd(20) {
                 // The client goes away before the end of its message: nothing more is ever said of this id.
                 refused = true;
+                self.broken_off.insert(id);
             }
             self.script.plan(
                 at + 5_000,

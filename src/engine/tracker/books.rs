@@ -180,7 +180,7 @@ pub fn use_spare<S: Sink>(leg: &mut Leg, cx: &mut Cx<'_, S>) -> Option<QueueId> 
             return None;
         }
     }
-    leg.spare_hands.pop()
+    leg.pop_spare_hand()
 }
 
 /// The leg leaves the queue: what is open ends with it; what is not booked yet is remembered to.

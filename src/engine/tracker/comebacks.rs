@@ -98,7 +98,17 @@ impl Tracker {
         }
         match self.locate(head, child) {
             Ok(slot) => {
-                if self.table.get(slot).is_some_and(|leg| matches!(leg.came, Came::Internal | Came::Unseen)) {
+                let Some(leg) = self.table.edit(slot) else { return };
+                // Its client went away before the end of a message, and the id came again: what was said of that client
+                // is not about this message.
+                if leg.class == Class::Unborn && !matches!(leg.came, Came::Internal | Came::Unseen) {
+                    leg.came = Came::Internal;
+                    leg.hold_pending = false;
+                    if let Some(details) = leg.details.as_deref_mut() {
+                        (details.client, details.script, details.disputed) = (Box::default(), None, false);
+                    }
+                }
+                if matches!(leg.came, Came::Internal | Came::Unseen) {
                     self.be_notification(slot, cx);
                 }
             }

@@ -283,7 +283,7 @@ impl Tracker {
         let Some(details) = self.table.edit(slot).and_then(|leg| leg.details.as_deref_mut()) else { return };
         let next = match (state, attempt.next) {
             (RecipientState::Handed, Some(crate::mail::Next::QueuedAs(id) | crate::mail::Next::ForwardedAs(id))) => {
-                Some(id)
+                Some(Box::new(id))
             }
             _ => None,
         };

@@ -44,7 +44,7 @@ impl Tracker {
         if leg.open() == 0 {
             if leg.class != Class::Own {
                 if leg.spare_hands.len() < most {
-                    leg.spare_hands.push(child_id);
+                    leg.push_spare_hand(child_id);
                 }
                 return true;
             }

@@ -144,7 +144,7 @@ fn write_leg(leg: &Leg, out: &mut Writer) {
     }
     out.u32(leg.spare_deferrals);
     out.u64(leg.spare_hands.len() as u64);
-    for id in &leg.spare_hands {
+    for id in leg.spare_hands.iter() {
         out.id(*id);
     }
     out.u64(leg.seen.count() as u64);
@@ -178,7 +178,7 @@ fn write_details(details: &Details, out: &mut Writer) {
             RecipientState::Handed => 1,
             RecipientState::Ended(outcome) => 2 + u64::from(outcome.code()),
         });
-        out.u32(trace.attempts).time(trace.last).maybe_id(trace.next);
+        out.u32(trace.attempts).time(trace.last).maybe_id(trace.next.as_deref().copied());
     }
     let script = details.script();
     if script.is_some() || details.disputed {
@@ -224,7 +224,7 @@ fn read_leg(version: u64, serial: u64, saved: &mut Reader<'_>) -> Option<Leg> {
     }
     leg.spare_deferrals = saved.u32()?;
     for _ in 0..saved.u64()? {
-        leg.spare_hands.push(saved.id()?);
+        leg.push_spare_hand(saved.id()?);
     }
     for _ in 0..saved.u64()? {
         let recipient = saved.u64()?;
@@ -265,7 +265,16 @@ fn read_details(saved: &mut Reader<'_>) -> Option<Details> {
             code => RecipientState::Ended(Outcome::from_code(code - 2)?),
         };
         let (attempts, last, next) = (saved.u32()?, saved.time()?, saved.maybe_id()?);
-        details.recipients.push(RecipientTrace { address, relay, reply, dsn, state, attempts, last, next });
+        details.recipients.push(RecipientTrace {
+            address,
+            relay,
+            reply,
+            dsn,
+            state,
+            attempts,
+            last,
+            next: next.map(Box::new),
+        });
     }
     // Last in the row, and only where there is one: older rows have none.
     if !saved.is_empty() {
