@@ -17,7 +17,7 @@ fn to(address: &str, next: Option<&str>) -> RecipientTrace {
         state: if next.is_some() { RecipientState::Handed } else { RecipientState::Ended(Outcome::Sent) },
         attempts: 2,
         last: Time::from_secs(7),
-        next: next.map(id),
+        next: next.map(|text| Box::new(id(text))),
     }
 }
 

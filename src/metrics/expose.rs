@@ -10,20 +10,28 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use super::Format;
 use super::accounts::{AccountView, ORIGINS, OUTCOMES};
 use super::delay::{BOUNDS_MS, BUCKETS};
 use super::families::{Family, Kind};
 use super::state::Snapshot;
+use super::text004::Text004;
 use crate::mail::{Origin, Outcome, Time, text};
 
-/// The whole exposition. Writing to a `String` cannot fail, so the text is always complete.
-pub(super) fn openmetrics(snapshot: Snapshot) -> String {
-    let mut text = String::with_capacity(16 * 1024 + snapshot.accounts.len() * 1024);
+/// The whole exposition. Writing to memory cannot fail, so the text is always complete.
+pub(super) fn exposition(snapshot: Snapshot, format: Format) -> String {
+    let bytes = 16 * 1024 + snapshot.accounts.len() * 1024;
     let mut registry = Registry::default();
     registry.register_collector(Box::new(snapshot));
-    match encode(&mut text, &registry) {
-        Ok(()) => text,
-        Err(fmt::Error) => String::from("# EOF\n"),
+    match format {
+        Format::OpenMetrics100 => {
+            let mut text = String::with_capacity(bytes);
+            encode(&mut text, &registry).map_or_else(|fmt::Error| String::from("# EOF\n"), |()| text)
+        }
+        Format::Text004 => {
+            let mut text = Text004::with_capacity(bytes);
+            encode(&mut text, &registry).map_or_else(|fmt::Error| String::new(), |()| text.finish())
+        }
     }
 }
 

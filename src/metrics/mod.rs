@@ -210,11 +210,7 @@ impl Metrics {
     /// The answer to a scrape.
     pub fn render(&self, scrape: &Scrape<'_>) -> String {
         let snapshot = self.lock().snapshot(scrape);
-        let text = expose::openmetrics(snapshot);
-        match scrape.format {
-            Format::OpenMetrics100 => text,
-            Format::Text004 => text004::rewrite(&text),
-        }
+        expose::exposition(snapshot, scrape.format)
     }
 
     /// A panic elsewhere while the lock was held cannot leave figures half-written in a way that matters.
