@@ -8,6 +8,7 @@ mod action;
 mod arrival;
 mod delivery;
 mod log;
+pub mod milter;
 mod scan;
 mod script;
 mod tag;
