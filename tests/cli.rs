@@ -150,6 +150,8 @@ fn a_running_agent_answers_and_a_second_one_is_refused() {
     assert!(status == 0 && out.contains("expired after 3 attempts"), "{out}");
     let (status, out, _) = ask(&["account", "list", "--sort", "errors"]);
     assert!(status == 0 && out.lines().nth(1).is_some_and(|line| line.starts_with("uid2006")), "{out}");
+    let (status, out, _) = ask(&["account", "list", "zzz"]);
+    assert_eq!((status, out.as_str()), (0, "no account has zzz in its name; `sendwarden account list` shows all\n"));
     for args in
         [&["status", "nobody"][..], &["errors", "nobody"], &["history", "nobody"], &["account", "close", "nobody"]]
     {

@@ -190,7 +190,7 @@ fn csv_mistakes_are_told_with_their_lines() {
     let bad = told("id,login,uids\none,,x\n\ntwo,,1,2\nother,,\n,,\n");
     let expected = "a.csv:1:2: login: this column does not exist; did you mean `logins`?\n\
         a.csv:2:3: uids: `x` is not a uid; give whole numbers\n\
-        a.csv:4:1: this line has 4 cells, the header has 3; separate several values of one cell by spaces or `;`, not commas\n\
+        a.csv:4:1: cells in this line: 4, in the header: 3; separate several values of one cell by spaces or `;`, not commas\n\
         a.csv:5:1: id: the id `other` is reserved; choose another id\n\
         a.csv:6:1: id: `` is not an account id; 1 to 64 of A-Z a-z 0-9 . _ @ + -, beginning with a letter or digit\n";
     assert_eq!(bad, expected);

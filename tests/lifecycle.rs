@@ -208,6 +208,9 @@ fn an_unreadable_log_names_the_group_that_may() {
     wait(&house, "not ready", || house.ready().is_some_and(|(status, _)| status == 503));
     fs::set_permissions(&house.log, fs::Permissions::from_mode(0o644)).unwrap();
     wait(&house, "5 messages", || house.metric("sendwarden_messages_accepted_total") == 5.0);
+    let printed = house.printed();
+    let told = printed.lines().filter(|line| line.contains("WARN") && line.contains("mail.log")).count();
+    assert_eq!(told, 1, "one trouble is one warning:\n{printed}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The agent, wired: store, engine, pump, web and signals. One function starts it, and returns when it has stopped.
 
 use super::backend::AgentBackend;
+use super::numbers::counted;
 use super::pump::{self, Pump};
 use super::setup::Setup;
 use super::shared::{Request, Shared};
@@ -54,7 +55,7 @@ pub fn run(setup: Setup, start: Start) -> Result<Exit, String> {
     let mut kept = pump::restore(saved, &mut engine, &metrics);
     kept.first_rows.extend(seed_row);
     if kept.damaged > 0 {
-        tracing::warn!("{} state rows could not be read and were left out", kept.damaged);
+        tracing::warn!("left out because damaged: {}", counted(kept.damaged, "state row", "state rows"));
     }
     let waker = Waker::new(&[]);
     let shared = Arc::new(Shared::new(waker.handle()));
@@ -114,21 +115,8 @@ fn say_what_is_followed(setup: &Setup) {
     for path in logs::other_names(&setup.logs) {
         tracing::warn!("{} is another name of a log that is followed already: it is left out", path.display());
     }
-    for log in &setup.logs {
-        if let Some(why) = log.path().and_then(files::explain_denied) {
-            tracing::warn!("{why}");
-        }
-    }
-    if setup.logs.is_empty() {
-        let found = logs::choose(&[]);
-        if found.is_empty() {
-            tracing::warn!("{}", logs::advice());
-        }
-        for log in found {
-            if let Some(why) = log.path().and_then(files::explain_denied) {
-                tracing::warn!("{why}");
-            }
-        }
+    if setup.logs.is_empty() && logs::choose(&[]).is_empty() {
+        tracing::warn!("{}", logs::advice());
     }
 }
 

@@ -113,13 +113,17 @@ fn is_exim(path: &Path) -> bool {
     path.to_string_lossy().contains("exim")
 }
 
-/// What to tell an operator whose host has no log that can be followed.
+/// What an agent says that has no log to follow.
 pub fn advice() -> String {
+    format!("{}; waiting for one to appear. `sendwarden demo` shows everything without a mail server", none_found())
+}
+
+/// That there is no log here, and where it was looked for.
+pub fn none_found() -> String {
     let mut text = format!("no mail log was found (looked for {})", files::KNOWN_LOGS.join(", "));
     if Path::new("/run/log/journal").is_dir() || Path::new("/var/log/journal").is_dir() {
         text.push_str("; this host has a systemd journal: write `logs: [{journal: true}]` in the configuration if the mail server logs there");
     }
-    text.push_str("; waiting for one to appear. `sendwarden demo` shows everything without a mail server");
     text
 }
 

@@ -8,6 +8,7 @@ mod demo;
 mod dialect;
 mod ingest;
 mod logs;
+mod numbers;
 mod pump;
 mod queues;
 mod setup;

@@ -1,5 +1,6 @@
 //! What the pump tells the rest of the house, and what it is asked. Locks are held for a copy, never over I/O.
 
+use super::numbers::counted;
 use crate::engine::directory::Directory;
 use crate::engine::replies::Replies;
 use crate::host::follow::wake;
@@ -37,10 +38,11 @@ impl SourceState {
     pub fn left(&self) -> Option<String> {
         match (self.backlog_files, self.backlog_bytes) {
             (_, 0) => None,
-            (0, bytes) => Some(format!("{bytes} bytes")),
+            (0, bytes) => Some(counted(bytes, "byte", "bytes")),
             (files, bytes) => {
                 let reading = self.reading.as_deref().unwrap_or("nothing yet");
-                Some(format!("{bytes} bytes, reading {reading} and {files} more after it"))
+                let bytes = counted(bytes, "byte", "bytes");
+                Some(format!("{bytes}, reading {reading} and {files} more after it"))
             }
         }
     }

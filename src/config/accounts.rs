@@ -159,7 +159,7 @@ fn row(header: &csv::StringRecord, record: &csv::StringRecord, line: usize, foun
     let mut spec = AccountSpec::default();
     let at = |i: usize| Some((line, i.saturating_add(1)));
     if record.len() != header.len() {
-        let message = format!("this line has {} cells, the header has {}", record.len(), header.len());
+        let message = format!("cells in this line: {}, in the header: {}", record.len(), header.len());
         let hint = "separate several values of one cell by spaces or `;`, not commas";
         found.push(Found { at: at(0), ..Found::new("", message).hint(hint) });
         return spec;

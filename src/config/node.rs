@@ -48,11 +48,28 @@ pub(super) fn parse(text: &str, max_nodes: usize) -> Result<Node, Found> {
     Seed(&budget).deserialize(serde_yaml::Deserializer::from_str(text)).map_err(|e| {
         // A file that ends too early is reported on the line after its last.
         let at = e.location().map(|l| (l.line().min(text.lines().count().max(1)), l.column()));
+        if let Some(line) = at.and_then(|(line, _)| tab_before(text, line)) {
+            let found = Found::new("", "YAML does not allow tabs for indentation");
+            return Found { at: Some((line, 1)), ..found }
+                .hint("indent with spaces; editors can turn the tabs into them");
+        }
         let whole = e.to_string();
         // The library appends the place to its message; it is printed in front of it already.
         let message = whole.split(" at line ").next().unwrap_or(&whole).to_owned();
         Found { at, ..Found::new("", format!("this is not readable YAML: {message}")) }
     })
+}
+
+/// The line indented by a tab at which reading ended: the parser may have gone on to the next before it stopped, and
+/// speaks of tokens and mappings only.
+fn tab_before(text: &str, line: usize) -> Option<usize> {
+    let by_tab = |line: &&str| {
+        let rest = line.trim_start_matches(' ');
+        rest.starts_with('\t') && !rest.trim_start().is_empty()
+    };
+    let near = line.saturating_sub(1).max(1);
+    let lines = (1usize..).zip(text.lines()).skip(near - 1).take_while(|(number, _)| *number <= line);
+    lines.filter(|(_, line)| by_tab(line)).map(|(number, _)| number).last()
 }
 
 #[derive(Clone, Copy)]

@@ -2,7 +2,7 @@
 
 use super::ask::{Question, Source};
 use super::status::table;
-use super::{complain, items, number, pretty, say, words};
+use super::{complain, grouped, items, number, pretty, say, words};
 use crate::app::Exit;
 use crate::app::cli::{AccountCommand, AccountForgetArgs, AskArgs, Format};
 use crate::web::api::AccountsQuery;
@@ -25,17 +25,30 @@ pub fn run(command: &AccountCommand) -> Exit {
 }
 
 fn list(ask: &AskArgs, query: AccountsQuery) -> Result<Exit, Exit> {
+    let contains = query.q.clone();
     let view = Source::new(ask)?.ask(&Question::Accounts(query))?;
     if ask.format == Format::Json {
         return Ok(say(&pretty(&view)));
     }
-    let rows = items(&view, "accounts");
-    let mut out = table(rows);
-    let more = number(&view, "total").saturating_sub(rows.len() as u64);
-    if more > 0 {
-        out.push_str(&format!("… and {more} more; narrow it with a part of the name\n"));
+    Ok(say(&listed(&view, contains.as_deref())))
+}
+
+fn listed(view: &Value, contains: Option<&str>) -> String {
+    let rows = items(view, "accounts");
+    if rows.is_empty() {
+        return match contains {
+            Some(part) => format!("no account has {part} in its name; `sendwarden account list` shows all"),
+            None => "no account is known yet: one is made by its first message in the log; `sendwarden check` says \
+                     whether messages are attributed"
+                .to_owned(),
+        };
     }
-    Ok(say(&out))
+    let mut out = table(rows);
+    let more = number(view, "total").saturating_sub(rows.len() as u64);
+    if more > 0 {
+        out.push_str(&format!("… and {} more; narrow it with a part of the name\n", grouped(more)));
+    }
+    out
 }
 
 fn change(ask: &AskArgs, account: &str, body: &Value) -> Result<Exit, Exit> {
@@ -71,4 +84,19 @@ fn export(ask: &AskArgs, account: &str) -> Result<Exit, Exit> {
     let busy = |point: &&Value| number(point, "recipients") + number(point, "deferred") > 0;
     let days: Vec<&Value> = items(&history, "points").iter().filter(busy).collect();
     Ok(say(&pretty(&json!({"account": figures, "days": days, "errors": errors.get("errors")}))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_list_says_why_and_a_long_one_that_it_is_cut() {
+        let none = json!({"accounts": [], "total": 0});
+        let text = listed(&none, Some("zzz"));
+        assert_eq!(text, "no account has zzz in its name; `sendwarden account list` shows all");
+        assert!(listed(&none, None).starts_with("no account is known yet"));
+        let text = listed(&json!({"accounts": [{"account": "web1"}], "total": 1_002}), None);
+        assert!(text.starts_with("account ") && text.contains("\nweb1 ") && text.contains("and 1 001 more"), "{text}");
+    }
 }

@@ -3,7 +3,7 @@
 //! It touches neither the mail server of this host nor the state of an agent that runs here.
 
 use super::ask::{Question, Source};
-use super::{complain, items, number, run::log_to_stderr, status, words};
+use super::{complain, counted, items, number, run::log_to_stderr, status, words};
 use crate::app::cli::{AskArgs, DemoArgs, Format};
 use crate::app::demo::{self, Scratch};
 use crate::app::{Exit, agent, setup};
@@ -125,16 +125,14 @@ fn table(state_dir: &Path) -> Option<String> {
     let accounts = source.ask(&Question::Accounts(AccountsQuery::default())).ok()?;
     let host = source.ask(&Question::Status).ok()?;
     let totals = host.get("totals").cloned().unwrap_or_default();
+    let sources = items(&host, "sources").iter().filter(|source| !words(source, "name").is_empty());
+    let lines = sources.map(|source| number(source, "lines")).sum();
     Some(format!(
-        "\n{}{} messages, {} recipients sent, {} in error; {} log lines\n",
+        "\n{}{}, {} sent, {} in error; {}\n",
         status::table(items(&accounts, "accounts")),
-        number(&totals, "messages"),
-        number(&totals, "sent"),
+        counted(number(&totals, "messages"), "message", "messages"),
+        counted(number(&totals, "sent"), "recipient", "recipients"),
         number(&totals, "bounced") + number(&totals, "expired"),
-        items(&host, "sources")
-            .iter()
-            .filter(|source| !words(source, "name").is_empty())
-            .map(|s| number(s, "lines"))
-            .sum::<u64>(),
+        counted(lines, "log line", "log lines"),
     ))
 }

@@ -1,7 +1,7 @@
 //! `sendwarden history`: an account's days as bars.
 
 use super::ask::{Question, Source};
-use super::{grouped, items, number, pretty, say, words};
+use super::{counted, grouped, items, number, pretty, say, words};
 use crate::app::Exit;
 use crate::app::cli::{Format, HistoryArgs};
 use serde_json::Value;
@@ -34,12 +34,13 @@ fn chart(view: &Value) -> String {
         let told = match (good, bad) {
             (0, 0) => String::new(),
             (good, 0) => grouped(good),
-            (good, bad) => format!("{} + {} errors", grouped(good), grouped(bad)),
+            (good, bad) => format!("{} + {}", grouped(good), counted(bad, "error", "errors")),
         };
         out.push_str(format!("{}  {bar} {told}", words(point, "day")).trim_end());
         out.push('\n');
     }
-    out.push_str(&format!("\n{} days: {} sent, {} in error\n", points.len(), grouped(sent), grouped(failed)));
+    let days = counted(points.len() as u64, "day", "days");
+    out.push_str(&format!("\n{days}: {} sent, {} in error\n", grouped(sent), grouped(failed)));
     out
 }
 
@@ -58,6 +59,9 @@ mod tests {
         assert_eq!(lines[2].matches('█').count(), 50);
         assert_eq!(lines[3], "2026-11-22");
         assert_eq!((lines[4].matches('█').count(), lines[4].matches('x').count()), (1, 25));
-        assert!(chart.contains("1 001 sent, 500 in error"), "{chart}");
+        assert!(chart.contains("\n3 days: 1 001 sent, 500 in error"), "{chart}");
+        let day = json!({"account": "web1", "points": [{"day": "2026-11-23", "sent": 2, "bounced": 1}]});
+        let chart = super::chart(&day);
+        assert!(chart.contains("x 2 + 1 error\n\n1 day: 2 sent, 1 in error\n"), "{chart}");
     }
 }

@@ -12,6 +12,7 @@ pub mod status;
 pub mod trace;
 
 use super::Exit;
+pub use super::numbers::{counted, grouped};
 use serde_json::Value;
 
 /// Prints an answer. A reader that has gone away (`| head`) ends the command quietly.
@@ -65,25 +66,4 @@ pub fn script(value: &Value) -> String {
 /// The items of a list of a view.
 pub fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
-}
-
-/// 1234567 as `1 234 567`.
-pub fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            out.push(' ');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn numbers_are_grouped() {
-        assert_eq!(["0", "12", "999", "1 000", "1 234 567"], [0, 12, 999, 1_000, 1_234_567].map(super::grouped));
-    }
 }

@@ -1,6 +1,8 @@
 //! `sendwarden replay`: old logs through the very engine of the agent. Touches no state, opens no socket.
 
-use super::{complain, say};
+mod table;
+
+use super::{complain, counted, grouped, say};
 use crate::app::cli::{Format, ReplayArgs};
 use crate::app::ingest::{self, Ingest, LineCounts};
 use crate::app::{Exit, setup};
@@ -299,27 +301,30 @@ fn text_of(engine: &Engine, ingest: &Ingest<Any>, seconds: f64, bytes: u64) -> S
     let lines = ingest.counts;
     let rate = lines.total as f64 / seconds.max(1e-9);
     out.push_str(&format!(
-        "{} lines, {:.1} MB in {seconds:.2} s ({:.1} million lines/s): {} about mail, {} not understood\n\n",
-        lines.total,
+        "{}, {:.1} MB in {seconds:.2} s ({:.1} million lines/s): {} about mail, {} not understood\n\n",
+        counted(lines.total, "line", "lines"),
         bytes as f64 / 1e6,
         rate / 1e6,
-        lines.events,
-        lines.unknown
+        grouped(lines.events),
+        grouped(lines.unknown)
     ));
     let mut rows: Vec<(Owner, Counts)> = engine.ledger.owners().map(|(owner, a)| (owner, a.counts)).collect();
     rows.sort_by_key(|(owner, counts)| (!owner.is_account(), std::cmp::Reverse(counts.recipients), owner.0));
-    out.push_str(&header());
+    let total = engine.ledger.total();
+    let mut table = table::Table::new(&total);
     for (owner, counts) in rows.iter().filter(|(owner, _)| owner.is_account()).take(SHOWN) {
-        out.push_str(&row(engine.attribution.accounts.name(*owner), counts));
+        table.row(engine.attribution.accounts.name(*owner), counts);
     }
     let accounts = rows.iter().filter(|(owner, _)| owner.is_account()).count();
     if accounts > SHOWN {
-        out.push_str(&format!("  … and {} more accounts: use --format json\n", accounts - SHOWN));
+        let more = counted((accounts - SHOWN) as u64, "more account", "more accounts");
+        table.text.push_str(&format!("  … and {more}: use --format json\n"));
     }
     for (owner, counts) in rows.iter().filter(|(owner, _)| !owner.is_account()) {
-        out.push_str(&row(&format!("({})", engine.attribution.accounts.name(*owner)), counts));
+        table.row(&format!("({})", engine.attribution.accounts.name(*owner)), counts);
     }
-    out.push_str(&row("total", &engine.ledger.total()));
+    table.row("total", &total);
+    out.push_str(&table.text);
     if !ingest.unknown.by.is_empty() {
         out.push_str("\nNot understood:\n");
         for ((daemon, why), n) in &ingest.unknown.by {
@@ -333,19 +338,4 @@ fn text_of(engine: &Engine, ingest: &Ingest<Any>, seconds: f64, bytes: u64) -> S
         out.push_str("\nNo line about mail was found. Is this the mail server's log?\n");
     }
     out.trim_end().to_owned()
-}
-
-fn header() -> String {
-    format!(
-        "{:<32} {:>9} {:>10} {:>10} {:>8} {:>8} {:>8} {:>8} {:>7}\n",
-        "account", "messages", "recipients", "sent", "bounced", "expired", "deleted", "deferred", "queued"
-    )
-}
-
-fn row(name: &str, c: &Counts) -> String {
-    let shown: String = name.chars().take(32).collect();
-    format!(
-        "{shown:<32} {:>9} {:>10} {:>10} {:>8} {:>8} {:>8} {:>8} {:>7}\n",
-        c.messages, c.recipients, c.sent, c.bounced, c.expired, c.deleted, c.deferred, c.queued
-    )
 }

@@ -1,7 +1,7 @@
 //! `sendwarden status`: the host's figures, or one account's.
 
 use super::ask::{Question, Source};
-use super::{grouped, items, number, pretty, say, words};
+use super::{counted, grouped, items, number, pretty, say, words};
 use crate::app::Exit;
 use crate::app::cli::{Format, StatusArgs};
 use crate::web::api::AccountsQuery;
@@ -74,23 +74,23 @@ fn host(view: &Value, accounts: &Value) -> String {
         let trouble = words(source, "trouble");
         let state = match (trouble, number(source, "backlog_bytes")) {
             ("", 0) => "read to its end".to_owned(),
-            ("", behind) => format!("{} bytes behind{}", grouped(behind), where_it_is(source)),
+            ("", behind) => format!("{} behind{}", counted(behind, "byte", "bytes"), where_it_is(source)),
             (trouble, _) => trouble.to_owned(),
         };
-        let lines = grouped(number(source, "lines"));
+        let lines = counted(number(source, "lines"), "line", "lines");
         let name = words(source, "name");
         // What is wrong with it names it already.
         let state =
             state.strip_prefix(&format!("{name} ")).or(state.strip_prefix(&format!("{name}: "))).unwrap_or(&state);
-        out.push_str(&format!("  {name}: {state}, {lines} lines since the start\n"));
+        out.push_str(&format!("  {name}: {state}, {lines} since the start\n"));
     }
     let totals = view.get("totals").cloned().unwrap_or_default();
     out.push_str(&format!(
-        "\n{} accounts, {} messages, {} recipients: {} sent, {} bounced, {} expired, {} deleted, {} unaccounted, \
+        "\n{}, {}, {}: {} sent, {} bounced, {} expired, {} deleted, {} unaccounted, \
          {} in the queue ({} held)\n",
-        grouped(number(view, "accounts")),
-        grouped(number(&totals, "messages")),
-        grouped(number(&totals, "recipients")),
+        counted(number(view, "accounts"), "account", "accounts"),
+        messages(&totals),
+        recipients(&totals),
         grouped(number(&totals, "sent")),
         grouped(number(&totals, "bounced")),
         grouped(number(&totals, "expired")),
@@ -101,8 +101,7 @@ fn host(view: &Value, accounts: &Value) -> String {
     ));
     let unattributed = view.get("unattributed").and_then(Value::as_object);
     for (why, counts) in unattributed.into_iter().flatten().filter(|(_, counts)| number(counts, "recipients") > 0) {
-        let (messages, recipients) = (grouped(number(counts, "messages")), grouped(number(counts, "recipients")));
-        out.push_str(&format!("  without an account ({why}): {messages} messages, {recipients} recipients\n"));
+        out.push_str(&format!("  without an account ({why}): {}, {}\n", messages(counts), recipients(counts)));
     }
     let rows = items(accounts, "accounts");
     if !rows.is_empty() {
@@ -113,6 +112,14 @@ fn host(view: &Value, accounts: &Value) -> String {
         }
     }
     out
+}
+
+fn messages(counts: &Value) -> String {
+    counted(number(counts, "messages"), "message", "messages")
+}
+
+fn recipients(counts: &Value) -> String {
+    counted(number(counts, "recipients"), "recipient", "recipients")
 }
 
 /// While older files are read: which, and how many come after it.
@@ -143,4 +150,25 @@ pub fn table(rows: &[Value]) -> String {
         ));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn one_of_each_is_told_in_the_singular() {
+        let one = json!({"messages": 1, "recipients": 1});
+        let source = json!({"name": "/m", "lines": 1, "backlog_bytes": 1});
+        let view = json!({"accounts": 1, "totals": one, "sources": [source], "unattributed": {"bounce": one}});
+        let text = host(&view, &json!({}));
+        for words in [
+            "\n  /m: 1 byte behind, 1 line since the start\n",
+            "\n1 account, 1 message, 1 recipient: 0 sent,",
+            "\n  without an account (bounce): 1 message, 1 recipient\n",
+        ] {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+    }
 }

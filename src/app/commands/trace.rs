@@ -1,7 +1,7 @@
 //! `sendwarden trace`: what happened to a message, step by step, over all its queue ids.
 
 use super::ask::{Question, Source};
-use super::{items, number, pretty, say, script, words};
+use super::{counted, items, number, pretty, say, script, words};
 use crate::app::Exit;
 use crate::app::cli::{Format, TraceArgs};
 use crate::web::api::TraceQuery;
@@ -70,12 +70,12 @@ fn head(leg: &Value) -> String {
         script => format!("\n    {script}"),
     };
     format!(
-        "{}  {} ({}{parent}): {owner}\n    {came}, from {}, {} bytes{id}{script}\n",
+        "{}  {} ({}{parent}): {owner}\n    {came}, from {}, {}{id}{script}\n",
         words(leg, "first"),
         words(leg, "queue_id"),
         words(leg, "instance"),
         if words(leg, "sender").is_empty() { "<>" } else { words(leg, "sender") },
-        number(leg, "size"),
+        counted(number(leg, "size"), "byte", "bytes"),
     )
 }
 

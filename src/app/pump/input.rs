@@ -4,6 +4,7 @@
 //! Each kind lives in `host` and has its own words for what happens to it; here they become [`News`]. It reads no
 //! line and counts nothing.
 
+use crate::app::numbers::counted;
 use crate::app::setup::LogInput;
 use crate::host::clock;
 use crate::host::follow::{FollowEvent, Follower, Position, Settings, wake};
@@ -164,7 +165,11 @@ fn of_file(event: FollowEvent, name: &str, follower: &Follower) -> Vec<News> {
             let waiting = follower.waiting();
             let more = match waiting.files {
                 0 => String::new(),
-                files => format!("; {files} more files with {} bytes after it", waiting.bytes),
+                files => format!(
+                    "; {} with {} after it",
+                    counted(files, "more file", "more files"),
+                    counted(waiting.bytes, "byte", "bytes")
+                ),
             };
             news.push(News::Said(format!("reading {} from byte {offset}{more}", path.display())));
             news.push(News::Well);
@@ -174,7 +179,10 @@ fn of_file(event: FollowEvent, name: &str, follower: &Follower) -> Vec<News> {
         FollowEvent::Truncated => News::Said(format!("{name} was truncated or rewritten")),
         FollowEvent::Disappeared => News::Trouble(format!("{name} is not there; waiting for it")),
         FollowEvent::LinesLost { reason, bytes } => {
-            let much = if bytes > 0 { format!("at least {bytes} bytes, ") } else { String::new() };
+            let much = match bytes {
+                0 => String::new(),
+                bytes => format!("at least {}, ", counted(bytes, "byte", "bytes")),
+            };
             let said = format!("{name}: lines were lost ({much}{reason}): they are not counted");
             News::Lost { n: 1, reason, said }
         }
@@ -195,11 +203,10 @@ fn of_journal(event: JournalEvent, name: &str) -> News {
         JournalEvent::Trouble { why } => News::Trouble(format!("{name}: {why}")),
         JournalEvent::Restarted => News::Restarted,
         JournalEvent::Gap { entries, after, before } => {
-            let much =
-                entries.map_or("an unknown number of entries".to_owned(), |n| format!("{n} entries of all programs"));
+            let many = |n| format!("{} of all programs", counted(n, "entry", "entries"));
+            let much = entries.map_or("an unknown number of entries".to_owned(), many);
             let (after, before) = (shown(after), shown(before));
-            let said =
-                format!("{name}: {much} between {after} and {before} were lost ({VACUUMED}): they are not counted");
+            let said = format!("{name}: lost and not counted: {much} between {after} and {before} ({VACUUMED})");
             News::Lost { n: entries.unwrap_or(1), reason: VACUUMED, said }
         }
         JournalEvent::Cut { messages } => News::Cut(messages),
@@ -212,7 +219,8 @@ fn shown(at: Time) -> String {
 
 fn of_socket(event: SocketEvent, name: &str) -> News {
     let lost = |n: u64, reason: &'static str| {
-        let said = format!("{name}: {n} lines were lost ({reason}): they are not counted");
+        let were = if n == 1 { "line was" } else { "lines were" };
+        let said = format!("{name}: {n} {were} lost ({reason}) and will not be counted");
         News::Lost { n, reason, said }
     };
     match event {

@@ -34,9 +34,9 @@ pub mod wake;
 
 use std::fs::{self, Metadata};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::host::unpack;
+use crate::host::{files, unpack};
 use crate::mail::Time;
 pub use chain::Waiting;
 use chain::{Chain, Held};
@@ -413,7 +413,7 @@ impl Follower {
             Ok(meta) if meta.is_file() => return Some(meta),
             Ok(_) => self.complain(FollowEvent::IsDirectory),
             Err(e) if e.kind() == io::ErrorKind::NotFound => self.complain(FollowEvent::Disappeared),
-            Err(e) => self.complain(FollowEvent::Unreadable { why: format!("{}: {e}", self.settings.path.display()) }),
+            Err(e) => self.complain(unreadable(&self.settings.path, &e)),
         }
         None
     }
@@ -447,3 +447,9 @@ fn unchanged(open: &mut Open, lines: &Lines, n: usize) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests;
+
+/// What keeps a file from being read, and, where its rights do, who may read it.
+fn unreadable(path: &Path, why: &io::Error) -> FollowEvent {
+    let denied = if why.kind() == io::ErrorKind::PermissionDenied { files::explain_denied(path) } else { None };
+    FollowEvent::Unreadable { why: denied.unwrap_or_else(|| format!("{}: {why}", path.display())) }
+}

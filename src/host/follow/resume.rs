@@ -10,7 +10,7 @@ use super::chain::Blocked;
 use super::position::Position;
 use super::rotated::{Sibling, family};
 use super::source::{self, Entry};
-use super::{FollowError, FollowEvent, Follower};
+use super::{FollowError, Follower, unreadable};
 
 const SECOND: i64 = 1_000_000;
 
@@ -63,7 +63,7 @@ impl Follower {
             }
             Err(Blocked { why, .. }) if why.kind() == io::ErrorKind::NotFound => {}
             Err(Blocked { path, why }) => {
-                self.complain(FollowEvent::Unreadable { why: format!("{}: {why}", path.display()) });
+                self.complain(unreadable(&path, &why));
             }
         }
         false
@@ -91,7 +91,7 @@ impl Follower {
                 }
                 Ok(None) => return Ok(false),
                 Err(Blocked { path, why }) => {
-                    self.complain(FollowEvent::Unreadable { why: format!("{}: {why}", path.display()) });
+                    self.complain(unreadable(&path, &why));
                     return Ok(false);
                 }
             }

@@ -1,6 +1,7 @@
 //! What the host offers: logs that may be read, a state directory, the port, the queue. Nothing is opened for writing.
 
 use super::Finding;
+use crate::app::commands::counted;
 use crate::app::setup::{DEFAULT_CONFIG, LogInput, LogSource, Setup, socket};
 use crate::app::{logs as known, queues as queue};
 use crate::host::files;
@@ -19,7 +20,7 @@ pub fn configuration(named: Option<&Path>, setup: &Setup) -> Finding {
     };
     let accounts = match (&setup.accounts_file, setup.directory.accounts().len()) {
         (None, _) => "no accounts file: the login or unix user is the account".to_owned(),
-        (Some(path), n) => format!("{n} accounts in {}", path.display()),
+        (Some(path), n) => format!("{} in {}", counted(n as u64, "account", "accounts"), path.display()),
     };
     Finding::ok("configuration", format!("{from}; {accounts}"))
 }
@@ -28,7 +29,7 @@ pub fn configuration(named: Option<&Path>, setup: &Setup) -> Finding {
 pub fn logs(setup: &Setup, findings: &mut Vec<Finding>) -> Vec<LogSource> {
     let chosen = known::choose(&setup.logs);
     if chosen.is_empty() {
-        findings.push(Finding::fail("log", known::advice(), "set logs in the configuration if your log is elsewhere"));
+        findings.push(nothing_to_follow());
     }
     for path in known::other_names(&setup.logs) {
         let text = format!("{} is another name of a log that is followed already", path.display());
@@ -78,6 +79,13 @@ pub fn logs(setup: &Setup, findings: &mut Vec<Finding>) -> Vec<LogSource> {
         }
     }
     readable
+}
+
+/// An agent that is started now would wait; this command does not.
+fn nothing_to_follow() -> Finding {
+    let next = "install rsyslog, or name the log under logs in the configuration if it is elsewhere, and run this again; \
+                until there is one the agent has nothing to count. `sendwarden demo` shows everything without one";
+    Finding::fail("log", known::none_found(), next)
 }
 
 /// Whether the journal can be read by this user, and whose entries it has.
@@ -204,6 +212,13 @@ pub fn queues(setup: &Setup) -> Finding {
 mod tests {
     use super::super::Level;
     use super::*;
+
+    #[test]
+    fn check_does_not_speak_of_waiting_for_a_log() {
+        let told = nothing_to_follow();
+        assert!(told.text.starts_with("no mail log was found") && !told.text.contains("waiting"), "{told:?}");
+        assert!(told.next.contains("run this again") && told.level == Level::Fail, "{told:?}");
+    }
 
     #[test]
     fn a_state_directory_is_judged_without_making_it() {

@@ -2,8 +2,8 @@
 
 use super::Finding;
 use super::scripts::Told;
-use crate::app::commands::grouped;
 use crate::app::commands::replay::Lines;
+use crate::app::commands::{counted, grouped};
 use crate::app::dialect::Dialect;
 use crate::app::ingest::{self, Ingest, LineCounts};
 use crate::app::setup::{Format, LogSource, Setup};
@@ -278,25 +278,25 @@ pub fn judge(seen: &Seen, setup: &Setup, findings: &mut Vec<Finding>) {
         return;
     }
     if seen.format == Format::Php {
-        let calls =
-            format!("{path}: {} of the last {} lines are calls of mail()", grouped(lines.events), grouped(lines.total));
-        findings.push(Finding::ok("log", calls));
+        let (calls, total) = (counted(lines.events, "call", "calls"), counted(lines.total, "line", "lines"));
+        findings.push(Finding::ok("log", format!("{path}: {calls} of mail() in the last {total}")));
         judge_unknown(seen, findings);
         return;
     }
     if lines.events == 0 {
-        let text = format!("{path}: none of the last {} lines is about mail", grouped(lines.total));
+        let text = format!("{path}: nothing about mail in the last {}", counted(lines.total, "line", "lines"));
         findings.push(Finding::warn("log", text, "is this the mail server's log? Name the right one under logs"));
     } else {
-        findings.push(Finding::ok(
-            "log",
-            format!("{path}: {} of the last {} lines are about mail", grouped(lines.events), grouped(lines.total)),
-        ));
+        let (about, total) = (counted(lines.events, "line", "lines"), grouped(lines.total));
+        findings.push(Finding::ok("log", format!("{path}: {about} about mail, of the last {total}")));
     }
     judge_unknown(seen, findings);
     let age = clock::now().secs_since(seen.newest);
     if lines.events > 0 && age > 86_400 {
-        let text = format!("{path}: the newest line about mail is {} days old", age / 86_400);
+        let text = format!(
+            "{path}: the newest line about mail is {} old",
+            counted(age.unsigned_abs() / 86_400, "day", "days")
+        );
         findings.push(Finding::warn("log", text, "is this the log that the server writes now?"));
     }
     if seen.short_ids {
@@ -317,8 +317,8 @@ fn judge_unknown(seen: &Seen, findings: &mut Vec<Finding>) {
     let by: Vec<String> = seen.unknown.iter().map(|((daemon, why), n)| format!("{daemon} {n} ({why})")).collect();
     let sample = seen.samples.first().map_or("", String::as_str);
     let text = format!(
-        "{path}: {} lines ({share:.2} %) are not: {}; for example: {sample}",
-        grouped(lines.unknown),
+        "{path}: all but {} ({share:.2} %): {}; for example: {sample}",
+        counted(lines.unknown, "line", "lines"),
         by.join(", ")
     );
     findings.push(Finding::warn("understood", text, "report such a line (names taken out), so that it can be read"));
@@ -332,45 +332,45 @@ fn judge_attribution(seen: &Seen, setup: &Setup, findings: &mut Vec<Finding>) {
     if own > 0 {
         let share = seen.attributed as f64 * 100.0 / own as f64;
         let text = format!(
-            "{} of {} messages sent from here ({share:.1} %) belong to {} accounts",
+            "{} of {} sent from here ({share:.1} %), to {}",
             grouped(seen.attributed),
-            grouped(own),
-            grouped(seen.accounts as u64)
+            counted(own, "message", "messages"),
+            counted(seen.accounts as u64, "account", "accounts")
         );
         findings.push(Finding::ok("attributed", text));
     }
     let policy = setup.directory.policy();
     for &(why, n) in &seen.nobody {
-        let text = |what: &str| format!("{} messages {what}", grouped(n));
+        let text = |what: &str| format!("{what}: {}", counted(n, "message", "messages"));
         findings.push(match why {
             Unattributed::Incoming => Finding::ok(
                 "attributed",
                 text(
-                    "are incoming mail and belong to no account (containers or web nodes that relay here? list their \
-                      addresses under attribution.local_networks)",
+                    "incoming mail, which belongs to no account (containers or web nodes that relay here? list their \
+                     addresses under attribution.local_networks)",
                 ),
             ),
-            Unattributed::Bounce => Finding::ok("attributed", text("are bounce messages and belong to no account")),
+            Unattributed::Bounce => Finding::ok("attributed", text("bounce messages, which belong to no account")),
             Unattributed::OpenedBeforeLog => continue,
             Unattributed::NoEvidence => Finding::warn(
                 "attributed",
-                text("came by SMTP from this host without a login (no_evidence)"),
+                text("by SMTP from this host without a login (no_evidence)"),
                 "list the sender domains, or the networks of containers, in the accounts file; or let programs log in",
             ),
             Unattributed::SystemUid => Finding::warn(
                 "attributed",
-                text(&format!("were sent by system users, uid below {} (system_uid)", policy.min_uid)),
+                text(&format!("by system users, uid below {} (system_uid)", policy.min_uid)),
                 "cron and daemons belong to nobody; if customers have such uids, list them in the accounts file or \
                  lower attribution.min_uid",
             ),
             Unattributed::WebServerUid => Finding::warn(
                 "attributed",
-                text("were sent under a shared web server's user (web_server_uid)"),
+                text("under a shared web server's user (web_server_uid)"),
                 "run each customer's scripts under a user of their own (PHP-FPM pools), then they can be told apart",
             ),
             Unattributed::AccountLimit => Finding::warn(
                 "attributed",
-                text("came when no further account could be remembered (account_limit)"),
+                text("after the last account that could be remembered (account_limit)"),
                 "raise attribution.max_known_accounts, or map the identities in the accounts file",
             ),
         });
@@ -381,7 +381,8 @@ fn judge_attribution(seen: &Seen, setup: &Setup, findings: &mut Vec<Finding>) {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        let text = format!("{} identities are not in the accounts file: {}{more}", seen.unmapped.len(), top.join(", "));
+        let many = counted(seen.unmapped.len() as u64, "identity", "identities");
+        let text = format!("{many} missing in the accounts file: {}{more}", top.join(", "));
         let next = "add them to accounts there; until then each is an account by its own name";
         findings.push(Finding::warn("accounts", text, next));
     }

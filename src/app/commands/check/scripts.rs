@@ -1,7 +1,7 @@
 //! Which lines name the script behind a message, and how to have more of them. It never judges: they are a choice.
 
 use super::Finding;
-use crate::app::commands::grouped;
+use crate::app::commands::counted;
 use crate::app::setup::{Format, Setup};
 use crate::mail::{Kind, ScriptSource};
 use serde_json::{Value, json};
@@ -41,13 +41,16 @@ impl Told {
 
 pub fn judge(told: Told, setup: &Setup, findings: &mut Vec<Finding>) {
     let kinds = [
-        (told.headers, "headers logged by header_checks"),
-        (told.calls, "calls in PHP's mail log"),
-        (told.commands, "command lines of Exim"),
-        (told.rules, "lines of an access rule of Exim"),
+        (told.headers, ["header", "headers"], "logged by header_checks"),
+        (told.calls, ["call", "calls"], "in PHP's mail log"),
+        (told.commands, ["command line", "command lines"], "of Exim"),
+        (told.rules, ["line", "lines"], "of an access rule of Exim"),
     ];
-    let on: Vec<String> =
-        kinds.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", grouped(*n))).collect();
+    let on: Vec<String> = kinds
+        .iter()
+        .filter(|(n, ..)| *n > 0)
+        .map(|(n, [one, many], of)| format!("{} {of}", counted(*n, one, many)))
+        .collect();
     let text = match on.is_empty() {
         true => "no line names the script behind a message".to_owned(),
         false => format!("named, as a claim, by {}", on.join(", ")),
