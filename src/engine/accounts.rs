@@ -4,6 +4,7 @@
 use crate::mail::{Owner, Time, Unattributed, text};
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 /// Longest account name, in bytes.
 pub const MAX_NAME: usize = 128;
@@ -13,12 +14,12 @@ pub const MAX_NAME: usize = 128;
 pub struct Known {
     pub owner: Owner,
     /// What evidence leads to: the accounts file's id, a login, a unix user. Unique.
-    pub key: String,
-    /// What people call it. Unique.
-    pub name: String,
+    pub key: Arc<str>,
+    /// What people call it. Unique; the same text as the key, until it is renamed.
+    pub name: Arc<str>,
     /// The unix user behind an account that was found by uid: a recycled name is seen by these.
     pub uid: Option<u32>,
-    pub home: Option<String>,
+    pub home: Option<Box<str>>,
     pub first_seen: Time,
     pub closed: Option<Time>,
 }
@@ -70,7 +71,7 @@ impl Accounts {
     pub fn name(&self, owner: Owner) -> &str {
         match owner.unattributed() {
             Some(why) => why.name(),
-            None => self.get(owner).map_or("", |known| known.name.as_str()),
+            None => self.get(owner).map_or("", |known| &known.name),
         }
     }
 
@@ -90,7 +91,7 @@ impl Accounts {
     }
 
     fn key(&self, owner: Owner) -> &str {
-        self.get(owner).map_or("", |known| known.key.as_str())
+        self.get(owner).map_or("", |known| &known.key)
     }
 
     /// The account of this key, made when it is new. `Owner::nobody(AccountLimit)` when the limit is reached.
@@ -109,27 +110,27 @@ impl Accounts {
                 let owner = known.owner;
                 self.edit(owner, |known| {
                     known.uid = Some(uid);
-                    known.home = Some(home.to_owned());
+                    known.home = Some(home.into());
                 });
                 owner
             }
             Some(known) if known.uid == Some(uid) && known.home.as_deref() == Some(home) => known.owner,
             Some(known) => {
                 let (owner, former) = (known.owner, known.uid.unwrap_or(0));
-                let retired = self.free_name(&format!("{key}~{former}"));
+                let retired: Arc<str> = self.free_name(&format!("{key}~{former}")).into();
                 self.unlist(owner);
                 self.edit(owner, |known| {
                     // A name that people gave it stays.
                     if known.name == known.key {
-                        known.name.clone_from(&retired);
+                        known.name = Arc::clone(&retired);
                     }
                     known.key = retired;
                     known.closed = Some(at);
                 });
                 self.list(owner);
-                self.add(key, Some(uid), Some(home.to_owned()), at)
+                self.add(key, Some(uid), Some(home.into()), at)
             }
-            None => self.add(key, Some(uid), Some(home.to_owned()), at),
+            None => self.add(key, Some(uid), Some(home.into()), at),
         }
     }
 
@@ -139,7 +140,7 @@ impl Accounts {
             return false;
         }
         self.unlist(owner);
-        self.edit(owner, |known| known.name = name.to_owned());
+        self.edit(owner, |known| known.name = name.into());
         self.list(owner);
         true
     }
@@ -186,13 +187,14 @@ impl Accounts {
         std::mem::take(&mut self.changed)
     }
 
-    fn add(&mut self, key: &str, uid: Option<u32>, home: Option<String>, at: Time) -> Owner {
+    fn add(&mut self, key: &str, uid: Option<u32>, home: Option<Box<str>>, at: Time) -> Owner {
         if self.by_name.len() >= self.most as usize {
             return Owner::nobody(Unattributed::AccountLimit);
         }
         let owner = Owner(self.next);
-        let name = self.free_name(key);
-        self.restore(Known { owner, key: key.to_owned(), name, uid, home, first_seen: at, closed: None });
+        let (name, key) = (self.free_name(key), Arc::<str>::from(key));
+        let name = if *name == *key { Arc::clone(&key) } else { name.into() };
+        self.restore(Known { owner, key, name, uid, home, first_seen: at, closed: None });
         self.changed.push(owner);
         owner
     }
@@ -219,7 +221,7 @@ impl Accounts {
         let (name, key) = (self.hash(self.name(owner)), self.hash(self.key(owner)));
         let Accounts { known, by_name, by_key, hasher, .. } = self;
         let entry = |owner: u32| slot(Owner(owner)).and_then(|slot| known.get(slot)).and_then(Option::as_ref);
-        let hash = |text: Option<&String>| hasher.hash_one(text.map_or("", String::as_str));
+        let hash = |text: Option<&Arc<str>>| hasher.hash_one(text.map_or("", AsRef::as_ref));
         by_name.insert_unique(name, owner.0, |&other| hash(entry(other).map(|known| &known.name)));
         by_key.insert_unique(key, owner.0, |&other| hash(entry(other).map(|known| &known.key)));
     }

@@ -8,6 +8,7 @@
 use super::accounts::{Accounts, name_from};
 use super::directory::Directory;
 use super::homes::Homes;
+use super::keys::{self, Key};
 use crate::mail::{Basis, Origin, Owner, Time, Unattributed, address};
 use core::net::IpAddr;
 use hashbrown::HashMap;
@@ -194,10 +195,8 @@ impl Attribution {
     }
 
     fn owner_of_login(&mut self, login: &[u8], at: Time) -> Owner {
-        let owner = match self.directory.by_login(login) {
-            Some(id) => self.accounts.intern(id, at),
-            None => self.accounts.intern(&name_from(login), at),
-        };
+        let key = keys::of_login(&self.directory, login);
+        let owner = self.accounts.intern(key.text().unwrap_or_default(), at);
         if self.logins.len() >= MAX_USERS {
             self.logins.clear();
         }
@@ -206,22 +205,12 @@ impl Attribution {
     }
 
     fn owner_of_uid(&mut self, uid: u32, at: Time) -> Owner {
-        if let Some(id) = self.directory.by_uid(uid) {
-            return self.accounts.intern(id, at);
-        }
-        let user = self.users.get(&uid).cloned().flatten();
-        if let Some(id) = user.as_ref().and_then(|user| self.directory.by_unix_user(user.login.as_bytes())) {
-            return self.accounts.intern(id, at);
-        }
-        if self.directory.policy().is_web_server(uid, user.as_ref().map(|user| user.login.as_bytes())) {
-            return Owner::nobody(Unattributed::WebServerUid);
-        }
-        if uid < self.directory.policy().min_uid {
-            return Owner::nobody(Unattributed::SystemUid);
-        }
-        match user {
-            Some(user) => self.accounts.intern_user(&name_from(user.login.as_bytes()), uid, &user.home, at),
-            None => self.accounts.intern(&format!("uid{uid}"), at),
+        let user = self.users.get(&uid).and_then(Option::as_ref);
+        match (keys::of_uid(&self.directory, uid, user), user) {
+            (Key::Listed(id), _) => self.accounts.intern(id, at),
+            (Key::Named(name), Some(user)) => self.accounts.intern_user(&name, uid, &user.home, at),
+            (Key::Named(name), None) => self.accounts.intern(&name, at),
+            (Key::Nobody(why), _) => Owner::nobody(why),
         }
     }
 

@@ -8,6 +8,7 @@ pub mod attribution;
 pub mod codec;
 pub mod directory;
 pub mod homes;
+pub mod keys;
 pub mod ledger;
 pub mod replies;
 pub mod scripts;

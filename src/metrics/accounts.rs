@@ -185,6 +185,8 @@ impl Accounts {
                 cell.shown = figures;
             }
         }
+        // A usual batch has fewer; what a backlog of many accounts took is given back.
+        self.staged.shrink_to(4_096);
     }
 
     /// Slots given since the last call.

@@ -157,14 +157,22 @@ impl Batch {
             && self.index.records() == 0
     }
 
-    /// Empties it, keeping its memory for the next turn.
+    /// Empties it, keeping its memory for the next turn; not what a backlog of many accounts took.
     pub fn clear(&mut self) {
-        self.rows.clear();
         self.positions.clear();
-        self.accounts.clear();
-        self.totals.clear();
-        self.history.clear();
-        self.errors.clear();
+        clear(&mut self.rows);
+        clear(&mut self.accounts);
+        clear(&mut self.totals);
+        clear(&mut self.history);
+        clear(&mut self.errors);
         self.index.clear();
     }
+}
+
+/// Entries of each part for which memory is kept: a usual turn has fewer.
+const KEPT: usize = 4_096;
+
+fn clear<T>(part: &mut Vec<T>) {
+    part.clear();
+    part.shrink_to(KEPT);
 }

@@ -12,6 +12,7 @@ use crate::mail::{Origin, Owner};
 use crate::metrics::{COUNTERS, Metrics, OwnerFigures, Saved as SavedMetrics, Slot};
 use crate::store::{AccountRow, Row, Saved};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 // Kinds of rows besides the engine's own (1 and 2).
 /// The seed of all hashes in the engine's rows.
@@ -53,12 +54,13 @@ pub fn restore(saved: Saved, engine: &mut Engine, metrics: &Metrics) -> Kept {
     let mut kept = Kept { positions: saved.positions, ..Kept::default() };
     let keys: HashMap<u32, String> = saved.rows.iter().filter(|row| row.kind == KEY).filter_map(read_key).collect();
     for row in saved.accounts {
+        let name: Arc<str> = row.name.into();
         engine.attribution.accounts.restore(Known {
             owner: Owner(row.owner),
-            key: keys.get(&row.owner).unwrap_or(&row.name).clone(),
-            name: row.name,
+            key: keys.get(&row.owner).map_or_else(|| Arc::clone(&name), |key| key.as_str().into()),
+            name,
             uid: row.uid,
-            home: row.home,
+            home: row.home.map(Into::into),
             first_seen: row.first_seen,
             closed: row.closed,
         });
@@ -154,7 +156,7 @@ impl Pump {
         for owner in self.engine.attribution.accounts.take_changed() {
             if let Some(known) = self.engine.attribution.accounts.get(owner) {
                 self.batch.accounts.push(account_row(known));
-                let key = (known.key != known.name).then(|| known.key.clone().into_bytes());
+                let key = (known.key != known.name).then(|| known.key.as_bytes().to_vec());
                 self.batch.rows.push(Row { kind: KEY, key: owner.0.to_be_bytes().to_vec(), value: key });
             }
         }
@@ -252,9 +254,9 @@ pub fn gone(owner: Owner) -> [Row; 3] {
 fn account_row(known: &Known) -> AccountRow {
     AccountRow {
         owner: known.owner.0,
-        name: known.name.clone(),
+        name: known.name.to_string(),
         uid: known.uid,
-        home: known.home.clone(),
+        home: known.home.as_deref().map(str::to_owned),
         first_seen: known.first_seen,
         closed: known.closed,
     }
