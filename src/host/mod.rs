@@ -5,6 +5,7 @@ pub mod clock;
 pub mod exec;
 pub mod files;
 pub mod follow;
+pub mod gate;
 pub mod input;
 pub mod journal;
 pub mod names;
