@@ -3,3 +3,4 @@
 //! [`identity`] says who handed a message in, as the kernel and the server's own files prove it.
 
 pub mod identity;
+pub mod listen;

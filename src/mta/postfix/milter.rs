@@ -36,6 +36,8 @@ const MAX_TEXT: usize = 512;
 pub enum Next {
     /// Read on.
     Read,
+    /// A client has connected: [`Session::candidate`] has its way.
+    Connected,
     /// A message is complete: judge [`Session::candidate`] and [`Session::answer`].
     Judge,
     /// The conversation is over.
@@ -74,6 +76,7 @@ impl Session {
             return Ok(Next::Read);
         }
         let agreed = self.agreed.ok_or(Broken::Unnegotiated)?;
+        let next = if matches!(request, Request::Connect(_)) { Next::Connected } else { Next::Read };
         let quiet = match request {
             Request::Macros(data) => {
                 self.learn(data);
@@ -120,7 +123,7 @@ impl Session {
         if agreed.steps & quiet == 0 {
             Reply::Continue.write(out);
         }
-        Ok(Next::Read)
+        Ok(next)
     }
 
     /// The message that waits for its judgement.

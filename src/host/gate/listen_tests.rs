@@ -1,0 +1,145 @@
+//! Whole conversations over a real socket, and what a bad one costs the others.
+
+use super::*;
+use crate::mta::postfix::milter::wire::Options;
+use std::io::{Read, Write};
+use std::sync::Mutex;
+
+#[derive(Default)]
+struct Told {
+    candidates: Mutex<Vec<(Candidate, Option<u32>)>>,
+    answered: AtomicUsize,
+    broken: Mutex<Vec<String>>,
+}
+
+impl Judge for Told {
+    fn connected(&self, way: Way) -> Option<u32> {
+        matches!(way, Way::Smtp { .. }).then_some(2_001)
+    }
+
+    fn judge(&self, candidate: &Candidate, connected: Option<u32>) -> Judgement {
+        self.candidates.lock().unwrap().push((candidate.clone(), connected));
+        match candidate.way {
+            Way::Handed => Judgement::Pass,
+            _ => Judgement::Hold { reason: "held".into() },
+        }
+    }
+
+    fn answered(&self, _: Duration) {
+        self.answered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn broken(&self, why: &str) {
+        self.broken.lock().unwrap().push(why.to_owned());
+    }
+}
+
+/// A gate on a thread of its own, until it is dropped.
+struct Gate {
+    folder: tempfile::TempDir,
+    told: Arc<Told>,
+    stop: watch::Sender<bool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Gate {
+    fn open() -> Gate {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("gate.sock");
+        let listener = bind(&socket).unwrap();
+        let told = Arc::new(Told::default());
+        let (stop, stopped) = watch::channel(false);
+        let judge: Arc<dyn Judge> = told.clone();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async { serve(UnixListener::from_std(listener).unwrap(), judge, stopped).await });
+        });
+        Gate { folder, told, stop, thread: Some(thread) }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("gate.sock")
+    }
+
+    fn connect(&self) -> UnixStream {
+        UnixStream::connect(self.socket()).unwrap()
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.stop.send(true).unwrap();
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+fn framed(command: u8, data: &[u8]) -> Vec<u8> {
+    let mut bytes = (data.len() as u32 + 1).to_be_bytes().to_vec();
+    bytes.push(command);
+    bytes.extend(data);
+    bytes
+}
+
+fn offer() -> Vec<u8> {
+    let offer = Options { version: 6, actions: 0x1ff, steps: 0x1f_ffff };
+    framed(b'O', &[offer.version, offer.actions, offer.steps].map(u32::to_be_bytes).concat())
+}
+
+fn expect(stream: &mut UnixStream, bytes: &[u8]) {
+    let mut got = vec![0; bytes.len()];
+    stream.read_exact(&mut got).unwrap();
+    assert_eq!(got, bytes);
+}
+
+#[test]
+fn two_messages_of_one_client_in_any_pieces() {
+    let gate = Gate::open();
+    let mut stream = gate.connect();
+    let mail = [framed(b'M', b"<a@b.test>\0"), framed(b'R', b"<c@d.test>\0"), framed(b'E', b"")].concat();
+    let client = framed(b'C', &[b"localhost\x004\x12\x34", b"127.0.0.1\0".as_slice()].concat());
+    for byte in [offer(), client, mail.clone()].concat() {
+        stream.write_all(&[byte]).unwrap();
+    }
+    let held = [framed(b'q', b"held\0"), framed(b'a', b"")].concat();
+    expect(&mut stream, &framed(b'O', &[6, 0x20, 0xD372].map(u32::to_be_bytes).concat()));
+    expect(&mut stream, &held);
+    stream.write_all(&mail).unwrap();
+    expect(&mut stream, &held);
+    let told = gate.told.candidates.lock().unwrap();
+    assert_eq!(told.len(), 2);
+    assert!(told.iter().all(|(candidate, uid)| candidate.recipients == 1 && *uid == Some(2_001)));
+}
+
+#[test]
+fn a_bad_conversation_ends_alone() {
+    let gate = Gate::open();
+    let mut good = gate.connect();
+    good.write_all(&offer()).unwrap();
+    expect(&mut good, &framed(b'O', &[6, 0x20, 0xD372].map(u32::to_be_bytes).concat()));
+    for bad in [b"\xff\xff\xff\xffx".to_vec(), framed(b'E', b""), [offer(), framed(b'z', b"")].concat()] {
+        let mut stream = gate.connect();
+        stream.write_all(&bad).unwrap();
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).unwrap();
+    }
+    let handed = framed(b'C', &[b"localhost\x004\0\0", b"127.0.0.1\0".as_slice()].concat());
+    good.write_all(&[handed, framed(b'M', b"a\0"), framed(b'E', b"")].concat()).unwrap();
+    expect(&mut good, &framed(b'a', b""));
+    assert_eq!(gate.told.candidates.lock().unwrap()[0].1, None);
+    assert_eq!(gate.told.broken.lock().unwrap().len(), 3);
+}
+
+#[test]
+fn a_socket_left_behind_is_replaced_and_one_in_use_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("gate.sock");
+    drop(bind(&socket).unwrap());
+    let listener = bind(&socket).unwrap();
+    assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o660);
+    assert!(bind(&socket).unwrap_err().to_string().contains("another agent"));
+    drop(listener);
+    fs::remove_file(&socket).unwrap();
+    fs::write(&socket, "x").unwrap();
+    assert!(bind(&socket).unwrap_err().to_string().contains("no socket"));
+    assert!(bind(&folder.path().join("none/gate.sock")).unwrap_err().to_string().contains("2750"));
+}
