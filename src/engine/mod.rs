@@ -11,6 +11,7 @@ pub mod homes;
 pub mod keys;
 pub mod ledger;
 pub mod replies;
+pub mod sanctions;
 pub mod scripts;
 pub mod tracker;
 

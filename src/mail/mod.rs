@@ -10,9 +10,11 @@ pub mod dsn;
 pub mod event;
 pub mod fact;
 pub mod gate;
+pub mod order;
 pub mod queue;
 pub mod script;
 pub mod server;
+pub mod step;
 pub mod text;
 pub mod time;
 
@@ -23,7 +25,11 @@ pub use dsn::Dsn;
 pub use event::{Accepted, Attempt, End, Event, Head, Holder, Kind, Next, Notice, Status, Submitter, Sweep};
 pub use fact::{ErrorFact, Fact, LegFact, Outcome, RecipientState, RecipientTrace, ReplyClass};
 pub use gate::{Candidate, Judgement, Way};
+pub use order::{
+    Action, Actor, Cause, LiftableBy, Order, OrderId, Place, Report, Role, Scope, ServiceState, Verb, Work,
+};
 pub use queue::QueueId;
 pub use script::{Script, ScriptClaim, ScriptSource};
 pub use server::Server;
+pub use step::{Run, Step};
 pub use time::Time;

@@ -9,6 +9,7 @@ mod arrival;
 mod delivery;
 mod log;
 pub mod milter;
+pub mod plan;
 mod scan;
 mod script;
 mod tag;

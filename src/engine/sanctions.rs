@@ -1,0 +1,432 @@
+//! Sanctions: the service state of every account, the orders that change it, and the messages held for it.
+//!
+//! A state machine: `accept` an order, `settle` what came of it, `tick` when time passes, `mend` what should be held and
+//! is not. It never acts: it gives [`Work`], which is to be done when the rows that it changed are in the store. At most
+//! one change of an account is under way; doing its work again is harmless, so after a restart it is done again.
+//! It never releases or deletes a message that the agent did not put on hold itself.
+//!
+//! See [`Sanctions`]; the table of states is in `decide`.
+
+mod decide;
+mod held;
+mod rows;
+mod settle;
+#[cfg(test)]
+mod table_tests;
+
+pub use decide::{Decision, OWNER_LIFTS_SPAM_SECS, Refusal};
+pub use held::Stage;
+pub use rows::{HELD_KIND, Row, SANCTION_KIND, read_account, read_held_owner};
+
+use crate::mail::{
+    Action, Actor, Cause, LiftableBy, Order, OrderId, Origin, Owner, Place, Scope, ServiceState, Time, Verb, Work,
+};
+use held::{Entry, Held};
+use std::collections::BTreeMap;
+
+/// Limits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// How long the second chance after a block for errors lasts.
+    pub force_secs: i64,
+    /// Most messages held at a time, over all accounts.
+    pub max_held: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { force_secs: 86_400, max_held: 1_000_000 }
+    }
+}
+
+/// The log has told of a hold after this, if it is ever to tell of it.
+const SETTLED_SECS: i64 = 60;
+
+/// The block that stands for an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    pub order: OrderId,
+    pub scope: Scope,
+    pub by: Actor,
+    pub reason: String,
+    pub liftable_by: LiftableBy,
+    pub since: Time,
+    pub until: Option<Time>,
+}
+
+/// What is under way for an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub order: OrderId,
+    pub action: Action,
+    pub verb: Verb,
+    pub by: Actor,
+    /// Nobody ordered it: the machine is brought in line with what stands.
+    pub mend: bool,
+    /// The state before it.
+    pub before: ServiceState,
+    /// A purge that ends the block.
+    pub lifts: bool,
+    /// Times that work was given out for it, beyond the first.
+    pub rounds: u8,
+    /// Messages done so far, and those that were not there any more.
+    pub done: u64,
+    pub gone: u64,
+    /// Its work was begun by an agent that ended before it heard what came of it. Not kept.
+    pub again: bool,
+    /// Its work was given out. Not kept.
+    pub given: bool,
+}
+
+/// Everything about one account. An account without an entry is `ok`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Account {
+    pub state: ServiceState,
+    pub block: Option<Block>,
+    pub force_until: Option<Time>,
+    /// When its owner's purge last lifted a block for spam.
+    pub owner_lifted: Option<Time>,
+    pub change: Option<Change>,
+}
+
+/// A message in the queue, as the tracker knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queued {
+    pub owner: Owner,
+    pub place: Place,
+    pub origin: Origin,
+    pub login: Box<[u8]>,
+}
+
+/// How an order ended, or how far it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Outcome {
+    Accepted,
+    Already,
+    Refused,
+    Done,
+    /// It stands, but not everything could be tried on the machine: that is tried again.
+    Incomplete,
+    /// It is as it was before.
+    Failed,
+}
+
+impl Outcome {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Outcome::Accepted => "accepted",
+            Outcome::Already => "already",
+            Outcome::Refused => "refused",
+            Outcome::Done => "done",
+            Outcome::Incomplete => "incomplete",
+            Outcome::Failed => "failed",
+        }
+    }
+}
+
+/// One line of the order log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    pub at: Time,
+    pub owner: Owner,
+    pub order: OrderId,
+    pub action: Action,
+    /// Of a block.
+    pub scope: Option<Scope>,
+    pub by: Actor,
+    pub reason: String,
+    pub outcome: Outcome,
+    pub details: String,
+}
+
+/// An account whose mail is held: what a gate must know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldAccount {
+    pub owner: Owner,
+    pub scope: Scope,
+    pub order: OrderId,
+    pub reason: String,
+}
+
+#[derive(Debug)]
+pub struct Sanctions {
+    settings: Settings,
+    accounts: BTreeMap<Owner, Account>,
+    held: Held,
+    touched: Vec<Owner>,
+    standing_changed: bool,
+}
+
+impl Sanctions {
+    pub fn new(settings: Settings) -> Sanctions {
+        Sanctions {
+            held: Held::new(settings.max_held),
+            settings,
+            accounts: BTreeMap::new(),
+            touched: Vec::new(),
+            standing_changed: true,
+        }
+    }
+
+    pub fn account(&self, owner: Owner) -> Account {
+        self.accounts.get(&owner).cloned().unwrap_or_default()
+    }
+
+    /// Messages of the account that the agent holds.
+    pub fn held(&self, owner: Owner) -> u64 {
+        self.held.count(owner)
+    }
+
+    /// Nothing is known of the account that would be missed.
+    pub fn is_clean(&self, owner: Owner) -> bool {
+        self.held.of(owner).next().is_none()
+            && self.accounts.get(&owner).is_none_or(|account| account.block.is_none() && account.change.is_none())
+    }
+
+    /// An account that [`is_clean`](Sanctions::is_clean) is forgotten.
+    pub fn forget(&mut self, owner: Owner) {
+        if self.is_clean(owner) && self.accounts.remove(&owner).is_some() {
+            self.touched.push(owner);
+        }
+    }
+
+    /// Takes an order, or says why not. `queued` are messages of the account that wait in the queue and are not on
+    /// hold. What changed stands in the rows; the work comes from `next_work` once they are in the store.
+    pub fn accept(&mut self, order: &Order, queued: &[Queued], now: Time) -> Record {
+        let account = self.account(order.owner);
+        let held = self.held.of(order.owner).next().is_some();
+        let decision = decide::decide(&account, order, held, now);
+        let mut record = Record {
+            at: now,
+            owner: order.owner,
+            order: order.id,
+            action: order.action,
+            scope: (order.action == Action::Block).then(|| order.scope.clone()),
+            by: order.by.clone(),
+            reason: order.reason.clone(),
+            outcome: Outcome::Accepted,
+            details: String::new(),
+        };
+        match decision {
+            Decision::Already(why) => (record.outcome, record.details) = (Outcome::Already, why.to_owned()),
+            Decision::Refuse(why) => (record.outcome, record.details) = (Outcome::Refused, why.why().to_owned()),
+            Decision::Block(block, state) => {
+                let intended = self.intend(&block.scope, order.owner, queued, now);
+                let change = change(order, Verb::Hold, account.state);
+                let account = Account { state, block: Some(block), force_until: None, ..account };
+                self.put(order.owner, Account { change: (intended > 0).then_some(change), ..account });
+                (record.outcome, record.details) = begun(intended, "to put on hold");
+            }
+            Decision::Unblock(state) => {
+                let waiting = self.held.places(order.owner, Stage::Held).len() as u64;
+                let force_until = (state == ServiceState::Force).then(|| now.plus_secs(self.settings.force_secs));
+                let change = change(order, Verb::Release, account.state);
+                let account = Account { state, block: None, force_until, ..account };
+                self.put(order.owner, Account { change: (waiting > 0).then_some(change), ..account });
+                (record.outcome, record.details) = begun(waiting, "to release");
+            }
+            Decision::Purge { lifts } => {
+                self.held.advance(order.owner, Stage::Held, Stage::Doomed);
+                let waiting = self.held.places(order.owner, Stage::Doomed).len() as u64;
+                let change = Change { lifts, ..change(order, Verb::Delete, account.state) };
+                // Leftovers of an account that sends are deleted while it goes on sending.
+                let state = if account.block.is_some() { ServiceState::Purging } else { account.state };
+                self.put(order.owner, Account { state, change: Some(change), ..account });
+                if waiting == 0 {
+                    self.end_purge(order.owner, now);
+                }
+                (record.outcome, record.details) = begun(waiting, "to delete");
+            }
+        }
+        record
+    }
+
+    /// The gate has put a message of the account on hold. False when there is no room to remember it: then nobody will
+    /// release it but an administrator.
+    pub fn note_held(&mut self, owner: Owner, place: Place, at: Time) -> bool {
+        let purging = self.accounts.get(&owner).is_some_and(|account| account.state == ServiceState::Purging);
+        let stage = if purging { Stage::Doomed } else { Stage::Held };
+        if let Some(entry) = self.held.get(owner, &place)
+            && entry.stage != Stage::Intended
+        {
+            return true;
+        }
+        self.held.set(owner, place, Entry { stage, at, missed: 0 })
+    }
+
+    /// Ends what has an end: a block with a set time, a second chance. `fresh` makes ids of orders.
+    pub fn tick(&mut self, now: Time, mut fresh: impl FnMut() -> OrderId) -> Vec<Record> {
+        let due: Vec<Owner> =
+            self.accounts.iter().filter(|(_, account)| is_due(account, now)).map(|(o, _)| *o).collect();
+        let mut records = Vec::new();
+        for owner in due {
+            let account = self.account(owner);
+            if account.state == ServiceState::Force {
+                self.put(owner, Account { state: ServiceState::Ok, force_until: None, ..account });
+                continue;
+            }
+            let order = Order {
+                id: fresh(),
+                owner,
+                action: Action::Unblock,
+                scope: Scope::default(),
+                cause: Cause::Person,
+                by: Actor::Agent,
+                liftable_by: LiftableBy::Owner,
+                reason: String::new(),
+                at: now,
+                until: None,
+            };
+            records.push(self.accept(&order, &[], now));
+        }
+        records
+    }
+
+    /// When `tick` has something to do.
+    pub fn next_wake(&self) -> Option<Time> {
+        self.accounts.values().filter_map(wake).min()
+    }
+
+    /// Accounts of which `mend` wants to know what is queued.
+    pub fn is_held(&self, owner: Owner) -> bool {
+        self.accounts.get(&owner).is_some_and(|account| account.block.is_some() && account.change.is_none())
+    }
+
+    /// Brings the machine in line with what stands: holds what slipped past, releases and deletes what is left over.
+    /// `queued` are messages of held accounts that wait in the queue and are not on hold; `on_hold` tells whether the
+    /// log says that a message that is in the queue is on hold. To be called when the log has been read to its end.
+    pub fn mend(&mut self, queued: &[Queued], on_hold: impl Fn(&Place) -> Option<bool>, now: Time) {
+        self.let_go(on_hold, now);
+        let mut owners: Vec<Owner> = queued.iter().map(|one| one.owner).chain(self.held.owners()).collect();
+        owners.sort_unstable();
+        owners.dedup();
+        for owner in owners {
+            let account = self.account(owner);
+            if account.change.is_some() {
+                continue;
+            }
+            let (action, verb) = match &account.block {
+                _ if self.held.any(owner, Stage::Doomed) => (Action::Purge, Verb::Delete),
+                None if self.held.any(owner, Stage::Held) => (Action::Unblock, Verb::Release),
+                Some(block) if self.intend(&block.scope, owner, queued, now) > 0 => (Action::Block, Verb::Hold),
+                _ => continue,
+            };
+            let change = Change {
+                order: account.block.as_ref().map_or(OrderId::default(), |block| block.order),
+                action,
+                verb,
+                by: Actor::Agent,
+                mend: true,
+                ..Change::new(account.state)
+            };
+            self.put(owner, Account { change: Some(change), ..account });
+        }
+    }
+
+    /// The next work that was not given out yet. Only to be called when everything that changed is in the store.
+    pub fn next_work(&mut self) -> Option<Work> {
+        let (owner, change) = self.accounts.iter_mut().find_map(|(owner, account)| {
+            let change = account.change.as_mut().filter(|change| !change.given)?;
+            change.given = true;
+            Some((*owner, change))
+        })?;
+        let stage = match change.verb {
+            Verb::Hold => Stage::Intended,
+            Verb::Release => Stage::Held,
+            Verb::Delete => Stage::Doomed,
+        };
+        let (order, verb) = (change.order, change.verb);
+        Some(Work { order, owner, verb, places: self.held.places(owner, stage) })
+    }
+
+    /// Every account whose mail is held, if that changed since the last call.
+    pub fn take_standing(&mut self) -> Option<Vec<HeldAccount>> {
+        if !std::mem::take(&mut self.standing_changed) {
+            return None;
+        }
+        let standing = self.accounts.iter().filter_map(|(owner, account)| {
+            let block = account.block.as_ref()?;
+            let (scope, reason) = (block.scope.clone(), block.reason.clone());
+            Some(HeldAccount { owner: *owner, scope, order: block.order, reason })
+        });
+        Some(standing.collect())
+    }
+
+    /// What somebody else has released is not ours any more: it may come on hold again for a reason of theirs.
+    fn let_go(&mut self, on_hold: impl Fn(&Place) -> Option<bool>, now: Time) {
+        for owner in self.held.owners() {
+            if self.accounts.get(&owner).is_some_and(|account| account.change.is_some()) {
+                continue;
+            }
+            let old = |entry: Entry| now.secs_since(entry.at) >= SETTLED_SECS;
+            let others = self.held.of(owner).filter(|(place, entry)| old(*entry) && on_hold(place) == Some(false));
+            for place in others.map(|(place, _)| place.clone()).collect::<Vec<_>>() {
+                self.held.remove(owner, &place);
+            }
+        }
+    }
+
+    /// Marks what is covered as about to be put on hold; how many that is.
+    fn intend(&mut self, scope: &Scope, owner: Owner, queued: &[Queued], now: Time) -> u64 {
+        let mut intended = 0;
+        for one in queued.iter().filter(|one| one.owner == owner && scope.covers(one.origin, &one.login)) {
+            let entry = Entry { stage: Stage::Intended, at: now, missed: 0 };
+            if self.held.get(owner, &one.place).is_none() && self.held.set(owner, one.place.clone(), entry) {
+                intended += 1;
+            }
+        }
+        intended
+    }
+
+    fn put(&mut self, owner: Owner, account: Account) {
+        let block = |account: Option<&Account>| account.and_then(|account| account.block.clone());
+        self.standing_changed |= block(self.accounts.get(&owner)) != account.block;
+        if account == Account::default() {
+            self.accounts.remove(&owner);
+        } else {
+            self.accounts.insert(owner, account);
+        }
+        self.touched.push(owner);
+    }
+}
+
+fn begun(messages: u64, what: &str) -> (Outcome, String) {
+    match messages {
+        0 => (Outcome::Done, format!("no messages {what}")),
+        1 => (Outcome::Accepted, format!("1 message {what}")),
+        n => (Outcome::Accepted, format!("{n} messages {what}")),
+    }
+}
+
+fn change(order: &Order, verb: Verb, before: ServiceState) -> Change {
+    Change { order: order.id, action: order.action, verb, by: order.by.clone(), ..Change::new(before) }
+}
+
+impl Change {
+    fn new(before: ServiceState) -> Change {
+        Change {
+            order: OrderId::default(),
+            action: Action::Block,
+            verb: Verb::Hold,
+            by: Actor::Agent,
+            mend: false,
+            before,
+            lifts: false,
+            rounds: 0,
+            done: 0,
+            gone: 0,
+            again: false,
+            given: false,
+        }
+    }
+}
+
+/// While a change is under way, an end waits for it.
+fn wake(account: &Account) -> Option<Time> {
+    let until = account.block.as_ref().and_then(|block| block.until);
+    until.or(account.force_until).filter(|_| account.change.is_none())
+}
+
+fn is_due(account: &Account, now: Time) -> bool {
+    wake(account).is_some_and(|at| at <= now)
+}

@@ -1,0 +1,134 @@
+//! The table: what an order means for an account in a state (design: service states). One function, no memory.
+
+use super::{Account, Block};
+use crate::mail::{Action, LiftableBy, Order, Role, ServiceState, Time};
+
+/// What is to happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// The block that stands from now on, and the state with it.
+    Block(Block, ServiceState),
+    /// Hand everything held back to delivery.
+    Unblock(ServiceState),
+    /// Delete everything held. `lifts`: the block ends with it, otherwise it stands as before.
+    Purge {
+        lifts: bool,
+    },
+    /// It is so already.
+    Already(&'static str),
+    Refuse(Refusal),
+}
+
+/// Why an order is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Refusal {
+    Busy,
+    OperatorsBlock,
+    Spam,
+    Machine,
+    Ended,
+    NoAccount,
+}
+
+impl Refusal {
+    pub const ALL: [Refusal; 6] =
+        [Refusal::Busy, Refusal::OperatorsBlock, Refusal::Spam, Refusal::Machine, Refusal::Ended, Refusal::NoAccount];
+
+    pub const fn why(self) -> &'static str {
+        match self {
+            Refusal::Busy => "another order for this account is being carried out; try again in a moment",
+            Refusal::OperatorsBlock => "this block can be lifted by an operator only",
+            Refusal::Spam => "an account held for spam is unblocked by an operator only; it may be purged",
+            Refusal::Machine => "rules and alerts may block, but neither unblock nor purge",
+            Refusal::Ended => "its end is in the past",
+            Refusal::NoAccount => "only accounts can be blocked",
+        }
+    }
+}
+
+/// An owner's purge lifts a block for spam once in this time.
+pub const OWNER_LIFTS_SPAM_SECS: i64 = 7 * 86_400;
+
+/// `held`: the agent holds mail of the account.
+pub fn decide(account: &Account, order: &Order, held: bool, now: Time) -> Decision {
+    let role = order.by.role();
+    if !order.owner.is_account() {
+        return Decision::Refuse(Refusal::NoAccount);
+    }
+    if role == Role::Machine && order.action != Action::Block {
+        return Decision::Refuse(Refusal::Machine);
+    }
+    if account.change.is_some() {
+        return Decision::Refuse(Refusal::Busy);
+    }
+    match order.action {
+        Action::Block => block(account, order, now),
+        Action::Unblock => unblock(account, role),
+        Action::Purge => purge(account, role, held, now),
+    }
+}
+
+fn block(account: &Account, order: &Order, now: Time) -> Decision {
+    if order.until.is_some_and(|until| until <= now) {
+        return Decision::Refuse(Refusal::Ended);
+    }
+    let new = Block {
+        order: order.id,
+        scope: order.scope.clone(),
+        by: order.by.clone(),
+        reason: order.reason.clone(),
+        liftable_by: order.liftable_by,
+        since: now,
+        until: order.until,
+    };
+    let Some(old) = &account.block else { return Decision::Block(new, order.cause.state()) };
+    // A second block only adds to the first: it never makes it smaller, shorter or easier to lift.
+    let scope = match (old.scope.includes(&new.scope), new.scope.includes(&old.scope)) {
+        (true, _) => old.scope.clone(),
+        (false, true) => new.scope.clone(),
+        (false, false) => crate::mail::Scope::All,
+    };
+    let both = Block {
+        scope,
+        liftable_by: old.liftable_by.max(new.liftable_by),
+        since: old.since,
+        until: old.until.zip(new.until).map(|(old, new)| old.max(new)),
+        ..new
+    };
+    let state = account.state.max(order.cause.state());
+    let same = both.scope == old.scope && both.liftable_by == old.liftable_by && both.until == old.until;
+    if same && state == account.state {
+        return Decision::Already("it is blocked already");
+    }
+    Decision::Block(both, state)
+}
+
+fn unblock(account: &Account, role: Role) -> Decision {
+    let Some(block) = &account.block else { return Decision::Already("it is not blocked") };
+    if role == Role::Owner {
+        if account.state == ServiceState::Spam {
+            return Decision::Refuse(Refusal::Spam);
+        }
+        if block.liftable_by == LiftableBy::Operator {
+            return Decision::Refuse(Refusal::OperatorsBlock);
+        }
+    }
+    match account.state {
+        ServiceState::Bounce => Decision::Unblock(ServiceState::Force),
+        _ => Decision::Unblock(ServiceState::Ok),
+    }
+}
+
+fn purge(account: &Account, role: Role, held: bool, now: Time) -> Decision {
+    let Some(block) = &account.block else {
+        return match held {
+            true => Decision::Purge { lifts: false },
+            false => Decision::Already("nothing of it is held"),
+        };
+    };
+    let recent = |at: Time| now.secs_since(at) < OWNER_LIFTS_SPAM_SECS;
+    let lifts = role != Role::Owner
+        || (block.liftable_by == LiftableBy::Owner
+            && (account.state != ServiceState::Spam || !account.owner_lifted.is_some_and(recent)));
+    if lifts || held { Decision::Purge { lifts } } else { Decision::Already("nothing of it is held") }
+}
