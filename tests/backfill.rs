@@ -12,6 +12,7 @@ mod crash_support;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -370,10 +371,181 @@ fn replay_reads_every_format_in_the_order_of_time() {
     let got = corpus::Books::from_json(&serde_json::from_slice(&out.stdout).unwrap());
     let wrong = want.differences(&got, false);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    let half = house.dir.join("half.xz");
-    let bytes = fs::read(&paths[paths.len() - 2]).unwrap();
-    fs::write(&half, &bytes[..bytes.len() / 2]).unwrap();
-    let out = Command::new(env!("CARGO_BIN_EXE_sendwarden")).arg("replay").arg(&half).output().unwrap();
+}
+
+/// `replay` of these files with this house's configuration: status, figures and what it said.
+fn replay(house: &House, paths: &[PathBuf], jobs: &str) -> (i32, corpus::Books, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sendwarden"));
+    command.args(["replay", "--format", "json", "--jobs", jobs, "--config"]).arg(&house.config).args(paths);
+    let out = command.output().unwrap();
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert!(out.status.code() == Some(1) && said.contains("half.xz"), "a cut file passed for a whole one: {said}");
+    let figures = serde_json::from_slice(&out.stdout).unwrap_or_else(|why| panic!("{why}: {said}"));
+    (out.status.code().unwrap(), corpus::Books::from_json(&figures), said)
+}
+
+#[test]
+fn replay_leaves_out_what_lies_in_another_named_file() {
+    let Made { house, text, .. } = make(16, 20_000, "");
+    let whole = house.dir.join("whole");
+    fs::write(&whole, &text).unwrap();
+    let want = house.replay(&whole);
+    let mut paths = lay(&house, &text, &["mail.log.2", "mail.log.1", "mail.log"]);
+    // Packed beside its original, half packed, copied, and named twice.
+    let packed = pack(0, &paths[0]);
+    let bytes = fs::read(pack(1, &paths[1])).unwrap();
+    let part = house.dir.join("mail.log.1.xz");
+    fs::write(&part, &bytes[..bytes.len() / 2]).unwrap();
+    let copy = house.dir.join("copy of the log");
+    let half = line_end(&text, text.len() / 6);
+    fs::write(&copy, &text[..half]).unwrap();
+    paths.extend([packed.clone(), part.clone(), copy.clone(), whole.with_file_name("mail.log")]);
+    let (status, got, said) = replay(&house, &paths, "2");
+    let wrong = want.differences(&got, false);
+    assert!(wrong.is_empty() && status == 0, "{said}{}", wrong.join("\n"));
+    let lines: Vec<&str> = said.lines().filter(|line| line.contains("leaving out")).collect();
+    assert_eq!(lines.len(), 4, "{said}");
+    for (path, whole) in [(&packed, "mail.log.2"), (&part, "mail.log.1"), (&copy, "mail.log.2")] {
+        let told = format!("leaving out {}: all of it is in {}", path.display(), house.dir.join(whole).display());
+        assert!(said.contains(&told), "{told}: {said}");
+    }
+    assert!(said.contains("mail.log: named twice"), "{said}");
+}
+
+#[test]
+fn replay_goes_on_behind_a_damaged_archive_and_says_so() {
+    let Made { house, text, .. } = make(17, 100_000, "");
+    let paths = lay(&house, &text, &DATED);
+    let good: Vec<Vec<u8>> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
+    let rest = |n: usize| [&paths[..n], &paths[n + 1..]].concat();
+    let messages = |books: &corpus::Books| books.said.unwrap().messages;
+    let (_, all, _) = replay(&house, &paths, "2");
+    for n in 0..4 {
+        let (_, without, _) = replay(&house, &rest(n), "2");
+        let bytes = &good[n];
+        let garbage = [&bytes[..10], &[0xa7; 5_000][..]].concat();
+        // xz and bzip2 give out whole blocks; zstd what is behind its window: of files as small as these, nothing.
+        for (broken, some) in [(&bytes[..bytes.len() / 8 * 7], n != 2), (&garbage[..], false)] {
+            fs::write(&paths[n], broken).unwrap();
+            for jobs in ["1", "2"] {
+                let (status, got, said) = replay(&house, &paths, jobs);
+                assert_eq!(status, 1, "a cut file passed for a whole one: {said}");
+                let told = format!("replay: {} is damaged within its first ", paths[n].display());
+                assert_eq!(said.lines().filter(|line| line.contains(&told)).count(), 1, "{told}: {said}");
+                assert!(said.contains(&format!("of {} bytes", broken.len())), "{said}");
+                let (least, got, most) = (messages(&without), messages(&got), messages(&all));
+                assert!(
+                    if some { least < got && got < most } else { least <= got && got < most },
+                    "{said}: {least} {got} {most}"
+                );
+            }
+        }
+        fs::write(&paths[n], bytes).unwrap();
+    }
+    let (status, _, said) = replay(&house, &paths, "1");
+    assert!(status == 0 && said.is_empty(), "{said}");
+}
+
+/// As another user than root, for whom permissions count.
+fn as_another(house: &House) -> Command {
+    for dir in [&house.dir, &house.state] {
+        fs::create_dir_all(dir).unwrap();
+        allow(dir, 0o777);
+    }
+    allow(&house.config, 0o644);
+    // The binary itself may lie where only root can go.
+    let binary = house.dir.join("sendwarden");
+    fs::copy(env!("CARGO_BIN_EXE_sendwarden"), &binary).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=54003", "--regid=54003", "--clear-groups"]).arg(&binary).arg("run").arg("--config");
+    command.arg(&house.config);
+    command
+}
+
+fn allow(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn call(n: usize) -> String {
+    let at = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
+    format!(
+        "{at} mx postfix/pickup[11]: {n:010X}: uid=54004 from=<x>\n{at} mx postfix/qmgr[12]: {n:010X}: from=<x@y.example>, size=9, nrcpt=1 (queue active)\n"
+    )
+}
+
+#[test]
+fn permissions_go_and_come_back_while_it_runs() {
+    let house = House::new("");
+    let logs = house.dir.join("log");
+    fs::create_dir(&logs).unwrap();
+    let log = logs.join("mail.log");
+    house.configure_logs(&format!("  - path: {}\n    zone: UTC\n", log.display()));
+    let append =
+        |n: usize| File::options().append(true).create(true).open(&log).unwrap().write_all(call(n).as_bytes()).unwrap();
+    append(1);
+    let running = house.start_as(as_another(&house));
+    let messages = |n: f64| wait(&house, "its messages", || house.metric("sendwarden_messages_accepted_total") == n);
+    let up = |n: f64| wait(&house, "its state", || house.metric("sendwarden_log_source_up") == n);
+    messages(1.0);
+    up(1.0);
+    // The file: what is open is read on.
+    allow(&log, 0o600);
+    append(2);
+    messages(2.0);
+    up(1.0);
+    // The directory: said, and over when it is over, although nothing was rotated or written meanwhile.
+    allow(&logs, 0o700);
+    up(0.0);
+    assert!(house.printed().contains("Permission denied"), "{}", house.printed());
+    append(3);
+    messages(3.0);
+    allow(&logs, 0o755);
+    up(1.0);
+    // A new file that may not be read, then may: the old one comes to its end first, and no line is lost.
+    append(4);
+    fs::rename(&log, logs.join("mail.log.1")).unwrap();
+    append(5);
+    allow(&log, 0o600);
+    messages(4.0);
+    up(0.0);
+    allow(&log, 0o644);
+    messages(5.0);
+    up(1.0);
+    // The same over a start.
+    allow(&log, 0o600);
+    running.stop(Signal::TERM);
+    append(6);
+    let running = house.start_as(as_another(&house));
+    up(0.0);
+    allow(&log, 0o644);
+    messages(6.0);
+    up(1.0);
+    assert_eq!(house.metric("sendwarden_log_lines_lost_total"), 0.0, "{}", house.printed());
+    running.stop(Signal::TERM);
+}
+
+#[test]
+fn thousands_of_rotated_files_are_read_and_those_beyond_are_told() {
+    let house = House::new("backfill: all\n");
+    for n in 1..=5_000 {
+        fs::write(house.dir.join(format!("mail.log.{n}")), call(5_001 - n)).unwrap();
+    }
+    house.append(call(5_001));
+    let running = house.start();
+    let mut most = 0;
+    wait(&house, "the agent to be ready", || {
+        let open = fs::read_dir(format!("/proc/{}/fd", running.pid())).unwrap().count();
+        most = most.max(open);
+        house.ready().is_some_and(|(status, _)| status == 200)
+    });
+    assert!(most < 200, "{most} descriptors");
+    assert_eq!(house.metric("sendwarden_messages_accepted_total"), 4_097.0, "{}", house.printed());
+    assert_eq!(house.metric("sendwarden_log_lines_lost_total"), 1.0);
+    let said = house.printed();
+    assert!(said.contains("more rotated files than are looked at"), "{said}");
+    assert!(said.contains("mail.log.2 is read to its end") && !said.contains("was rotated"), "nothing was rotated");
+    fs::rename(&house.log, house.dir.join("mail.log.0")).unwrap();
+    house.append(call(5_002));
+    wait(&house, "the new log", || house.metric("sendwarden_messages_accepted_total") == 4_098.0);
+    running.stop(Signal::TERM);
+    assert!(house.printed().contains("mail.log was rotated"), "{}", house.printed());
 }

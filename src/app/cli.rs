@@ -122,7 +122,8 @@ pub struct DemoArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  sendwarden replay /var/log/mail.log.1 /var/log/mail.log\n  \
 sendwarden replay --format json /var/log/mail.log*.gz | jq .totals\n  zcat old.gz | sendwarden replay -\n\n\
-Exit status: 0 done, 1 failed, 2 wrong usage or configuration.")]
+A file whose content lies in another one named is left out, a damaged one is read as far as it is good; stderr says so.\n\n\
+Exit status: 0 done, 1 failed or a file damaged, 2 wrong usage or configuration.")]
 pub struct ReplayArgs {
     /// Log files, plain or packed (gz, xz, zst, bz2), in any order; - is standard input
     #[arg(required = true, value_name = "FILE")]

@@ -77,7 +77,6 @@ pub type Answer = SyncSender<Result<(), String>>;
 pub struct Shared {
     state: Mutex<PumpState>,
     inbox: Mutex<Vec<Request>>,
-    stop: std::sync::atomic::AtomicBool,
     waker: wake::Handle,
 }
 
@@ -86,7 +85,7 @@ const INBOX: usize = 64;
 
 impl Shared {
     pub fn new(waker: wake::Handle) -> Shared {
-        Shared { state: Mutex::default(), inbox: Mutex::default(), stop: Default::default(), waker }
+        Shared { state: Mutex::default(), inbox: Mutex::default(), waker }
     }
 
     pub fn state(&self) -> PumpState {
@@ -114,12 +113,11 @@ impl Shared {
     }
 
     pub fn stop(&self) {
-        self.stop.store(true, std::sync::atomic::Ordering::SeqCst);
-        self.waker.wake();
+        self.waker.stop();
     }
 
     pub fn stopping(&self) -> bool {
-        self.stop.load(std::sync::atomic::Ordering::SeqCst)
+        self.waker.stopping().is_set()
     }
 
     fn lock(&self) -> MutexGuard<'_, PumpState> {

@@ -1,7 +1,8 @@
 //! Compressed logs as plain bytes: gzip, xz, zstd and bzip2, each told by its first bytes, never by a name.
 //!
 //! Several members, streams or frames in a row are one log, as `zcat` and its kin read them. Memory per open file is
-//! bounded: what was packed with a larger window than any default setting is refused as damage. It opens no file.
+//! bounded: what was packed with a larger window than any default setting is refused as damage, and so is what unpacks
+//! to more than any log. It opens no file.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::sync::Arc;
@@ -17,6 +18,13 @@ pub const MAGIC: usize = 6;
 const CHUNK: usize = 128 * 1024;
 /// `xz -9` has a dictionary of 64 MiB, `zstd --ultra -22` and `--long` have a window of 128 MiB.
 const MAX_WINDOW: u32 = 128 << 20;
+
+/// A packed file that gives more than this, and more than [`MAX_RATIO`] times its size, is refused as damage: from a few
+/// MiB of a disk, zstd can make terabytes that nobody wants to wait for. gzip cannot make more than 1,032 times.
+const MAX_GIVEN: u64 = 1 << 30;
+const MAX_RATIO: u64 = 1_100;
+/// Unpacked bytes asked of a decoder at once. Where it finds damage it keeps what the same call has made: little.
+const STEP: usize = 128 * 1024;
 
 /// How a file is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +58,8 @@ impl Packing {
 /// everything else is what reading the packed bytes said.
 pub struct Unpacked {
     decoder: Box<dyn Read + Send>,
+    packed: bool,
+    given: u64,
     meter: Arc<Meter>,
 }
 
@@ -72,7 +82,7 @@ impl Unpacked {
             Packing::Zstd => Box::new(Zstd::new(raw)),
             Packing::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(raw)),
         };
-        Unpacked { decoder, meter }
+        Unpacked { decoder, packed: packing != Packing::Plain, given: 0, meter }
     }
 
     /// Packed bytes consumed so far: how far a file has come.
@@ -83,11 +93,19 @@ impl Unpacked {
 
 impl Read for Unpacked {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.decoder.read(buf).map_err(|why| match self.meter.errno.swap(0, Ordering::Relaxed) {
+        let step = if self.packed { buf.len().min(STEP) } else { buf.len() };
+        let read = self.decoder.read(buf.get_mut(..step).unwrap_or_default());
+        let n = read.map_err(|why| match self.meter.errno.swap(0, Ordering::Relaxed) {
             _ if why.kind() == ErrorKind::Interrupted => why,
             0 => io::Error::new(ErrorKind::InvalidData, why),
             errno => io::Error::from_raw_os_error(errno),
-        })
+        })?;
+        self.given += n as u64;
+        if self.packed && self.given > self.consumed().saturating_mul(MAX_RATIO).max(MAX_GIVEN) {
+            let said = format!("more than {MAX_RATIO} times its size comes out of it: it is no log");
+            return Err(io::Error::new(ErrorKind::InvalidData, said));
+        }
+        Ok(n)
     }
 }
 

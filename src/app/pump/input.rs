@@ -66,7 +66,7 @@ impl Input {
                     Some(Duration::ZERO) => Time(i64::MAX),
                     Some(past) => clock::now().plus_secs(-i64::try_from(past.as_secs()).unwrap_or(i64::MAX)),
                 };
-                let settings = Settings { max_line, past_since, ..Settings::new(path) };
+                let settings = Settings { max_line, past_since, stop: waker.stopping().clone(), ..Settings::new(path) };
                 Input::File(Box::new(Follower::new(settings, saved)))
             }
             LogInput::Journal(settings) => {
@@ -176,6 +176,8 @@ fn of_file(event: FollowEvent, name: &str, follower: &Follower) -> Vec<News> {
             return news;
         }
         FollowEvent::Rotated => News::Said(format!("{name} was rotated")),
+        FollowEvent::Finished { path } => News::Said(format!("{} is read to its end", path.display())),
+        FollowEvent::Recovered => News::Well,
         FollowEvent::Truncated => News::Said(format!("{name} was truncated or rewritten")),
         FollowEvent::Disappeared => News::Trouble(format!("{name} is not there; waiting for it")),
         FollowEvent::LinesLost { reason, bytes } => {

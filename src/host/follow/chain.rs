@@ -3,11 +3,12 @@
 //! A file that is held cannot be lost: neither rotation, compression nor deletion takes it away, and nobody else can
 //! get its inode. It never reads a line.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 
+use super::compare::Comparing;
 use super::position::Id;
 use super::rotated::Sibling;
 use super::source;
@@ -93,9 +94,9 @@ impl Chain {
 
     /// Takes in what the directory shows after the file being read, oldest first. Files held that the directory no
     /// longer shows keep their place: before what is shown after them, and before what was written after them.
-    pub fn merge(&mut self, newer: Vec<Sibling>) -> Result<(), Blocked> {
+    pub fn merge(&mut self, newer: Vec<Sibling>, comparing: &mut Comparing) -> Result<(), Blocked> {
         let mut fresh = Vec::new();
-        let shown: Vec<Id> = newer.iter().map(|s| s.id).collect();
+        let shown: HashSet<Id> = newer.iter().map(|s| s.id).collect();
         let mut beyond = Waiting::default();
         let mut room = MAX_HELD.saturating_sub(self.held.len());
         for sibling in newer {
@@ -107,7 +108,7 @@ impl Chain {
                 continue;
             }
             room -= usize::from(!held);
-            let file = if held { None } else { self.open(&sibling)? };
+            let file = if held { None } else { self.open(&sibling, &shown, comparing)? };
             fresh.push((sibling, file));
         }
         self.beyond = beyond;
@@ -143,16 +144,22 @@ impl Chain {
         }
     }
 
-    fn open(&self, sibling: &Sibling) -> Result<Option<Found>, Blocked> {
+    fn open(
+        &self,
+        sibling: &Sibling,
+        shown: &HashSet<Id>,
+        comparing: &mut Comparing,
+    ) -> Result<Option<Found>, Blocked> {
         let blocked = |why| Blocked { path: sibling.path.clone(), why };
         let (file, meta) = source::open(&sibling.path).map_err(blocked)?;
         if source::id(&meta) != sibling.id {
             // Renamed since it was listed.
             return Err(blocked(io::ErrorKind::NotFound.into()));
         }
-        for held in &self.held {
+        // Those that the directory still shows were told apart from it there.
+        for held in self.held.iter().filter(|h| !shown.contains(&h.id)) {
             // A held file that cannot be read must not keep the others out.
-            if source::is_packed_from(&file, &held.file).unwrap_or(false) {
+            if comparing.is_packed_from(&file, &held.file).unwrap_or(false) {
                 return Ok(Some(Found::PackedFrom(held.id)));
             }
         }

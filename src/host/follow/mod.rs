@@ -24,6 +24,7 @@
 //! these need a file of which next to nothing was read.
 
 mod chain;
+mod compare;
 mod lines;
 pub mod position;
 mod print;
@@ -44,8 +45,10 @@ use lines::Lines;
 pub use position::Position;
 use position::{HEAD, Id};
 use print::Prints;
+pub use print::doubles;
 use rotated::listable;
 use source::Source;
+use wake::Stop;
 
 /// How one log is followed.
 #[derive(Debug, Clone)]
@@ -58,11 +61,19 @@ pub struct Settings {
     /// A log without a position is read from here on: rotated files last modified before are not. `Time(i64::MAX)`:
     /// from the live file on, `Time(i64::MIN)`: from the oldest there is.
     pub past_since: Time,
+    /// Set when the agent is to end: what may take long is given up then, and nothing is decided.
+    pub stop: Stop,
 }
 
 impl Settings {
     pub fn new(path: impl Into<PathBuf>) -> Settings {
-        Settings { path: path.into(), max_line: 64 * 1024, read_chunk: 512 * 1024, past_since: Time(i64::MAX) }
+        Settings {
+            path: path.into(),
+            max_line: 64 * 1024,
+            read_chunk: 512 * 1024,
+            past_since: Time(i64::MAX),
+            stop: Stop::default(),
+        }
     }
 }
 
@@ -84,8 +95,14 @@ pub enum FollowEvent {
         path: PathBuf,
         offset: u64,
     },
-    /// A file was finished and the next one follows.
+    /// The log was rotated: what it is now follows.
     Rotated,
+    /// A rotated file was read to its end and the next one follows.
+    Finished {
+        path: PathBuf,
+    },
+    /// What could not be read can be read again.
+    Recovered,
     /// The open file was cut or rewritten in place.
     Truncated,
     /// The path does not exist (told once per disappearance).
@@ -155,10 +172,10 @@ enum Filled {
 impl Follower {
     pub fn new(settings: Settings, saved: Option<Position>) -> Follower {
         Follower {
+            prints: Prints::new(settings.stop.clone()),
             settings,
             open: None,
             chain: Chain::default(),
-            prints: Prints::default(),
             lines: Lines::default(),
             saved,
             events: Vec::new(),
@@ -199,8 +216,9 @@ impl Follower {
                 // Between the last reading and the look at the directory more may have come: once more.
                 Filled::End if !looked => {
                     looked = true;
-                    // Of very many files, one that is not held may be renamed at this moment: not past it.
-                    if !self.refresh() && !self.chain.is_complete() {
+                    // Of very many files, one that is not held may be renamed at this moment: not past it. Those held
+                    // were rotated long ago: the directory need not be looked at for each of them.
+                    if !self.chain.is_busy() && !self.refresh() && !self.chain.is_complete() {
                         return Ok(progress);
                     }
                 }
@@ -287,7 +305,9 @@ impl Follower {
         });
         match checked {
             Ok((n, same)) => {
-                self.failures = 0;
+                if std::mem::take(&mut self.failures) > 0 && self.trouble.is_none() {
+                    self.events.push(FollowEvent::Recovered);
+                }
                 Ok(match (n, same) {
                     (_, false) => Filled::Rewritten,
                     (0, true) => Filled::End,
@@ -325,7 +345,7 @@ impl Follower {
     /// Leaves the open file, if any, for the next one held.
     fn next(&mut self) -> Result<bool, FollowError> {
         let Some(next) = self.chain.front() else { return Ok(false) };
-        let enter = || source::enter(next.file.try_clone()?, 0, None);
+        let enter = || source::enter(next.file.try_clone()?, 0, None, &self.settings.stop);
         let entry = match enter() {
             Ok(entry) => entry,
             Err(why) => {
@@ -341,9 +361,11 @@ impl Follower {
         };
         let (Some(entry), Some(next)) = (entry, self.chain.pop()) else { return Ok(false) };
         let floor = self.open.as_ref().map_or_else(|| self.saved.map_or(i64::MIN, |s| s.mtime), |o| o.newest);
-        if self.open.is_some() {
+        if let Some(open) = &self.open {
+            let rotated = open.path == self.settings.path;
+            let finished = FollowEvent::Finished { path: open.path.clone() };
+            self.events.push(if rotated { FollowEvent::Rotated } else { finished });
             self.saved = Some(self.position());
-            self.events.push(FollowEvent::Rotated);
         }
         let size = entry.meta.len();
         if size < next.seen {
@@ -416,6 +438,12 @@ impl Follower {
             Err(e) => self.complain(unreadable(&self.settings.path, &e)),
         }
         None
+    }
+
+    fn recovered(&mut self) {
+        if self.trouble.take().is_some() {
+            self.events.push(FollowEvent::Recovered);
+        }
     }
 
     fn complain(&mut self, event: FollowEvent) {

@@ -28,6 +28,14 @@ impl Sibling {
         Sibling { path, id: source::id(meta), mtime: source::mtime(meta), len: meta.len(), order }
     }
 
+    /// A file that somebody named; `None` when it is none that can be read again.
+    pub fn named(path: &Path) -> Option<Sibling> {
+        let meta = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+        let bare = path.to_str().and_then(|name| ENDINGS.iter().find_map(|end| name.strip_suffix(end)));
+        let order = Order::Named(bare.map_or_else(|| path.to_owned(), PathBuf::from));
+        Some(Sibling::new(path.to_owned(), &meta, order))
+    }
+
     /// Whether both are one rotated log by their names: `x` and `x.gz`.
     pub fn same_name(&self, other: &Sibling) -> bool {
         self.order == other.order
@@ -48,10 +56,20 @@ enum Order {
     Live,
     Number(u32),
     Date(String),
+    /// Named by somebody, not found: its name without the ending of its packing.
+    Named(PathBuf),
 }
 
-/// The log itself and all its rotated siblings, oldest first. `live` is what stands at `path`, if anything.
-pub fn family(path: &Path, live: Option<&fs::Metadata>) -> Vec<Sibling> {
+/// A log and its rotated siblings.
+pub struct Family {
+    /// Oldest first.
+    pub files: Vec<Sibling>,
+    /// When those were last written to that are too many to be looked at; they are older.
+    pub beyond: Vec<i64>,
+}
+
+/// The log itself and all its rotated siblings. `live` is what stands at `path`, if anything.
+pub fn family(path: &Path, live: Option<&fs::Metadata>) -> Family {
     let mut found = siblings(path);
     // A listing is not a snapshot: files renamed meanwhile may be missed. Only what is seen twice alike is believed.
     for _ in 0..4 {
@@ -63,6 +81,7 @@ pub fn family(path: &Path, live: Option<&fs::Metadata>) -> Vec<Sibling> {
             break;
         }
     }
+    let beyond = found.split_off(found.len().min(MAX_FAMILY)).iter().map(|s| s.mtime).collect();
     found.reverse();
     if let Some(meta) = live {
         let live = Sibling::new(path.to_owned(), meta, Order::Live);
@@ -71,7 +90,7 @@ pub fn family(path: &Path, live: Option<&fs::Metadata>) -> Vec<Sibling> {
             found.push(live);
         }
     }
-    found
+    Family { files: found, beyond }
 }
 
 /// Whether rotated siblings would be seen.
@@ -110,7 +129,6 @@ fn siblings(path: &Path) -> Vec<Sibling> {
     // One file under two names.
     let mut seen = HashSet::new();
     found.retain(|s| seen.insert(s.id));
-    found.truncate(MAX_FAMILY);
     found
 }
 
@@ -149,7 +167,7 @@ mod tests {
             file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(n as u64)).unwrap();
         }
         let live = fs::metadata(dir.join("mail.log")).ok();
-        let family = family(&dir.join("mail.log"), live.as_ref());
+        let family = family(&dir.join("mail.log"), live.as_ref()).files;
         family.iter().map(|s| s.path.file_name().unwrap().to_str().unwrap().to_owned()).collect()
     }
 
@@ -182,6 +200,7 @@ mod tests {
         let found = names(dir.path(), &[]);
         assert_eq!(found.len(), MAX_FAMILY);
         assert_eq!(found.last().unwrap(), "mail.log.1");
+        assert_eq!(family(&dir.path().join("mail.log"), None).beyond.len(), 9_999 - MAX_FAMILY);
     }
 
     #[test]

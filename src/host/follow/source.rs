@@ -10,6 +10,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 
 use super::position::{HEAD, Id, Position, TAIL};
+use super::wake::Stop;
 use crate::host::clock;
 use crate::host::unpack::{self, MAGIC, Packing, Unpacked};
 
@@ -83,11 +84,12 @@ pub(super) fn open(path: &Path) -> io::Result<(File, Metadata)> {
     Ok((file, meta))
 }
 
-/// Enters a file at an uncompressed offset. `Ok(None)` when it ends before it, is damaged before it, or does not fit.
-pub(super) fn enter(file: File, offset: u64, fit: Option<&Position>) -> io::Result<Option<Entry>> {
+/// Enters a file at an uncompressed offset. `Ok(None)` when it ends before it, is damaged before it, or does not fit. The
+/// way there may be long in a packed one: it is given up when the agent is to end.
+pub(super) fn enter(file: File, offset: u64, fit: Option<&Position>, stop: &Stop) -> io::Result<Option<Entry>> {
     let meta = file.metadata()?;
     let entry = if let Some(unpacked) = unpacked(&file)? {
-        match enter_packed(unpacked, file, meta, offset, fit) {
+        match enter_packed(unpacked, file, meta, offset, fit, stop) {
             Err(e) if unpack::is_damage(&e) => return Ok(None),
             other => other?,
         }
@@ -108,10 +110,12 @@ fn enter_packed(
     meta: Metadata,
     offset: u64,
     fit: Option<&Position>,
+    stop: &Stop,
 ) -> io::Result<Option<Entry>> {
     let (mut head, mut tail, mut done) = (Vec::new(), Vec::new(), 0u64);
     let mut chunk = vec![0; 64 * 1024];
     while done < offset {
+        stop.check()?;
         let want = usize::try_from(offset - done).unwrap_or(chunk.len()).min(chunk.len());
         let n = retry(|| unpacked.read(chunk.get_mut(..want).unwrap_or_default()))?;
         let got = chunk.get(..n).unwrap_or_default();
@@ -157,59 +161,12 @@ pub(super) fn is_packed(file: &File) -> io::Result<bool> {
     Ok(Packing::of(&bytes_at(file, 0, MAGIC)?) != Packing::Plain)
 }
 
-/// How the content of one file lies in that of another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Within {
-    Not,
-    /// The other begins with all of it.
-    Begins,
-    Equals,
-}
-
-/// How the uncompressed content of `part` lies in `whole`; of a damaged file, what can be read of it. Damage within the
-/// first KiB leaves nothing to go by: it lies in none, unless `trusted`.
-pub(super) fn within(part: &File, whole: &File, trusted: bool) -> io::Result<Within> {
-    let (mut part, mut whole) = (stream(part)?, stream(whole)?);
-    let (mut a, mut b) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
-    let mut total = 0;
-    loop {
-        let (n, damaged) = fill(&mut part, &mut a)?;
-        let (m, _) = fill(&mut whole, &mut b)?;
-        total += n;
-        if m < n || a.get(..n) != b.get(..n) || (damaged && total < HEAD && !trusted) {
-            return Ok(Within::Not);
-        }
-        if n < a.len() {
-            return Ok(if m == n { Within::Equals } else { Within::Begins });
-        }
-    }
-}
-
-/// Whether `packed` is the compressed form of the plain file `held`.
-pub(super) fn is_packed_from(packed: &File, held: &File) -> io::Result<bool> {
-    Ok(!is_packed(held)? && is_packed(packed)? && within(packed, held, false)? == Within::Equals)
-}
-
-/// Reads until the buffer is full or nothing more comes; the second: what follows is damaged.
-pub(super) fn fill(from: &mut Unpacked, buf: &mut [u8]) -> io::Result<(usize, bool)> {
-    let mut done = 0;
-    while let Some(rest) = buf.get_mut(done..).filter(|r| !r.is_empty()) {
-        match retry(|| from.read(rest)) {
-            Ok(0) => break,
-            Ok(n) => done += n,
-            Err(why) if unpack::is_damage(&why) => return Ok((done, true)),
-            Err(why) => return Err(why),
-        }
-    }
-    Ok((done, false))
-}
-
 /// Whether the opened file still carries these bytes at this place.
 pub(super) fn carries(file: &File, at: u64, bytes: &[u8]) -> io::Result<bool> {
     Ok(bytes_at(file, at, bytes.len())? == bytes)
 }
 
-fn bytes_at(file: &File, at: u64, len: usize) -> io::Result<Vec<u8>> {
+pub(super) fn bytes_at(file: &File, at: u64, len: usize) -> io::Result<Vec<u8>> {
     let mut out = vec![0; len];
     let mut done = 0;
     while let Some(rest) = out.get_mut(done..).filter(|r| !r.is_empty()) {
@@ -222,7 +179,7 @@ fn bytes_at(file: &File, at: u64, len: usize) -> io::Result<Vec<u8>> {
     Ok(out)
 }
 
-fn retry(mut f: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+pub(super) fn retry(mut f: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match f() {
             Err(e) if e.kind() == ErrorKind::Interrupted => {}

@@ -133,7 +133,119 @@ fn content_says_what_is_the_same_and_names_do_not() {
     put("mail.log", b"d\ne\n");
     let (lines, events) = drain(&mut from_the_oldest(dir.path()));
     assert_eq!(lines, ["b", "a", "c", "d", "e"]);
+    let finished = |name: &str| events.contains(&FollowEvent::Finished { path: dir.path().join(name) });
+    assert!(finished("mail.log.1") && !events.contains(&FollowEvent::Rotated), "nothing was rotated: {events:?}");
+    // A plain copy of all of it.
+    put("mail.log.6", b"d\ne\n");
+    assert_eq!(drain(&mut from_the_oldest(dir.path())).0, ["b", "a", "c", "d", "e"]);
     assert!(!events.iter().any(|e| matches!(e, FollowEvent::LinesLost { .. })), "{events:?}");
+}
+
+const MIB: u64 = 1024 * 1024;
+
+/// A gzip file of so many times 16 MiB of zeros, and some text behind them.
+fn bomb(times: usize, text: &str) -> Vec<u8> {
+    let zeros = gz(&"\0".repeat(16 << 20));
+    [zeros.repeat(times), gz(text)].concat()
+}
+
+#[test]
+fn what_unpacks_to_more_than_any_log_is_not_unpacked_for_an_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, bytes: &[u8], at: i64| {
+        fs::write(dir.path().join(name), bytes).unwrap();
+        let file = fs::File::options().append(true).open(dir.path().join(name)).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(at as u64)).unwrap();
+    };
+    // A gigabyte each, which nothing but their ends tells apart; and a copy.
+    for n in 2..=6 {
+        put(&format!("mail.log.{n}.gz"), &bomb(64, &"x\n".repeat(n)), 100);
+    }
+    put("mail.log.1.gz", &bomb(64, &"x\n".repeat(3)), 300);
+    put("mail.log", b"live\n", 400);
+    let since = |secs: i64, stop: &Stop| {
+        let settings = Settings {
+            past_since: Time::from_secs(secs),
+            stop: stop.clone(),
+            ..Settings::new(dir.path().join("mail.log"))
+        };
+        Follower::new(settings, None)
+    };
+    // The copy adds nothing, as the bytes on the disk say: the log itself is next.
+    let mut f = since(200, &Stop::default());
+    assert_eq!(drain(&mut f).0, ["live"]);
+    let cost = f.prints.comparing.bytes;
+    assert!(cost < 300 * MIB, "{} MiB", cost / MIB);
+    // Not decided, it is read, but was not unpacked before that, and nothing is unpacked twice.
+    put("mail.log.1.gz", &bomb(64, "y\n"), 300);
+    let mut f = since(200, &Stop::default());
+    f.read(1, &mut |_| {}).unwrap();
+    let cost = f.prints.comparing.bytes;
+    assert!(cost > 100 * MIB && cost < 1500 * MIB, "{} MiB", cost / MIB);
+    assert_eq!(f.reading(), Some(dir.path().join("mail.log.1.gz").as_path()));
+    // Told to end, it neither goes on unpacking nor decides.
+    let stop = Stop::default();
+    stop.set();
+    let mut f = since(0, &stop);
+    assert!(!f.read(1, &mut |_| {}).unwrap().open && f.prints.comparing.bytes < MIB);
+}
+
+#[test]
+fn the_way_to_a_place_in_a_packed_file_is_given_up_at_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("mail.log");
+    fs::write(&log, "0123456789\n".repeat(100_000)).unwrap();
+    let mut f = from_the_oldest(dir.path());
+    while f.position().offset < 600_000 {
+        f.read(1, &mut |_| {}).unwrap();
+    }
+    let (saved, text) = (f.position(), fs::read_to_string(&log).unwrap());
+    drop(f);
+    fs::write(dir.path().join("mail.log.1.gz"), gz(&text)).unwrap();
+    fs::remove_file(&log).unwrap();
+    fs::write(&log, "live\n").unwrap();
+    let stop = Stop::default();
+    stop.set();
+    let settings = Settings { stop, ..Settings::new(&log) };
+    let mut stopped = Follower::new(settings.clone(), Some(saved));
+    assert!(!stopped.read(1, &mut |_| {}).unwrap().open && stopped.position() == saved);
+    assert_eq!(stopped.take_events(), []);
+    let mut f = Follower::new(Settings { stop: Stop::default(), ..settings }, Some(saved));
+    let (lines, events) = drain(&mut f);
+    assert_eq!((lines.len() as u64, lines.last().unwrap().as_str()), (100_001 - saved.offset / 11, "live"));
+    assert!(!events.iter().any(|e| matches!(e, FollowEvent::LinesLost { .. })), "{events:?}");
+}
+
+#[test]
+fn thousands_of_files_that_begin_alike_cost_little() {
+    let dir = tempfile::tempdir().unwrap();
+    // As `copytruncate` leaves them behind a writer that does not append: a hole first.
+    for n in 1..=5_000 {
+        fs::write(dir.path().join(format!("mail.log.{n}")), format!("{}line {n:04}\n", "\0".repeat(1_500))).unwrap();
+    }
+    fs::write(dir.path().join("mail.log"), "live\n").unwrap();
+    let mut f = from_the_oldest(dir.path());
+    f.read(1, &mut |_| {}).unwrap();
+    let cost = f.prints.comparing.bytes;
+    assert!(cost < 64 * MIB, "{} MiB", cost / MIB);
+    assert_eq!(f.waiting().files, 4_096);
+    let events = f.take_events();
+    let lost = events.iter().filter(|e| matches!(e, FollowEvent::LinesLost { .. })).count();
+    assert_eq!(lost, 1, "904 files are not read and nobody knows: {events:?}");
+}
+
+#[test]
+fn trouble_ends_when_its_cause_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, away) = (dir.path().join("mail.log"), dir.path().join("away"));
+    fs::write(&log, "a\n").unwrap();
+    let mut f = follower(dir.path());
+    drain(&mut f);
+    fs::rename(&log, &away).unwrap();
+    assert_eq!(drain(&mut f).1, [FollowEvent::Disappeared]);
+    fs::rename(&away, &log).unwrap();
+    assert_eq!(drain(&mut f).1, [FollowEvent::Recovered]);
+    assert_eq!(drain(&mut f).1, []);
 }
 
 #[test]

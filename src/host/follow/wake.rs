@@ -4,6 +4,7 @@
 //! longer than the polling step. It never reads a log.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub struct Waker {
     heard: Receiver<()>,
     /// A call rings, but a full bell must not swallow it.
     called: Arc<AtomicBool>,
+    stop: Stop,
     watcher: Option<RecommendedWatcher>,
     dirs: Vec<Dir>,
     /// A change that rang during a pause.
@@ -43,9 +45,39 @@ struct Dir {
 
 /// Wakes the waiting thread from any other.
 #[derive(Debug, Clone)]
-pub struct Handle(SyncSender<()>, Arc<AtomicBool>);
+pub struct Handle(SyncSender<()>, Arc<AtomicBool>, Stop);
+
+/// Whether the agent is to end: asked where one file alone can take long.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    pub fn set(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// # Errors
+    /// When the agent is to end.
+    pub fn check(&self) -> io::Result<()> {
+        if self.is_set() { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+    }
+}
 
 impl Handle {
+    /// Wakes it for its end.
+    pub fn stop(&self) {
+        self.2.set();
+        self.wake();
+    }
+
+    pub fn stopping(&self) -> &Stop {
+        &self.2
+    }
+
     pub fn wake(&self) {
         self.1.store(true, Ordering::Release);
         // A full channel means that the waiter will wake anyway.
@@ -69,7 +101,15 @@ impl Waker {
             }
         })
         .ok();
-        let mut waker = Waker { bell, heard, called: Arc::default(), watcher, dirs: Vec::new(), missed: false };
+        let mut waker = Waker {
+            bell,
+            heard,
+            called: Arc::default(),
+            stop: Stop::default(),
+            watcher,
+            dirs: Vec::new(),
+            missed: false,
+        };
         waker.watch(paths);
         waker
     }
@@ -98,7 +138,7 @@ impl Waker {
     }
 
     pub fn handle(&self) -> Handle {
-        Handle(self.bell.clone(), Arc::clone(&self.called))
+        Handle(self.bell.clone(), Arc::clone(&self.called), self.stop.clone())
     }
 
     /// Waits at most `limit`. The caller passes its polling step, 100–250 ms; a busy log is read once per step.

@@ -113,3 +113,24 @@ fn damage_is_told_from_a_disk_that_cannot_be_read() {
         assert!(unpacked(more).0 == text, "{program}: lines before a rest that is no member");
     }
 }
+
+#[test]
+fn what_no_log_unpacks_to_is_refused_and_what_gzip_can_do_is_not() {
+    let given = |file: Vec<u8>| {
+        let mut reader = Unpacked::new(Packing::of(&file), io::Cursor::new(file));
+        let (mut buf, mut given) = (vec![0; 1 << 20], 0);
+        loop {
+            match reader.read(&mut buf) {
+                Ok(0) => return (given, None),
+                Ok(n) => given += n as u64,
+                Err(why) => return (given, Some(why)),
+            }
+        }
+    };
+    let zeros = vec![0; 16 << 20];
+    // 16 GiB from 8 MB, and a little more than a GiB.
+    let (most, end) = given(packed("zstd", &["--no-check"], &zeros).repeat(1024));
+    assert!(is_damage(&end.unwrap()) && most < MAX_GIVEN + (16 << 20), "{most}");
+    let (all, end) = given(packed("gzip", &["-9"], &zeros).repeat(66));
+    assert!(end.is_none() && all == 66 << 24 && all > MAX_GIVEN, "{all} {end:?}");
+}

@@ -1,0 +1,224 @@
+//! What `replay` reads: files in the order of their first stamps, each as far as it can be read, cut into lines.
+//!
+//! A file that breaks off says so and ends; it never keeps the others from being read.
+
+use crate::app::ingest::Ingest;
+use crate::engine::attribution::{User, Wanted};
+use crate::engine::{Engine, Sink};
+use crate::host::clock;
+use crate::host::input::{self, Input};
+use crate::host::unpack::{self, Unpacked};
+use crate::mail::{Server, Time};
+use crate::mta::Mta;
+use crate::mta::any::Any;
+use crate::mta::syslog::Stamps;
+use indicatif::ProgressBar;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+
+const CHUNK: usize = 1024 * 1024;
+/// Lines longer than this are cut; the agent's default.
+const MAX_LINE: usize = 64 * 1024;
+
+pub(super) fn stamps(reference: Time) -> Stamps {
+    Stamps { zone: clock::zone(), reference }
+}
+
+/// A file that is about to be read.
+pub(super) struct Source {
+    path: PathBuf,
+    /// Bytes on the disk; 0 when that is not known.
+    pub size: u64,
+    pub reference: Time,
+    /// What cannot be opened again is kept, with what was read of it. A year of archives is not: decoders are large.
+    kept: Option<Opened>,
+}
+
+struct Opened {
+    reader: Unpacked,
+    head: Vec<u8>,
+    /// Why nothing can be read behind the head.
+    broken: Option<io::Error>,
+}
+
+/// Looks into all files and sorts them by the time of their first stamp; those without one keep their place at the end.
+///
+/// # Errors
+/// When one cannot be opened. What is damaged shows when it is read.
+pub(super) fn in_order(paths: &[PathBuf], only: Option<Server>) -> Result<Vec<Source>, String> {
+    let mut found = Vec::new();
+    for path in paths {
+        let Input { mut reader, size, modified, lasting } = open(path)?;
+        let reference = modified.map_or_else(clock::now, Time::from_secs);
+        let (mut head, mut first, mut broken) = (Vec::new(), None, None);
+        if paths.len() > 1 {
+            broken = reader.by_ref().take(CHUNK as u64).read_to_end(&mut head).err();
+            first = first_stamp(&head, reference, only);
+        }
+        let kept = (!lasting || paths.len() == 1).then_some(Opened { reader, head, broken });
+        found.push((first, Source { path: path.clone(), size, reference, kept }));
+    }
+    found.sort_by_key(|(first, _)| first.unwrap_or(Time(i64::MAX)));
+    Ok(found.into_iter().map(|(_, source)| source).collect())
+}
+
+fn open(path: &Path) -> Result<Input, String> {
+    input::open(path).map_err(|why| {
+        format!("replay: cannot read {}: {why}; check the path and whether your user may read it", path.display())
+    })
+}
+
+fn first_stamp(head: &[u8], reference: Time, only: Option<Server>) -> Option<Time> {
+    let mut mta = Any::new(stamps(reference), only);
+    head.split(|&byte| byte == b'\n').find_map(|line| match mta.read(line) {
+        crate::mta::Read::Event(event) => Some(event.head.at),
+        _ => None,
+    })
+}
+
+/// What came of a file.
+#[derive(Default)]
+pub(super) struct Fed {
+    /// Bytes that were read, unpacked.
+    pub bytes: u64,
+    /// Which file could not be read to its end, where and why.
+    pub broken: Option<String>,
+}
+
+/// Reads one source to its end, or as far as it can be read, line by line; with more than one job, reading and
+/// decompressing have a thread of their own.
+pub(super) fn feed<S: Sink>(
+    source: Source,
+    jobs: usize,
+    ingest: &mut Ingest<Any>,
+    engine: &mut Engine,
+    names: &mut impl FnMut(Wanted<'_>) -> Option<User>,
+    sink: &mut S,
+    progress: &ProgressBar,
+) -> Fed {
+    let Source { path, size, kept, .. } = source;
+    let opened = match kept {
+        Some(kept) => kept,
+        None => match open(&path) {
+            Ok(Input { reader, .. }) => Opened { reader, head: Vec::new(), broken: None },
+            Err(why) => return Fed { bytes: 0, broken: Some(why) },
+        },
+    };
+    let (mut lines, before) = (Lines::default(), progress.position());
+    let (mut bytes, mut consumed) = (0, 0);
+    let mut take = |chunk: &[u8], so_far: u64| {
+        bytes += chunk.len() as u64;
+        consumed = so_far;
+        lines.push(chunk, |line| ingest.line(line, engine, names, sink));
+        progress.set_position(before + so_far);
+    };
+    let broken = chunks(opened, jobs, &mut take).err();
+    lines.finish(|line| ingest.line(line, engine, names, sink));
+    let broken = broken.map(|why| {
+        let what = if unpack::is_damage(&why) { "is damaged" } else { "cannot be read" };
+        let place = if size > 0 { format!("within its first {consumed} of {size} bytes") } else { "within it".to_owned() };
+        format!(
+            "replay: {} {what} {place}: {why}; the {bytes} bytes before that (unpacked) are counted, what follows is not",
+            path.display()
+        )
+    });
+    Fed { bytes, broken }
+}
+
+/// Gives out all bytes of a source in large pieces, each with the bytes on the disk that were read by then.
+fn chunks(opened: Opened, jobs: usize, take: &mut impl FnMut(&[u8], u64)) -> io::Result<()> {
+    let Opened { mut reader, head, broken } = opened;
+    take(&head, reader.consumed());
+    drop(head);
+    if let Some(why) = broken {
+        return Err(why);
+    }
+    if jobs <= 1 {
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            let (n, broken) = fill(&mut reader, &mut buffer);
+            take(buffer.get(..n).unwrap_or(&[]), reader.consumed());
+            match broken {
+                Some(why) => return Err(why),
+                None if n == 0 => return Ok(()),
+                None => {}
+            }
+        }
+    }
+    let (full, filled) = mpsc::sync_channel::<(Vec<u8>, u64, Option<io::Error>)>(4);
+    let (back, emptied) = mpsc::channel::<Vec<u8>>();
+    std::thread::spawn(move || {
+        loop {
+            let mut buffer = emptied.try_recv().unwrap_or_default();
+            buffer.resize(CHUNK, 0);
+            let (n, broken) = fill(&mut reader, &mut buffer);
+            buffer.truncate(n);
+            let end = n == 0 || broken.is_some();
+            if full.send((buffer, reader.consumed(), broken)).is_err() || end {
+                return;
+            }
+        }
+    });
+    for (chunk, consumed, broken) in filled {
+        take(&chunk, consumed);
+        if let Some(why) = broken {
+            return Err(why);
+        }
+        if back.send(chunk).is_err() {
+            // The reader has finished; the buffer is not needed any more.
+        }
+    }
+    Ok(())
+}
+
+/// Reads until the buffer is full or nothing more comes. What was read before an error counts.
+fn fill(reader: &mut Unpacked, buffer: &mut [u8]) -> (usize, Option<io::Error>) {
+    let mut done = 0;
+    while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match reader.read(rest) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+            Err(why) => return (done, Some(why)),
+        }
+    }
+    (done, None)
+}
+
+/// Splits a stream of chunks into lines; only a line that spans chunks is copied.
+#[derive(Default)]
+pub(in crate::app::commands) struct Lines {
+    partial: Vec<u8>,
+}
+
+impl Lines {
+    pub(in crate::app::commands) fn push(&mut self, chunk: &[u8], mut each: impl FnMut(&[u8])) {
+        let mut start = 0;
+        for end in memchr::memchr_iter(b'\n', chunk) {
+            let line = chunk.get(start..end).unwrap_or(&[]);
+            start = end + 1;
+            if self.partial.is_empty() {
+                each(line.get(..MAX_LINE).unwrap_or(line));
+            } else {
+                self.keep(line);
+                each(&self.partial);
+                self.partial.clear();
+            }
+        }
+        let rest = chunk.get(start..).unwrap_or(&[]);
+        self.keep(rest);
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let room = MAX_LINE.saturating_sub(self.partial.len());
+        self.partial.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+    }
+
+    fn finish(&mut self, mut each: impl FnMut(&[u8])) {
+        if !self.partial.is_empty() {
+            each(&self.partial);
+            self.partial.clear();
+        }
+    }
+}
