@@ -14,6 +14,7 @@ pub mod replies;
 pub mod sanctions;
 pub mod scripts;
 pub mod tracker;
+pub mod turnstile;
 
 use crate::mail::{Event, Fact, Time};
 use accounts::Accounts;

@@ -12,4 +12,5 @@ pub mod names;
 pub mod process;
 pub mod servers;
 pub mod socket;
+pub mod tape;
 pub mod unpack;

@@ -4,6 +4,7 @@
 
 use super::{Origin, Owner, QueueId, Server, Time};
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 /// Names an order for good, on every host: its time, and a number that nobody else has.
@@ -23,6 +24,15 @@ impl OrderId {
 impl fmt::Display for OrderId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}{:016x}", self.micros, self.chance)
+    }
+}
+
+impl FromStr for OrderId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<OrderId, ()> {
+        let both = u128::from_str_radix(text, 16).ok().filter(|_| text.len() == 32).ok_or(())?;
+        Ok(OrderId { micros: (both >> 64) as u64, chance: both as u64 })
     }
 }
 
@@ -372,5 +382,9 @@ mod tests {
         let id = |at: i64, chance: u64| OrderId::new(Time(at), chance).to_string();
         assert_eq!(id(1, 2), "00000000000000010000000000000002");
         assert!(id(9, u64::MAX) < id(10, 0));
+        assert_eq!(id(9, u64::MAX).parse(), Ok(OrderId { micros: 9, chance: u64::MAX }));
+        for bad in ["", "9", "-0000000000000010000000000000002", "0000000000000001000000000000000g"] {
+            assert_eq!(bad.parse::<OrderId>(), Err(()), "{bad}");
+        }
     }
 }

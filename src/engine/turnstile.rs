@@ -1,0 +1,160 @@
+//! The turnstile: may this message pass, or is its account's mail held?
+//!
+//! Asked for every message while the mail server waits, so it only looks up: who is held, under which identities, is
+//! told beforehand. An identity that leads to nobody held passes, and so does one that is not known: nobody is held by
+//! mistake. Pure, and small: its size follows the accounts that are held, not those that send.
+
+use super::accounts::name_from;
+use super::directory::Directory;
+use super::keys;
+use crate::mail::{OrderId, Origin, Owner, Scope};
+use core::net::IpAddr;
+use hashbrown::HashMap;
+
+/// An account whose mail is held, with what its mail is known by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Barred {
+    pub owner: Owner,
+    /// What evidence leads to (`Accounts`).
+    pub key: String,
+    /// The uids whose mail is this account's. Told, because a name service may have to be asked for them.
+    pub uids: Vec<u32>,
+    pub scope: Scope,
+    pub order: OrderId,
+}
+
+/// Who handed a message in, as far as that is proven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim<'a> {
+    Login(&'a [u8]),
+    /// By a local process, without SMTP.
+    Handed(u32),
+    /// Over SMTP from a process of this host.
+    Local(u32),
+    /// Over SMTP from elsewhere.
+    Client(IpAddr),
+    Nobody,
+}
+
+impl Claim<'_> {
+    /// What the message counts as: for the scope of a block.
+    pub fn origin(&self, directory: &Directory) -> Origin {
+        match self {
+            Claim::Login(_) => Origin::SmtpAuth,
+            Claim::Handed(_) => Origin::Script,
+            Claim::Local(_) => Origin::LocalSmtp,
+            Claim::Client(address) if directory.by_network(*address).is_some() => Origin::LocalSmtp,
+            Claim::Client(_) | Claim::Nobody => Origin::Incoming,
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Turnstile {
+    directory: Directory,
+    barred: Vec<Barred>,
+    by_key: HashMap<String, usize, foldhash::quality::FixedState>,
+    by_uid: HashMap<u32, usize, foldhash::quality::FixedState>,
+}
+
+impl Turnstile {
+    /// `seed` makes the hash of logins unpredictable to those who choose them.
+    pub fn new(directory: Directory, seed: u64) -> Turnstile {
+        let state = foldhash::quality::FixedState::with_seed(seed);
+        Turnstile {
+            directory,
+            barred: Vec::new(),
+            by_key: HashMap::with_hasher(state.clone()),
+            by_uid: HashMap::with_hasher(state),
+        }
+    }
+
+    pub fn set_directory(&mut self, directory: Directory) {
+        self.directory = directory;
+    }
+
+    /// Everybody who is held, in place of those before.
+    pub fn bar(&mut self, barred: Vec<Barred>) {
+        self.by_key.clear();
+        self.by_uid.clear();
+        for (at, one) in barred.iter().enumerate() {
+            self.by_key.insert(one.key.clone(), at);
+            self.by_uid.extend(one.uids.iter().map(|uid| (*uid, at)));
+        }
+        self.barred = barred;
+    }
+
+    /// Nobody is held: nobody need be asked for.
+    pub fn is_open(&self) -> bool {
+        self.barred.is_empty()
+    }
+
+    /// The held account that the message belongs to and whose block covers it; `None`: it passes.
+    pub fn admit(&self, claim: Claim<'_>) -> Option<&Barred> {
+        let origin = claim.origin(&self.directory);
+        let at = match claim {
+            Claim::Login(login) => {
+                let key = keys::of_login(&self.directory, login);
+                self.by_key.get(key.text()?)
+            }
+            Claim::Handed(uid) | Claim::Local(uid) => self.by_uid.get(&uid),
+            Claim::Client(address) => self.by_key.get(self.directory.by_network(address)?),
+            Claim::Nobody => None,
+        };
+        let login = match claim {
+            Claim::Login(login) => name_from(login),
+            _ => String::new(),
+        };
+        self.barred.get(*at?).filter(|barred| barred.scope.covers(origin, login.as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::directory::{AccountSpec, Policy};
+
+    fn barred(owner: u32, key: &str, uids: &[u32], scope: Scope) -> Barred {
+        Barred { owner: Owner(owner), key: key.into(), uids: uids.to_vec(), scope, order: OrderId::default() }
+    }
+
+    #[test]
+    fn only_what_the_block_covers_is_held() {
+        let shop = AccountSpec {
+            id: "shop".into(),
+            logins: vec!["sales@shop.test".into(), "info@shop.test".into()],
+            networks: vec!["10.9.0.0/24".parse().unwrap()],
+            ..AccountSpec::default()
+        };
+        let directory = Directory::build(vec![shop], Policy::default()).unwrap();
+        let mut gate = Turnstile::new(directory, 7);
+        assert!(gate.is_open() && gate.admit(Claim::Handed(2_001)).is_none());
+        gate.bar(vec![
+            barred(20, "shop", &[2_001], Scope::Script),
+            barred(21, "box@blog.test", &[], Scope::All),
+            barred(22, "web3", &[2_003], Scope::Login("x".into())),
+        ]);
+        let inside: IpAddr = "10.9.0.7".parse().unwrap();
+        let outside: IpAddr = "203.0.113.7".parse().unwrap();
+        for (claim, held) in [
+            (Claim::Handed(2_001), Some(20)),
+            (Claim::Local(2_001), Some(20)),
+            (Claim::Client(inside), Some(20)),
+            (Claim::Login(b"sales@shop.test"), None),
+            (Claim::Login(b"Box@Blog.TEST"), Some(21)),
+            (Claim::Login(b"box@blog.tes"), None),
+            (Claim::Handed(2_002), None),
+            (Claim::Handed(2_003), None),
+            (Claim::Client(outside), None),
+            (Claim::Nobody, None),
+        ] {
+            assert_eq!(gate.admit(claim).map(|barred| barred.owner.0), held, "{claim:?}");
+        }
+        // One login of an account: the others go on.
+        gate.bar(vec![barred(20, "shop", &[2_001], Scope::Login("Info@shop.test".into()))]);
+        assert!(gate.admit(Claim::Login(b"INFO@shop.test")).is_some());
+        assert!(gate.admit(Claim::Login(b"sales@shop.test")).is_none());
+        assert!(gate.admit(Claim::Handed(2_001)).is_none(), "who was barred before is forgotten");
+    }
+}

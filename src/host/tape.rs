@@ -1,0 +1,200 @@
+//! The tape: what the gate has held, written down before the mail server is told so.
+//!
+//! One line a message, appended with one write: it is there after a SIGKILL, and no answer waits for a disk. The pump
+//! follows the tape like any log, and its position is committed with what it read. When all is read and committed, the
+//! tape starts afresh. It never says whose a message is: it carries what the gate said.
+//!
+//! A tape begins with a line that names it, so that a position is never used in a tape that came after.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use crate::mail::{OrderId, Origin, Owner, QueueId, Time};
+
+/// One message that was put on hold by the gate's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    pub at: Time,
+    /// Which gate: the number of its queue directory.
+    pub gate: u32,
+    pub id: QueueId,
+    pub owner: Owner,
+    pub order: OrderId,
+    pub origin: Origin,
+    pub recipients: u32,
+}
+
+/// How far a tape was read: its name, and the byte after the last whole line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Position {
+    pub tape: u64,
+    pub offset: u64,
+}
+
+/// Longest that a tape grows to. A record has some 110 bytes: more than a million messages held and not read yet, which
+/// is what the agent remembers at most.
+const MOST: u64 = 128 * 1024 * 1024;
+/// Read at a time.
+const PIECE: u64 = 256 * 1024;
+/// A tape shorter than this is not worth starting afresh.
+const WORTH: u64 = if cfg!(test) { 512 } else { 64 * 1024 };
+const HEAD: &str = "sendwarden tape ";
+
+#[derive(Debug)]
+pub struct Tape {
+    path: PathBuf,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    tape: u64,
+    length: u64,
+}
+
+impl Tape {
+    /// Opens the tape of a state directory, or begins one; `name` is a number that none had before. What a crash left
+    /// of a line is cut off.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn open(state_dir: &Path, name: u64) -> io::Result<Tape> {
+        let path = state_dir.join("gate.tape");
+        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o640).open(&path)?;
+        let length = file.metadata()?.len();
+        let head = read_at(&mut file, 0, 64)?;
+        let tape = head.split(|byte| *byte == b'\n').next().and_then(|line| name_of(line).filter(|_| line.len() < 64));
+        let mut open = Open { file, tape: tape.unwrap_or_default(), length };
+        match tape {
+            Some(_) => open.cut_half_a_line()?,
+            None => open.begin(name)?,
+        }
+        Ok(Tape { path, open: Mutex::new(open) })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes it down. When this returns, SIGKILL cannot take it back.
+    ///
+    /// # Errors
+    /// When it cannot be written, or the tape is full because nobody reads it.
+    pub fn append(&self, record: &Record) -> io::Result<()> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.length >= MOST {
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "the tape is full: it is written, but not read"));
+        }
+        open.put(record.to_string().as_bytes())
+    }
+
+    /// Records after `from`, and the position after them. Lines that are none are left out and counted.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn read(&self, from: Position) -> io::Result<(Vec<Record>, u64, Position)> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let offset = if from.tape == open.tape && from.offset <= open.length { from.offset } else { 0 };
+        let length = open.length.saturating_sub(offset).min(PIECE);
+        let (tape, bytes) = (open.tape, read_at(&mut open.file, offset, length)?);
+        drop(open);
+        let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        let (mut records, mut bad) = (Vec::new(), 0);
+        // No line of ours is that long: it is passed over.
+        let whole = if end == 0 && length == PIECE { bytes.len() } else { end };
+        let lines = bytes.get(..whole).unwrap_or_default().split(|byte| *byte == b'\n');
+        for line in lines.filter(|line| !line.is_empty() && name_of(line).is_none()) {
+            match parse(line) {
+                Some(record) => records.push(record),
+                None => bad += 1,
+            }
+        }
+        Ok((records, bad, Position { tape, offset: offset + whole as u64 }))
+    }
+
+    /// Everything up to `committed` is in the store: a tape that has no more starts afresh, under `name`.
+    ///
+    /// # Errors
+    /// Those of the file system; the tape stays as it is.
+    pub fn trim(&self, committed: Position, name: u64) -> io::Result<()> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if committed.tape != open.tape || committed.offset != open.length || open.length < WORTH {
+            return Ok(());
+        }
+        open.begin(name)
+    }
+}
+
+impl Open {
+    fn begin(&mut self, name: u64) -> io::Result<()> {
+        self.file.set_len(0)?;
+        (self.length, self.tape) = (0, name);
+        self.put(format!("{HEAD}{name:016x}\n").as_bytes())
+    }
+
+    /// All of it, or nothing: half a line would spoil the next one.
+    fn put(&mut self, line: &[u8]) -> io::Result<()> {
+        match self.file.write_all(line) {
+            Ok(()) => {
+                self.length += line.len() as u64;
+                Ok(())
+            }
+            Err(why) => {
+                self.file.set_len(self.length)?;
+                Err(why)
+            }
+        }
+    }
+
+    fn cut_half_a_line(&mut self) -> io::Result<()> {
+        let back = self.length.min(4_096);
+        let tail = read_at(&mut self.file, self.length - back, back)?;
+        let half = tail.iter().rev().take_while(|byte| **byte != b'\n').count() as u64;
+        if half > 0 {
+            self.length -= half;
+            self.file.set_len(self.length)?;
+        }
+        Ok(())
+    }
+}
+
+fn read_at(file: &mut File, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(offset))?;
+    file.take(length).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn name_of(line: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(line.strip_prefix(HEAD.as_bytes())?).ok()?;
+    u64::from_str_radix(text, 16).ok()
+}
+
+impl std::fmt::Display for Record {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Record { at, gate, id, owner, order, origin, recipients } = self;
+        writeln!(f, "{} {gate} {id} {} {order} {} {recipients}", at.0, owner.0, origin.name())
+    }
+}
+
+fn parse(line: &[u8]) -> Option<Record> {
+    let mut words = std::str::from_utf8(line).ok()?.split(' ');
+    let record = Record {
+        at: Time(words.next()?.parse().ok()?),
+        gate: words.next()?.parse().ok()?,
+        id: QueueId::new(words.next()?.as_bytes())?,
+        owner: Owner(words.next()?.parse().ok()?),
+        order: words.next()?.parse().ok()?,
+        origin: words.next().and_then(|name| Origin::ALL.into_iter().find(|origin| origin.name() == name))?,
+        recipients: words.next()?.parse().ok()?,
+    };
+    words.next().is_none().then_some(record)
+}
+
+#[cfg(test)]
+#[path = "tape_tests.rs"]
+mod tests;
