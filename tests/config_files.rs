@@ -100,7 +100,7 @@ fn every_key_takes_effect() {
         {socket: 'udp:127.0.0.1:5140'}, {journal: true}, \
         {journal: true, identifiers: [a, b*], units: [u], directory: /j}]\nbackfill: 90d\nstate_dir: /s\nlisten: '[::1]:1'\n\
         operator_token_file: /t\naccounts_file: /f\nlog_level: warn\n\
-        metrics: {max_accounts: 1, account_label: hash, public: true}\n\
+        web: {hosts: [Figures.Test.]}\nmetrics: {max_accounts: 1, account_label: hash, public: true}\n\
         attribution: {min_uid: 1, web_server_users: [w], web_server_uids: [1], local_networks: [10.0.0.1], \
         max_known_accounts: 1, claimed_domains: false, name_service_timeout: 500ms}\n\
         tracking: {max_open_messages: 1000, max_line_bytes: 4096}\nhistory: {hours_days: 1, days_days: 2}\n\
@@ -122,6 +122,7 @@ fn every_key_takes_effect() {
     assert_eq!(c.state_dir.as_deref(), Some(Path::new("/s")));
     assert_eq!(c.operator_token_file.as_deref(), Some(Path::new("/t")));
     assert_eq!(c.accounts_file.as_deref(), Some(Path::new("/f")));
+    assert_eq!(c.web.hosts, ["figures.test"]);
     let label = config::AccountLabel::Hash;
     assert_eq!(c.metrics, config::Metrics { max_accounts: 1, account_label: label, public: true });
     let policy = Policy {

@@ -16,7 +16,8 @@ use crash_support::{House, Running, exchange, wait};
 use serde_json::Value;
 
 /// Keys that only hold others.
-const SECTIONS: [&str; 8] = ["logs", "metrics", "attribution", "tracking", "history", "retention", "queue", "replies"];
+const SECTIONS: [&str; 9] =
+    ["logs", "web", "metrics", "attribution", "tracking", "history", "retention", "queue", "replies"];
 
 /// Keys whose effect needs a real journal or a sender: where their tests are.
 const ELSEWHERE: [(&str, &str, &str); 6] = [
@@ -222,7 +223,20 @@ fn listen() {
     let _running = house.start();
     assert!(address(&house).starts_with("[::1]:"), "{}", house.printed());
     let stream = std::net::TcpStream::connect(address(&house)).unwrap();
-    assert_eq!(exchange(stream, "GET /-/healthy HTTP/1.0\r\nHost: l\r\n\r\n").unwrap().0, 200);
+    assert_eq!(exchange(stream, "GET /-/healthy HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap().0, 200);
+}
+
+#[test]
+fn web_hosts() {
+    let answered = |more: &str, host: &str| {
+        let house = house("", more);
+        let _running = house.start();
+        let stream = std::net::TcpStream::connect(address(&house)).unwrap();
+        exchange(stream, &format!("GET /metrics HTTP/1.0\r\nHost: {host}\r\n\r\n")).unwrap()
+    };
+    let (status, body) = answered("", "figures.test:80");
+    assert!(status == 421 && body.contains("web.hosts"), "{status} {body}");
+    assert_eq!(answered("web:\n  hosts: [Figures.test]\n", "figures.test:80").0, 200);
 }
 
 #[test]

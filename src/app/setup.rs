@@ -144,6 +144,8 @@ fn build(config: Config) -> Result<Setup, String> {
         },
         web: web::Settings {
             listen: vec![config.listen],
+            hosts: config.web.hosts.clone(),
+            own_names: own_names(),
             socket: Some(socket(&state_dir)),
             operator_token: token(config.operator_token_file.as_deref())?,
             own_uid: rustix::process::geteuid().as_raw(),
@@ -160,6 +162,13 @@ fn build(config: Config) -> Result<Setup, String> {
             config::LogLevel::Trace => "trace",
         },
     })
+}
+
+/// This host's name, and what stands before its first dot.
+fn own_names() -> Vec<String> {
+    let name = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
+    let first = name.split('.').next().unwrap_or_default().to_owned();
+    [name, first].into_iter().filter(|name| !name.is_empty()).collect()
 }
 
 /// Where each server keeps its queue, by default.
@@ -226,6 +235,7 @@ impl Setup {
             ("backfill", self.past != new.past),
             ("state_dir", self.state_dir != new.state_dir),
             ("listen", self.web.listen != new.web.listen),
+            ("web.hosts", self.web.hosts != new.web.hosts),
             ("operator_token_file", self.web.operator_token != new.web.operator_token),
             ("log_level", self.log_level != new.log_level),
             ("metrics.account_label", self.metrics.account_label != new.metrics.account_label),

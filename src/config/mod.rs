@@ -35,6 +35,7 @@ pub struct Config {
     /// Where the store lives; `None`: the service manager's state directory, else the built-in one.
     pub state_dir: Option<PathBuf>,
     pub listen: SocketAddr,
+    pub web: Web,
     /// File holding the token for `POST /-/reload` over TCP; `None`: reload only over the unix socket.
     pub operator_token_file: Option<PathBuf>,
     pub accounts_file: Option<PathBuf>,
@@ -122,6 +123,12 @@ pub enum LogLevel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Web {
+    /// Further names under which the listener is reached, in lower case.
+    pub hosts: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metrics {
     /// Accounts with series of their own; the rest share `account="other"`.
     pub max_accounts: u32,
@@ -183,6 +190,7 @@ impl Default for Config {
             backfill: Backfill::Since(Duration::from_secs(30 * 86_400)),
             state_dir: None,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 10925)),
+            web: Web { hosts: Vec::new() },
             operator_token_file: None,
             accounts_file: None,
             log_level: LogLevel::Info,

@@ -216,6 +216,17 @@ pub(super) fn address(text: &str) -> Result<IpAddr, Bad> {
     text.parse().map_err(|_| (format!("`{text}` is not an address"), hint()))
 }
 
+/// The name of a host as it stands in a URL, without scheme and port; in lower case.
+pub(super) fn host(text: &str) -> Result<String, Bad> {
+    let shape = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    let name = text.strip_suffix('.').unwrap_or(text);
+    if !name.is_empty() && name.len() <= 253 && name.bytes().all(shape) {
+        return Ok(name.to_ascii_lowercase());
+    }
+    let hint = "write the name alone, without http:// and without the port, such as mx1.example.org".to_owned();
+    Err((format!("`{text}` is not the name of a host"), hint))
+}
+
 pub(super) fn zone(text: &str) -> Result<String, Bad> {
     let hint =
         || "write a name such as Europe/Paris or UTC; the system's zone database (tzdata) must know it".to_owned();

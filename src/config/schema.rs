@@ -18,6 +18,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "backfill",
             "state_dir",
             "listen",
+            "web",
             "operator_token_file",
             "accounts_file",
             "log_level",
@@ -35,6 +36,7 @@ const KEYS: &[(&str, &[&str])] = &[
         "logs[]",
         &["path", "journal", "identifiers", "units", "directory", "socket", "socket_mode", "mta", "format", "zone"],
     ),
+    ("web", &["hosts"]),
     ("metrics", &["max_accounts", "account_label", "public"]),
     (
         "attribution",
@@ -93,6 +95,9 @@ pub(super) fn read(node: &Node, found: &mut Vec<Found>) -> Config {
         ("trace", LogLevel::Trace),
     ];
     top.choice("log_level", &mut c.log_level, &levels);
+
+    let mut s = top.section("web", keys("web"));
+    s.list("hosts", &mut c.web.hosts, |item| text_of(item).and_then(read::host));
 
     let mut s = top.section("metrics", keys("metrics"));
     s.number("max_accounts", &mut c.metrics.max_accounts, 1..=100_000);

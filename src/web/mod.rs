@@ -5,14 +5,16 @@
 
 pub mod api;
 pub mod client;
+mod hosts;
 mod pages;
+mod places;
 mod reply;
 mod routes;
 mod serve;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,6 +26,10 @@ pub use serve::{Listeners, serve};
 pub struct Settings {
     /// TCP addresses; loopback unless somebody decided otherwise.
     pub listen: Vec<SocketAddr>,
+    /// Names under which the window is reached, in lower case, beside those that are plain from the address.
+    pub hosts: Vec<String>,
+    /// This host's names, in lower case: they are answered for on addresses other than loopback.
+    pub own_names: Vec<String>,
     /// The unix socket of the CLI; `None`: no API at all.
     pub socket: Option<PathBuf>,
     /// Bearer token for `/-/reload` over TCP; without one it is not possible there.
@@ -32,7 +38,7 @@ pub struct Settings {
     pub operator_groups: Vec<u32>,
     /// User id of the agent itself.
     pub own_uid: u32,
-    /// Connections at a time, for each listener; further ones wait.
+    /// Connections at a time, for each listener; a further one takes the place of one that only holds it.
     pub max_connections: usize,
     /// For the head of a request, and the pause between two requests of a connection.
     pub header_timeout: Duration,
@@ -46,13 +52,15 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 10925))],
+            hosts: Vec::new(),
+            own_names: Vec::new(),
             socket: None,
             operator_token: None,
             operator_groups: Vec::new(),
             // Nobody's uid: who forgets to set it lets in root only.
             own_uid: u32::MAX,
             max_connections: 64,
-            header_timeout: Duration::from_secs(10),
+            header_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
             connection_timeout: Duration::from_secs(300),
         }
@@ -75,6 +83,13 @@ pub enum Peer {
 }
 
 impl Peer {
+    fn address(self) -> Option<IpAddr> {
+        match self {
+            Peer::Tcp(address) => Some(address.ip()),
+            Peer::Unix { .. } | Peer::Unknown => None,
+        }
+    }
+
     /// On the unix socket: root, the agent's own user, or a listed group.
     fn is_operator(self, settings: &Settings) -> bool {
         match self {

@@ -1,10 +1,10 @@
 //! Connections: bounded in number, in the time they may take, and in what they may send.
 //!
-//! Every listener has places of its own, so that crowds on TCP never shut out the operator's unix socket.
+//! Every listener has places of its own, so that crowds on TCP never shut out the operator's unix socket; who of a crowd
+//! has to leave is told in `places`.
 
 use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,10 +18,12 @@ use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, watch};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::hosts;
+use super::places::{Place, Places};
 use super::reply::{Failure, secure};
 use super::routes::{Shared, router};
 use super::{Backend, Peer, Settings};
@@ -69,9 +71,14 @@ enum Socket {
     Unix(UnixListener),
 }
 
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
 impl House {
     async fn listen(self, socket: Socket) {
-        let places = Arc::new(Semaphore::new(self.settings.max_connections.max(1)));
+        let places = Places::new(self.settings.max_connections);
         let mut connections = JoinSet::new();
         let mut shutdown = self.shutdown.clone();
         let ended = async {
@@ -79,27 +86,31 @@ impl House {
         };
         tokio::pin!(ended);
         loop {
-            // A place first: who finds none waits in the kernel's queue.
-            let next = async {
-                let place = Arc::clone(&places).acquire_owned().await;
-                (place, socket.accept(&self).await)
-            };
-            tokio::select! {
+            let accepted = tokio::select! {
                 _ = &mut ended => break,
-                Some(_) = connections.join_next() => {}
-                (place, accepted) = next => match accepted {
-                    Ok(connection) => {
-                        connections.spawn(async move {
-                            connection.await;
-                            drop(place);
-                        });
-                    }
-                    Err(error) => {
-                        // Out of file descriptors, mostly: trying again at once would only spin.
-                        tracing::warn!(%error, "accepting a connection failed; trying again");
-                        tokio::time::sleep(Duration::from_millis(200)).await;
-                    }
-                },
+                Some(_) = connections.join_next() => continue,
+                accepted = socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let place = tokio::select! {
+                        _ = &mut ended => break,
+                        place = places.enter(peer.address()) => place,
+                    };
+                    let house = self.clone();
+                    let at = socket.address();
+                    connections.spawn(async move {
+                        match stream {
+                            Stream::Tcp(stream) => house.serve(stream, peer, at, place).await,
+                            Stream::Unix(stream) => house.serve(stream, peer, at, place).await,
+                        }
+                    });
+                }
+                Err(error) => {
+                    // Out of file descriptors, mostly: trying again at once would only spin.
+                    tracing::warn!(%error, "accepting a connection failed; trying again");
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
             }
         }
         let finish = async { while connections.join_next().await.is_some() {} };
@@ -108,30 +119,42 @@ impl House {
         }
     }
 
-    /// One connection from its first byte to its end.
-    async fn serve<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S, peer: Peer) {
-        let request_timeout = self.settings.request_timeout;
+    /// One connection from its first byte to its end. `at`: the address that the listener has, if it has one.
+    async fn serve<S>(self, stream: S, peer: Peer, at: Option<IpAddr>, place: Place)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let settings = self.settings;
         let app = TowerToHyperService::new(self.app);
-        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        let service = hyper::service::service_fn(|mut request: Request<Incoming>| {
+            place.working();
+            let asked = at
+                .map_or(Ok(()), |at| hosts::check(&settings, at, request.version(), request.uri(), request.headers()));
             request.extensions_mut().insert(peer);
-            let answer = app.call(request);
+            let answer = asked.map(|()| app.call(request));
+            let (settings, place) = (&settings, &place);
             async move {
-                Ok::<Response<Body>, Infallible>(match tokio::time::timeout(request_timeout, answer).await {
-                    Ok(Ok(response)) => response,
-                    Ok(Err(never)) => match never {},
-                    Err(_) => too_slow(),
-                })
+                let response = match answer {
+                    Err(failure) => failed(failure),
+                    Ok(answer) => match tokio::time::timeout(settings.request_timeout, answer).await {
+                        Ok(Ok(response)) => response,
+                        Ok(Err(never)) => match never {},
+                        Err(_) => failed(too_slow()),
+                    },
+                };
+                place.answered();
+                Ok::<Response<Body>, Infallible>(response)
             }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(self.settings.header_timeout)
+            .header_read_timeout(settings.header_timeout)
             .max_buf_size(64 * 1024)
             .max_headers(64)
             .serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
         let mut shutdown = self.shutdown;
-        let end_of_time = tokio::time::sleep(self.settings.connection_timeout);
+        let end_of_time = tokio::time::sleep(settings.connection_timeout);
         let stop = async {
             tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => {}
@@ -141,6 +164,7 @@ impl House {
         let result = tokio::select! {
             result = &mut connection => Some(result),
             () = stop => None,
+            () = place.needed() => return,
         };
         let result = match result {
             Some(result) => result,
@@ -159,12 +183,11 @@ impl House {
 }
 
 impl Socket {
-    /// Waits for a connection; the future it gives serves it.
-    async fn accept(&self, house: &House) -> std::io::Result<Pin<Box<dyn Future<Output = ()> + Send>>> {
+    async fn accept(&self) -> std::io::Result<(Stream, Peer)> {
         Ok(match self {
             Socket::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                Box::pin(house.clone().serve(stream, Peer::Tcp(address)))
+                (Stream::Tcp(stream), Peer::Tcp(address))
             }
             Socket::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
@@ -172,15 +195,28 @@ impl Socket {
                     Ok(who) => Peer::Unix { uid: who.uid(), gid: who.gid() },
                     Err(_) => Peer::Unknown,
                 };
-                Box::pin(house.clone().serve(stream, peer))
+                (Stream::Unix(stream), peer)
             }
         })
     }
+
+    /// No browser comes over the unix socket. A listener that cannot be asked is taken for one on loopback.
+    fn address(&self) -> Option<IpAddr> {
+        match self {
+            Socket::Tcp(listener) => {
+                Some(listener.local_addr().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip()))
+            }
+            Socket::Unix(_) => None,
+        }
+    }
 }
 
-fn too_slow() -> Response<Body> {
-    let failure =
-        Failure::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", "The request took too long and was given up.");
+fn too_slow() -> Failure {
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", "The request took too long and was given up.")
+}
+
+/// An answer that does not come from the router.
+fn failed(failure: Failure) -> Response<Body> {
     let mut response = failure.into_response();
     secure(response.headers_mut());
     response

@@ -100,7 +100,7 @@ async fn open(change: impl FnOnce(&mut Settings)) -> Window {
 async fn ask(stream: impl AsyncReadExt + AsyncWriteExt, request: &str) -> (String, Vec<u8>) {
     tokio::pin!(stream);
     let request =
-        request.replace("HTTP/1.1\n", "HTTP/1.1\nHost: x\nConnection: close\n").replace('\n', "\r\n") + "\r\n";
+        request.replace("HTTP/1.1\n", "HTTP/1.1\nHost: localhost\nConnection: close\n").replace('\n', "\r\n") + "\r\n";
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
@@ -267,6 +267,60 @@ async fn slow_clients_are_cut_and_never_shut_others_out() {
     assert!(begin.elapsed() < Duration::from_secs(20));
 }
 
+/// As many as the descriptors of a test process allow without further ado, and far more than there are places.
+#[tokio::test]
+async fn a_thousand_half_open_connections_do_not_hold_up_a_scrape() {
+    const CROWD: usize = 1_000;
+    rustix::process::setrlimit(
+        rustix::process::Resource::Nofile,
+        rustix::process::Rlimit {
+            current: Some(4_096),
+            ..rustix::process::getrlimit(rustix::process::Resource::Nofile)
+        },
+    )
+    .unwrap();
+    // Nothing but the crowd itself could make room: no time runs out within the test.
+    let hour = Duration::from_secs(3_600);
+    let window = open(|settings| (settings.header_timeout, settings.connection_timeout) = (hour, hour)).await;
+    let answered = async |after: &str| {
+        let answer = tcp(&window, "GET /metrics HTTP/1.1\n");
+        let (head, _) = tokio::time::timeout(Duration::from_secs(60), answer).await.expect(after);
+        assert_eq!(status(&head), 200, "{after}");
+    };
+    let mut crowd = Vec::new();
+    for n in 0..CROWD {
+        let mut stream = TcpStream::connect(window.address).await.unwrap();
+        // Silent ones, half a head, and those that hold the place of a request that was answered.
+        let said = ["", "GET /metrics HTTP/1.1\r\nX: ", "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"][n % 3];
+        stream.write_all(said.as_bytes()).await.unwrap();
+        crowd.push(stream);
+        if n % 100 == 99 {
+            answered(&format!("{} are held open", crowd.len())).await;
+        }
+    }
+    answered("all are held open").await;
+    assert_eq!(crowd.len(), CROWD);
+}
+
+#[tokio::test]
+async fn only_names_of_this_host_are_answered_over_tcp() {
+    let window = open(|settings| settings.hosts = vec!["figures.example".into()]).await;
+    for (host, code) in
+        [("localhost:1", 200), ("127.0.0.1", 200), ("figures.example:80", 200), ("rebound.example", 421)]
+    {
+        let request = format!("GET /metrics HTTP/1.0\nHost: {host}\n");
+        let (head, body) = tcp(&window, &request).await;
+        assert_eq!(status(&head), code, "{host}");
+        if code == 421 {
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            assert!(body["error"]["message"].as_str().unwrap().contains("web.hosts"), "{body}");
+            assert!(head.contains("nosniff"), "{head}");
+        }
+        assert_eq!(status(&unix(&window.socket, &request).await.0), 200, "no browser comes over the unix socket");
+    }
+    assert_eq!(status(&tcp(&window, "GET /metrics HTTP/1.0\n").await.0), 200);
+}
+
 #[tokio::test]
 async fn ends_when_asked_to_even_with_idle_clients() {
     let window = open(|_| {}).await;
@@ -291,6 +345,7 @@ fn hostile_bytes_leave_the_server_alive() {
             b" HTTP/1.1",
             b"\r\n",
             b"\r\n\r\n",
+            b"Host: localhost\r\n",
             b"Host: x",
             b"Content-Length: 99999999999999999999",
             b"Content-Length: 5",

@@ -133,7 +133,7 @@ impl House {
     }
 
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
-        exchange(UnixStream::connect(self.socket()).ok()?, &format!("GET {path} HTTP/1.0\r\nHost: l\r\n\r\n"))
+        exchange(UnixStream::connect(self.socket()).ok()?, &format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n"))
     }
 
     pub fn post(&self, path: &str) -> Option<(u16, String)> {
@@ -236,7 +236,7 @@ impl House {
 }
 
 pub fn post(path: &str, header: &str) -> String {
-    format!("POST {path} HTTP/1.0\r\nHost: l\r\n{header}Content-Length: 0\r\n\r\n")
+    format!("POST {path} HTTP/1.0\r\nHost: localhost\r\n{header}Content-Length: 0\r\n\r\n")
 }
 
 /// One request over a stream: status and body.
