@@ -12,8 +12,9 @@ use prometheus_client::registry::Registry;
 
 use super::Format;
 use super::accounts::{AccountView, ORIGINS, OUTCOMES};
-use super::delay::{BOUNDS_MS, BUCKETS};
+use super::delay::BOUNDS_MS;
 use super::families::{Family, Kind};
+use super::gate;
 use super::state::Snapshot;
 use super::text004::Text004;
 use crate::mail::{Origin, Outcome, Time, text};
@@ -91,7 +92,14 @@ impl Snapshot {
             Family::ProcessStart => out.metric.encode_gauge(&self.process.start_seconds),
             Family::ProcessRss => out.gauge(&[], self.process.resident_bytes),
             Family::ProcessCpu => out.metric.encode_counter::<NoLabelSet, _, f64>(&self.process.cpu_seconds, None),
-            Family::Delay => self.delays(&mut out),
+            Family::Delay => {
+                let bounds = BOUNDS_MS.map(|ms| ms as f64 / 1e3);
+                self.histogram(family, &bounds, 1e3, &mut out)
+            }
+            Family::GateSeconds => {
+                let bounds = gate::BOUNDS_US.map(|us| us as f64 / 1e6);
+                self.histogram(family, &bounds, 1e6, &mut out)
+            }
             // All other families are plain counters of the host.
             _ => self.lines.get(&family).into_iter().flatten().try_for_each(|line| {
                 let labels: Vec<&str> = line.labels.iter().map(AsRef::as_ref).collect();
@@ -100,16 +108,17 @@ impl Snapshot {
         }
     }
 
-    /// The lines of a direction lie one after the other: its buckets, then the sum in milliseconds.
-    fn delays(&self, out: &mut Out<'_>) -> fmt::Result {
-        let lines = self.lines.get(&Family::Delay).map(Vec::as_slice).unwrap_or_default();
-        for direction in lines.chunks(BUCKETS + 1) {
-            let bounds = BOUNDS_MS.iter().map(|ms| *ms as f64 / 1000.0).chain([f64::INFINITY]);
-            let buckets: Vec<(f64, u64)> = bounds.zip(direction.iter().map(|line| line.shown)).collect();
+    /// The lines of one histogram lie one after the other: its buckets, then the sum, of which `unit` make a second.
+    fn histogram(&self, family: Family, bounds: &[f64], unit: f64, out: &mut Out<'_>) -> fmt::Result {
+        let lines = self.lines.get(&family).map(Vec::as_slice).unwrap_or_default();
+        let labels = family.about().labels.len();
+        for one in lines.chunks(bounds.len() + 2) {
+            let bounds = bounds.iter().copied().chain([f64::INFINITY]);
+            let buckets: Vec<(f64, u64)> = bounds.zip(one.iter().map(|line| line.shown)).collect();
             let count = buckets.iter().map(|(_, n)| n).sum();
-            let sum = direction.last().map_or(0, |line| line.shown) as f64 / 1000.0;
+            let sum = one.last().map_or(0, |line| line.shown) as f64 / unit;
             let labels: Vec<&str> =
-                direction.first().into_iter().flat_map(|line| line.labels.iter().take(2)).map(AsRef::as_ref).collect();
+                one.first().into_iter().flat_map(|line| line.labels.iter().take(labels)).map(AsRef::as_ref).collect();
             out.labelled(&labels, |metric| metric.encode_histogram::<NoLabelSet>(sum, count, &buckets, None))?;
         }
         Ok(())

@@ -11,6 +11,7 @@ mod accounts;
 mod delay;
 mod expose;
 mod families;
+mod gate;
 mod scrapers;
 mod series;
 mod state;
@@ -23,6 +24,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use accounts::{AccountLabel, COUNTERS, Counters, LABEL_BYTES, OTHER, OwnerFigures, Slot};
 pub use families::{Family, Kind, reference};
+pub use gate::{Decision, GateTally};
 pub use tally::{SourceId, Tally};
 
 use crate::mail::{Owner, Server, Time};

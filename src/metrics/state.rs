@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use super::accounts::{AccountView, Accounts, COUNTERS, OwnerFigures};
 use super::delay::BUCKETS;
 use super::families::Family;
+use super::gate::{self, Decision};
 use super::scrapers::Scrapers;
 use super::series::{Line, Series};
 use super::tally::{ServerTally, SourceId, Tally};
@@ -29,6 +30,11 @@ struct Fixed {
     unattributed: usize,
     folded: usize,
     commit_failures: usize,
+    /// Buckets, then the sum in microseconds.
+    gate_seconds: usize,
+    gate_unrecorded: usize,
+    gate_broken: usize,
+    gate_decisions: usize,
 }
 
 /// The same of one mail server: there from its first line on, or from the start where it is known to run.
@@ -136,6 +142,9 @@ pub(super) struct Snapshot {
 impl State {
     pub fn new(settings: Settings) -> State {
         let mut series = Series::default();
+        let numbers: Vec<String> = (0..=gate::BUCKETS).map(|n| n.to_string()).collect();
+        let decisions =
+            Origin::ALL.iter().flat_map(|o| Decision::ALL.iter().map(|d| vec![o.name(), d.name()])).collect();
         let mut group = |family: Family, rows: Vec<Vec<&str>>| {
             rows.iter().map(|row| series.fixed(family, row)).min().unwrap_or_default()
         };
@@ -144,6 +153,10 @@ impl State {
             unattributed: group(Family::Unattributed, Unattributed::ALL.iter().map(|u| vec![u.name()]).collect()),
             folded: group(Family::Folded, vec![vec![]]),
             commit_failures: group(Family::StoreFailures, vec![vec![]]),
+            gate_seconds: group(Family::GateSeconds, numbers.iter().map(|n| vec![n.as_str()]).collect()),
+            gate_unrecorded: group(Family::GateUnrecorded, vec![vec![]]),
+            gate_broken: group(Family::GateBroken, vec![vec![]]),
+            gate_decisions: group(Family::GateDecisions, decisions),
         };
         let known = |server| settings.servers.contains(&server);
         let servers = Server::ALL.map(|server| known(server).then(|| ServerLines::new(&mut series, server, &mut 0)));
@@ -266,6 +279,15 @@ impl State {
         };
         add_all(self.fixed.unattributed, &tally.unattributed);
         add_all(self.fixed.auth, &[tally.auth_failures]);
+        let gate = std::mem::take(&mut tally.gate);
+        add_all(self.fixed.gate_seconds, &gate.buckets);
+        add_all(self.fixed.gate_seconds + gate::BUCKETS, &[gate.sum_us]);
+        add_all(self.fixed.gate_unrecorded, &[gate.unrecorded]);
+        add_all(self.fixed.gate_broken, &[gate.broken]);
+        add_all(self.fixed.gate_decisions, gate.decisions.as_flattened());
+        for (reason, n) in gate.unknown {
+            self.count(Family::GateUnknown, &[reason], SMALL, &["other"], n);
+        }
         for (server, of_server) in Server::ALL.into_iter().zip(&mut tally.servers) {
             if of_server.heard {
                 self.stage_server(server, of_server);

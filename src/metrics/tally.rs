@@ -3,6 +3,7 @@
 //! It never sees accounts: their absolute figures come from the ledger when the batch is staged.
 
 use super::delay::Delays;
+use super::gate::GateTally;
 use crate::mail::{Dsn, Fact, Origin, Outcome, ReplyClass, Server, Status, Unattributed, text};
 
 /// A log source, registered with `Metrics::source`.
@@ -23,6 +24,7 @@ pub struct Tally {
     pub(super) unparsed: Vec<(String, u64)>,
     pub(super) lost: Vec<(SourceId, &'static str, u64)>,
     pub(super) evictions: Vec<(&'static str, u64)>,
+    pub(super) gate: GateTally,
 }
 
 /// What one mail server did.
@@ -88,6 +90,11 @@ impl Tally {
         };
         tally.heard = true;
         tally
+    }
+
+    /// What a gate has decided since it was asked last.
+    pub fn gate(&mut self, gate: &GateTally) {
+        self.gate.add(gate);
     }
 
     /// `n` lines of a source were read.
