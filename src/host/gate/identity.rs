@@ -4,28 +4,34 @@
 //! what stands in its place). Files are read within bounds, and never through a symbolic link below the queue
 //! directory. It changes nothing.
 
+mod pickup;
+mod queue_file;
 mod sockets;
 
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::super::addresses;
-use crate::mail::{Candidate, Way};
+use crate::mail::{Candidate, QueueId, Way};
 
 /// One instance of the mail server on this host.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Instance {
     /// `queue_directory`.
     pub queue_dir: PathBuf,
     /// The addresses of this host: who connects from one of them is a process of this host.
     pub addresses: Box<[IpAddr]>,
+    /// The process of pickup(8) the last time it was looked for, or 0: it is asked first.
+    pickup: Arc<AtomicU32>,
 }
 
 impl Instance {
     /// The instance with this queue directory, and the addresses that the host has now.
     pub fn here(queue_dir: impl Into<PathBuf>) -> Instance {
-        Instance { queue_dir: queue_dir.into(), addresses: addresses::of_host().into() }
+        Instance { queue_dir: queue_dir.into(), addresses: addresses::of_host().into(), pickup: Arc::default() }
     }
 
     fn is_local(&self, address: IpAddr) -> bool {
@@ -35,12 +41,8 @@ impl Instance {
 
     /// The user that the server's processes run as (`mail_owner`): whose the directory of incoming mail is.
     fn mail_owner(&self) -> Option<u32> {
-        owner(&self.queue_dir.join("incoming"))
+        std::fs::metadata(self.queue_dir.join("incoming")).ok().map(|meta| meta.uid())
     }
-}
-
-fn owner(path: &Path) -> Option<u32> {
-    std::fs::metadata(path).ok().map(|meta| meta.uid())
 }
 
 /// Who handed a message in.
@@ -60,6 +62,28 @@ pub enum Identity {
 pub enum Why {
     /// The server told no way in.
     NoWay,
+    /// The server told no queue id.
+    NoQueueId,
+    /// There is no such file among the incoming ones.
+    NoQueueFile,
+    /// A file or a process may not be looked into.
+    NotPermitted,
+    /// The file is no queue file, or ends before the text.
+    BrokenQueueFile,
+    /// More envelope than is read.
+    LongEnvelope,
+    /// The first header is not pickup's: header checks took it away, or something stands before it.
+    NoReceivedHeader,
+    /// The first header is pickup's, of another message.
+    ForeignHeader,
+    /// There is no process of pickup(8) in this queue directory.
+    NoPickup,
+    /// More than one message may be meant.
+    SeveralPickups,
+    /// pickup has no message open.
+    NoOpenMessage,
+    /// The server has not waited for the answer.
+    Late,
     /// The kernel knows no such connection, or its process is gone.
     NoSocket,
     /// Connections of several users share the client's port, and nothing tells which one is meant.
@@ -67,12 +91,38 @@ pub enum Why {
 }
 
 impl Why {
-    pub const ALL: [Why; 3] = [Why::NoWay, Why::NoSocket, Why::SharedPort];
+    pub const ALL: [Why; 14] = [
+        Why::NoWay,
+        Why::NoQueueId,
+        Why::NoQueueFile,
+        Why::NotPermitted,
+        Why::BrokenQueueFile,
+        Why::LongEnvelope,
+        Why::NoReceivedHeader,
+        Why::ForeignHeader,
+        Why::NoPickup,
+        Why::SeveralPickups,
+        Why::NoOpenMessage,
+        Why::Late,
+        Why::NoSocket,
+        Why::SharedPort,
+    ];
 
     /// For a label.
     pub const fn name(self) -> &'static str {
         match self {
             Why::NoWay => "no_way",
+            Why::NoQueueId => "no_queue_id",
+            Why::NoQueueFile => "no_queue_file",
+            Why::NotPermitted => "not_permitted",
+            Why::BrokenQueueFile => "broken_queue_file",
+            Why::LongEnvelope => "long_envelope",
+            Why::NoReceivedHeader => "no_received_header",
+            Why::ForeignHeader => "foreign_header",
+            Why::NoPickup => "no_pickup",
+            Why::SeveralPickups => "several_pickups",
+            Why::NoOpenMessage => "no_open_message",
+            Why::Late => "late",
             Why::NoSocket => "no_socket",
             Why::SharedPort => "shared_port",
         }
@@ -92,10 +142,64 @@ pub fn connected(way: Way, instance: &Instance) -> Option<Identity> {
     })
 }
 
-/// Who handed in a message that has come to its end. `connected`: what was found when the client connected.
+/// Who handed in a message that has come to its end, while the server waits for the answer. `connected`: what was found
+/// when the client connected.
 pub fn identify(candidate: &Candidate, connected: Option<Identity>, instance: &Instance) -> Identity {
     if let Some(login) = &candidate.login {
         return Identity::Login(login.clone());
     }
-    connected.or_else(|| self::connected(candidate.way, instance)).unwrap_or(Identity::Unknown(Why::NoWay))
+    match candidate.way {
+        Way::Handed => match candidate.id.ok_or(Why::NoQueueId).and_then(|id| handed(id, instance)) {
+            Ok(uid) => Identity::Uid(uid),
+            Err(why) => Identity::Unknown(why),
+        },
+        way => connected.or_else(|| self::connected(way, instance)).unwrap_or(Identity::Unknown(Why::NoWay)),
+    }
+}
+
+/// The user whose message pickup(8) hands over: by the first header, else by the file that it came from.
+fn handed(id: QueueId, instance: &Instance) -> Result<u32, Why> {
+    let file = queue_file::incoming(&instance.queue_dir, id)?;
+    queue_file::submitter(&file, id).or_else(|why| {
+        let mail_owner = instance.mail_owner().ok_or(why)?;
+        let mut pid = instance.pickup.load(Ordering::Relaxed);
+        let uid = pickup::submitter(&instance.queue_dir, mail_owner, &mut pid)?;
+        instance.pickup.store(pid, Ordering::Relaxed);
+        // Had the server given up on us, pickup might have gone on to somebody else's message.
+        if queue_file::comes_in(&file) { Ok(uid) } else { Err(Why::Late) }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_wins_and_a_client_elsewhere_is_its_address() {
+        let instance = Instance::here("/nowhere");
+        let far = Way::Smtp { address: "192.0.2.7".parse().unwrap(), port: 40_000 };
+        let mut candidate = Candidate { way: far, ..Candidate::default() };
+        assert_eq!(identify(&candidate, None, &instance), Identity::Client("192.0.2.7".parse().unwrap()));
+        assert_eq!(identify(&candidate, Some(Identity::Uid(7)), &instance), Identity::Uid(7), "what was seen counts");
+        candidate.login = Some((*b"box1@h.test").into());
+        assert_eq!(identify(&candidate, None, &instance), Identity::Login((*b"box1@h.test").into()));
+    }
+
+    #[test]
+    fn nobody_is_named_without_proof() {
+        let instance = Instance::here("/nowhere");
+        let unknown = |way, id: &[u8]| {
+            let candidate = Candidate { way, id: QueueId::new(id), ..Candidate::default() };
+            match identify(&candidate, None, &instance) {
+                Identity::Unknown(why) => why.name(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(unknown(Way::Unknown, b"A"), "no_way");
+        assert_eq!(unknown(Way::Handed, b""), "no_queue_id");
+        assert_eq!(unknown(Way::Handed, b"4jYswH0Jn6z7xJG"), "no_queue_file");
+        assert_eq!(unknown(Way::Smtp { address: "127.0.0.1".parse().unwrap(), port: 0 }, b"A"), "no_socket");
+        let names: std::collections::BTreeSet<_> = Why::ALL.iter().map(|why| why.name()).collect();
+        assert_eq!(names.len(), Why::ALL.len());
+    }
 }

@@ -10,6 +10,7 @@ mod delivery;
 mod log;
 pub mod milter;
 pub mod plan;
+pub mod queue;
 mod scan;
 mod script;
 mod tag;
