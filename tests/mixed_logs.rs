@@ -106,6 +106,36 @@ fn through_syslog_or_in_a_file_the_figures_are_the_same() {
     assert_eq!(figures(&replay(&bare, &[])), figures(&raw));
 }
 
+/// A line of the older syslog form as RFC 5424 has it: `front` is what stands before the stamp.
+fn of_protocol(line: &str, front: &str, between: &str) -> String {
+    let line = line.split_once('>').filter(|_| line.starts_with('<')).map_or(line, |(_, rest)| rest);
+    let (stamp, rest) = line.split_at(16);
+    let (head, text) = rest.split_once(": ").unwrap_or((rest, ""));
+    let (host, tag) = head.split_once(' ').unwrap_or(("-", head));
+    let (tag, pid) = tag.split_once('[').map_or((tag, "-"), |(tag, pid)| (tag, pid.trim_end_matches(']')));
+    let (day, time) = (&stamp[4..6], &stamp[7..15]);
+    format!("{front}2026-11-{day}T{time}+00:00 {host} {tag} {pid} - {between}{text}\n")
+}
+
+#[test]
+fn through_the_syslog_protocol_the_figures_are_the_same() {
+    for log in [RAW, POSTFIX] {
+        let expected = replay(log, &[]);
+        for (front, between) in [
+            ("<22>1 ", "- "),
+            ("<22>1 ", "-  "),
+            ("<22>1 ", "[timeQuality tzKnown=\"1\"][x@1 a=\"\\]\"] \u{feff}"),
+            ("1 ", "- "),
+            ("", "- "),
+        ] {
+            let log: String = log.lines().map(|line| of_protocol(line, front, between)).collect();
+            let read = replay(&log, &[]);
+            assert_eq!(figures(&read), figures(&expected), "{}", log.lines().nth(2).unwrap());
+            assert_eq!(read["lines"]["unknown"], expected["lines"]["unknown"], "{}", log.lines().nth(2).unwrap());
+        }
+    }
+}
+
 #[test]
 fn two_servers_in_one_file_are_two_servers_apart() {
     let (raw, postfix) = (replay(RAW, &[]), replay(POSTFIX, &[]));
@@ -129,6 +159,11 @@ fn a_container_puts_something_around_and_the_figures_stay() {
             let text = serde_json::to_string(&format!("{line}\n")).unwrap();
             format!("{{\"log\":{text},\"stream\":\"stdout\",\"time\":\"{}\"}}", time(line))
         }),
+        wrapped(&|line| {
+            let text = serde_json::to_string(&format!("{line}\n")).unwrap();
+            format!("{{\"time\": \"{}\", \"log\": {text}, \"stream\": \"stdout\"}}", time(line))
+        }),
+        wrapped(&|line| format!("mail-1  | {}", of_protocol(line, "<22>1 ", "- ").trim_end())),
         wrapped(&|line| format!("{} stdout F {line}", time(line))),
         wrapped(&|line| format!("{0} stdout P {1}\n{0} stdout F {2}", time(line), &line[..20], &line[20..])),
         wrapped(&|line| format!("mail-1  | {line}")),

@@ -1,6 +1,6 @@
 //! Syslog heads, texts in pieces and containers' prefixes, against lines that were put together here: what went in must
 //! come out, whatever is lost, interleaved or cut by a restart. Shares no code with the product.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice, reason = "tests")]
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -206,11 +206,107 @@ fn heads_give_back_what_was_put_into_them() {
     ]);
 }
 
+/// Heads of the syslog protocol, put together by its grammar (RFC 5424, section 6), with and without what files lack.
+#[test]
+fn heads_of_the_syslog_protocol_give_back_what_was_put_into_them() {
+    let seen = Seen::default();
+    let known = |word: &'static str| prop::option::weighted(0.8, word);
+    let value = prop::collection::vec(prop::sample::select(vec!["a", "]", "\"", "\\", " ", "[", "=", "é", "-"]), 0..6);
+    let element = ("[a-zA-Z0-9@.]{1,8}", prop::collection::vec(("[a-z]{1,5}", value), 0..3));
+    let names = (known("[a-z][a-z0-9.:-]{0,19}[a-z0-9]"), known("[a-z][a-z0-9/-]{1,20}"), known("[!-~&&[^ ]]{1,12}"));
+    let text = prop::option::weighted(0.9, prop_oneof!["[ -~]{0,40}", "\\PC{1,20}"]);
+    let rest = (prop::option::of(0..4_000_000u32), prop::collection::vec(element, 0..3), text, any::<bool>());
+    let strategy = (date(), 0..3u8, 0..4u8, -18..19i64, names, rest);
+    run(strategy, |(date, form, fraction, zone, (host, tag, id), (pid, elements, text, bom))| {
+        let (y, mo, d, h, mi, s, us) = date;
+        let (fraction, exact) = match fraction {
+            0 => (String::new(), 0),
+            1 => (format!(".{}", us / 100_000), us / 100_000 * 100_000),
+            2 => (format!(".{:03}", us / 1_000), us / 1_000 * 1_000),
+            _ => (format!(".{us:06}"), us),
+        };
+        let offset = if zone == 0 {
+            "Z".to_owned()
+        } else {
+            format!("{}{:02}:00", if zone < 0 { '-' } else { '+' }, zone.abs())
+        };
+        let stamp = format!("{y}-{mo:02}-{d:02}T{h:02}:{mi:02}:{s:02}{fraction}{offset}");
+        let truth = micros(date) - i64::from(us - exact) - zone * 3_600_000_000;
+        // Without a version nothing but a named program can tell it from the older forms.
+        let tag = if form == 2 { Some(tag.unwrap_or_else(|| "exim".to_owned())) } else { tag };
+        let (front, what) = match form {
+            0 => (format!("<{}>1 ", (y as u32 * 7) % 192), "priority and version"),
+            1 => ("1 ".to_owned(), "version"),
+            _ => (String::new(), "neither"),
+        };
+        seen.see(what);
+        let or_nil = |word: &Option<String>| word.clone().unwrap_or_else(|| "-".to_owned());
+        let mut data = String::new();
+        for (name, params) in &elements {
+            data.push_str(&format!("[{name}"));
+            for (name, value) in params {
+                let value: String = value.concat();
+                if value.contains(['"', '\\', ']']) {
+                    seen.see("escaped in data");
+                }
+                let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace(']', "\\]");
+                data.push_str(&format!(" {name}=\"{value}\""));
+            }
+            data.push(']');
+        }
+        seen.see(if data.is_empty() { "no data" } else { "data" });
+        let data = if data.is_empty() { "-".to_owned() } else { data };
+        let process = pid.map_or("-".to_owned(), |pid| pid.to_string());
+        let mut line = format!("{front}{stamp} {} {} {process} {} {data}", or_nil(&host), or_nil(&tag), or_nil(&id));
+        match &text {
+            Some(text) => {
+                line.push_str(if bom { " \u{feff}" } else { " " });
+                line.push_str(text);
+                seen.see(if bom { "mark before the text" } else { "text" });
+            }
+            None => seen.see("no text"),
+        }
+        for (word, what) in [(&host, "no host"), (&tag, "no program"), (&id, "no message id")] {
+            if word.is_none() {
+                seen.see(what);
+            }
+        }
+        let mut heads = Heads::new(Stamps { zone: jiff::tz::TimeZone::fixed(jiff::tz::offset(5)), reference: Time(0) });
+        let read = heads.read(line.as_bytes()).unwrap_or_else(|why| panic!("{why}: {line}"));
+        assert_eq!(read.at, Time(truth), "{line}");
+        let words = (host.unwrap_or_default(), tag.unwrap_or_default());
+        assert_eq!(
+            (read.host, read.tag, read.pid),
+            (words.0.as_bytes(), words.1.as_bytes(), pid.unwrap_or(0)),
+            "{line}"
+        );
+        let mut text = text.unwrap_or_default();
+        if text.starts_with(' ') {
+            text.remove(0);
+        }
+        assert_eq!(String::from_utf8_lossy(read.text), text, "{line}");
+    });
+    seen.all(&[
+        "priority and version",
+        "version",
+        "neither",
+        "data",
+        "no data",
+        "escaped in data",
+        "mark before the text",
+        "text",
+        "no text",
+        "no host",
+        "no program",
+        "no message id",
+    ]);
+}
+
 #[test]
 fn containers_give_back_the_line_inside() {
     let seen = Seen::default();
     let text = prop_oneof!["[ -~]{1,60}", "\\PC{1,30}"];
-    let strategy = (date(), 0..6u8, text, prop::collection::vec(any::<prop::sample::Index>(), 0..4), any::<bool>());
+    let strategy = (date(), 0..7u8, text, prop::collection::vec(any::<prop::sample::Index>(), 0..4), any::<bool>());
     run(strategy, |(date, form, text, cuts, error)| {
         let (y, mo, d, h, mi, s, us) = date;
         let stamp = format!("{y}-{mo:02}-{d:02}T{h:02}:{mi:02}:{s:02}.{us:06}000Z");
@@ -231,6 +327,17 @@ fn containers_give_back_the_line_inside() {
             let log = serde_json::to_string(&format!("{part}{end}")).unwrap();
             format!("{{\"log\":{log},\"stream\":\"{stream}\",\"time\":\"{stamp}\"}}")
         };
+        // The same as JSON allows it too: spaces, another order, every character as its number.
+        let loose = |n: usize, part: &str, end: &str| {
+            let log: String = format!("{part}{end}").encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
+            let mut keys = [
+                format!("\"log\": \"{log}\""),
+                format!("\"stream\" :\"{stream}\""),
+                format!("\"time\"\t: \"{stamp}\""),
+            ];
+            keys.rotate_left(n % 3);
+            format!("{{ {}  }}", keys.join(" , "))
+        };
         let last = parts.len() - 1;
         let (lines, when, what): (Vec<String>, _, _) = match form {
             0 => (
@@ -250,7 +357,12 @@ fn containers_give_back_the_line_inside() {
             2 => (vec![format!("mail-1  | {inner}")], None, "compose"),
             3 => (vec![format!("mail_1 | {stamp} {inner}")], Some(truth), "compose, stamped"),
             4 => (vec![format!("{stamp} {inner}")], Some(truth), "logs -t"),
-            _ => (vec![inner.clone()], None, "bare"),
+            5 => (vec![inner.clone()], None, "bare"),
+            _ => (
+                parts.iter().enumerate().map(|(n, p)| loose(n, p, if n == last { "\n" } else { "" })).collect(),
+                Some(truth),
+                "json-file, loose",
+            ),
         };
         seen.see(what);
         if lines.len() > 1 {
@@ -269,7 +381,16 @@ fn containers_give_back_the_line_inside() {
             wrapped = other;
         }
     });
-    seen.all(&["json-file", "cri", "compose", "compose, stamped", "logs -t", "bare", "cut in parts"]);
+    seen.all(&[
+        "json-file",
+        "cri",
+        "compose",
+        "compose, stamped",
+        "logs -t",
+        "bare",
+        "json-file, loose",
+        "cut in parts",
+    ]);
 }
 
 /// Any bytes, also such that nearly mean something: no panic, little kept, and after a restart the same answers.
@@ -294,6 +415,14 @@ fn any_bytes_are_survived() {
         "stdout F ",
         "mail-1  | ",
         "<22>",
+        "<22>1 2026-11-23T10:33:28Z ",
+        "1 ",
+        "postfix/qmgr 7 - ",
+        "- ",
+        "[a b=\"",
+        "\"] ",
+        "\u{feff}",
+        "{ \"log\" : \"",
         "cwd=/a ",
         "\r",
         "[12] ",

@@ -1,6 +1,13 @@
 //! The agent behind a syslog socket: what was sent is received or counted as lost, also when the agent stands still.
 #![allow(clippy::disallowed_methods, reason = "tests start processes and poll the real clock")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test"
+)]
 
 mod corpus;
 mod crash_support;
@@ -106,4 +113,25 @@ fn what_came_before_a_stop_is_in_the_store() {
     }
     agent.stop(Signal::TERM);
     assert_eq!(house.stored().sent, 2_000);
+}
+
+/// As rsyslog and `logger --rfc5424` send them.
+#[test]
+fn datagrams_of_the_syslog_protocol_are_read() {
+    let house = House::new("");
+    let address = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    house.configure_logs(&format!("  - socket: udp:{address}\n    zone: UTC\n"));
+    let agent = house.start();
+    house.wait_ready();
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for line in (0..20).flat_map(mail) {
+        let (tag, rest) = line[20..].split_once('[').unwrap();
+        let (pid, text) = rest.split_once("]: ").unwrap();
+        let line = format!("<22>1 {:.6} mx {tag} {pid} - [timeQuality tzKnown=\"1\"] {text}", jiff::Timestamp::now());
+        sender.send_to(line.as_bytes(), address).unwrap();
+    }
+    wait(&house, "twenty messages", || house.stored().sent == 20);
+    assert_eq!(accounted(&house), (80.0, 0.0));
+    assert_eq!(house.metric("sendwarden_log_parse_failures_total"), 0.0);
+    agent.stop(Signal::TERM);
 }

@@ -5,6 +5,7 @@
 //! | form | whose | example |
 //! |---|---|---|
 //! | syslog | by the tag | `Nov 23 10:33:28 mx postfix/smtp[12]: …`, `… mx exim[12]: [1/4] 2026-11-23 10:33:28 …` |
+//! | RFC 5424 | by the program | `<22>1 2026-11-23T10:33:28.5Z mx postfix/smtp 12 - - …` |
 //! | Exim's own | Exim | `2026-11-23 10:33:28 [12] 1xVROW-0001BH-2c <= …` |
 //! | a container's | as the line inside | see [`wrapped`](super::syslog::Wrapped) |
 //!

@@ -1,10 +1,11 @@
 //! The syslog head of a log line: stamp, host, tag and process id, in the forms that syslog daemons, postlogd and
-//! journal exports write.
+//! journal exports write: the old one (RFC 3164, with all kinds of stamps) and that of the syslog protocol (RFC 5424).
 //!
 //! It knows no mail server. It never keeps text between lines; of time it keeps only what resolves the year of the
 //! next stamp. See [`Heads::read`].
 
 mod chunks;
+mod rfc5424;
 mod stamp;
 mod wrapped;
 
@@ -68,9 +69,35 @@ impl Heads {
     #[inline]
     pub fn read<'a>(&mut self, line: &'a [u8]) -> Result<Line<'a>, &'static str> {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let line = if line.first() == Some(&b'<') { after_priority(line).ok_or(WHY_HEAD)? } else { line };
+        let line = match line.first() {
+            Some(b'<') => after_priority(line).ok_or(WHY_HEAD)?,
+            _ => line,
+        };
+        if let Some(rest) = rfc5424::after_version(line) {
+            return self.of_protocol(rest);
+        }
         let (at, rest) = self.clock.read(line)?;
-        after_stamp(at, rest).ok_or(WHY_HEAD)
+        let head = after_stamp(at, rest).ok_or(WHY_HEAD)?;
+        if head.tag.is_empty()
+            && line.get(10) == Some(&b'T')
+            && let Some(head) = rfc5424::versionless(at, rest)
+        {
+            return Ok(head);
+        }
+        Ok(head)
+    }
+
+    /// What stands behind the version of the syslog protocol.
+    #[inline(never)]
+    fn of_protocol<'a>(&mut self, rest: &'a [u8]) -> Result<Line<'a>, &'static str> {
+        if rfc5424::is_stampless(rest) {
+            return Err(WHY_STAMP);
+        }
+        if rest.get(10) != Some(&b'T') {
+            return Err(WHY_HEAD);
+        }
+        let (at, rest) = self.clock.read(rest)?;
+        rfc5424::after_stamp(at, rest).ok_or(WHY_HEAD)
     }
 }
 
@@ -188,6 +215,12 @@ mod tests {
             ("Jun 30 23:59:60 mx postfix/smtp[12]: text", "2026-07-01T00:00:00Z"),
             ("Nov 23 10:33:28 mx postfix/smtp[12]: [ID 197553 mail.info] text", "2026-11-23T10:33:28Z"),
             ("Nov 23 10:33:28 mx postfix/smtp[12]: text\r", "2026-11-23T10:33:28Z"),
+            ("<22>1 2026-11-23T10:33:28.123Z mx postfix/smtp 12 - - text", "2026-11-23T10:33:28.123Z"),
+            ("<22>1 2026-11-23T10:33:28.877529+01:00 mx postfix/smtp 12 - -  text\r", "2026-11-23T09:33:28.877529Z"),
+            ("<22>1 2026-11-23T10:33:28Z mx postfix/smtp 12 - - \u{feff}text", "2026-11-23T10:33:28Z"),
+            (r#"<22>1 2026-11-23T10:33:28Z mx postfix/smtp 12 - [a@1 b="]\""][c] text"#, "2026-11-23T10:33:28Z"),
+            ("1 2026-11-23T10:33:28Z mx postfix/smtp 12 ID47 - text", "2026-11-23T10:33:28Z"),
+            ("2026-11-23T10:33:28.5Z mx postfix/smtp 12 - - text", "2026-11-23T10:33:28.5Z"),
         ];
         for (line, when) in forms {
             let read = heads().read(line.as_bytes()).unwrap_or_else(|why| panic!("{line}: {why}"));
@@ -222,6 +255,10 @@ mod tests {
             "Nov 23 10:33:28 mx",
             "Nov 23 10-33-28 mx a: b",
             "\0\0\0\0\0\0\0\0\0\0\0\0:28 mx a: b",
+            "<22>2 2026-11-23T10:33:28Z mx a 12 - - b",
+            "<22>1 2026-11-23 10:33:28 mx a 12 - - b",
+            "<22>1 2026-11-23T10:33:28Z mx a[12]: b",
+            "<22>1 Nov 23 10:33:28 mx a: b",
         ] {
             assert_eq!(heads().read(bad.as_bytes()), Err(WHY_HEAD), "{bad}");
         }
@@ -235,6 +272,8 @@ mod tests {
             "2026-13-01T10:33:28Z mx a: b",
             "2026-11-23T10:33:28+25:00 mx a: b",
             "2026 Feb 29 10:33:28 mx a: b",
+            "<22>1 - mx a 12 - - b",
+            "<22>1 2026-02-29T10:33:28Z mx a 12 - - b",
         ] {
             assert_eq!(heads().read(bad.as_bytes()), Err(WHY_STAMP), "{bad}");
         }

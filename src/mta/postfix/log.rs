@@ -27,6 +27,13 @@ pub(super) fn read(daemon: Daemon, text: &[u8]) -> Result<Option<Kind<'_>>, &'st
     general(daemon, text)
 }
 
+/// Whether a text is about a queue id, whoever wrote it.
+pub(super) fn names_a_message(text: &[u8]) -> bool {
+    memchr::memmem::find(text.get(..QueueId::MAX + 2).unwrap_or(text), b": ")
+        .and_then(|colon| scan::split(text, colon))
+        .is_some_and(|(word, _)| scan::queue_id(word).is_some())
+}
+
 /// Text about a queue id.
 #[inline]
 fn about(daemon: Daemon, id: QueueId, text: &[u8]) -> Result<Option<Kind<'_>>, &'static str> {

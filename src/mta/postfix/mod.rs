@@ -78,6 +78,8 @@ pub(super) fn text<'a>(tag: &Tag<'a>, line: &Line<'a>) -> Read<'a> {
     match tag.daemon {
         Daemon::Foreign => Read::Foreign,
         Daemon::Unknown => unknown(WHY_DAEMON),
+        // rsyslog cuts the daemon off the program name, unless parser.permitSlashInProgramName is on.
+        Daemon::Quiet if tag.name == b"postfix" && log::names_a_message(line.text) => unknown(WHY_DAEMON),
         Daemon::Quiet => Read::Noise,
         daemon => match log::read(daemon, line.text) {
             Ok(Some(kind)) => {

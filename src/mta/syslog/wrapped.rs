@@ -5,7 +5,7 @@
 //!
 //! | form | looks like |
 //! |---|---|
-//! | json-file | `{"log":"Nov 23 … text\n","stream":"stdout","time":"2026-11-23T10:33:28.123456789Z"}` |
+//! | json-file | `{"log":"Nov 23 … text\n","stream":"stdout","time":"2026-11-23T10:33:28.123456789Z"}`, as JSON allows it |
 //! | CRI | `2026-11-23T10:33:28.123456789Z stdout F Nov 23 … text`, with `P` for a part |
 //! | compose | `mail-1  | Nov 23 … text`, `mail-1  | 2026-11-23T10:33:28.123456789Z Nov 23 … text` |
 //! | `logs -t` | `2026-11-23T10:33:28.123456789Z Nov 23 … text` |
@@ -50,7 +50,7 @@ struct Entry<'a> {
 
 impl Wrapped {
     pub fn peel<'a>(&'a mut self, line: &'a [u8]) -> Peeled<'a> {
-        if line.starts_with(b"{\"log\":\"") {
+        if line.first() == Some(&b'{') {
             let Ok(entry) = serde_json::from_slice::<Entry<'_>>(line) else { return Peeled::Bare };
             let at = stamp::zoned(entry.time.as_bytes()).filter(|(_, rest)| rest.is_empty()).map(|(at, _)| at);
             let whole = entry.log.strip_suffix('\n');
@@ -124,20 +124,26 @@ fn after_service(line: &[u8]) -> Option<&[u8]> {
     rest.strip_prefix(b"| ")
 }
 
-/// Behind the stamp of `logs -t` stands a line with a stamp of its own (`Nov 23 10:33:28 …`, `2026-11-23…`): a host has
-/// no such name.
+/// Behind the stamp of `logs -t` stands a line with a stamp of its own (`Nov 23 10:33:28 …`, `2026-11-23…`, `1 2026-…`):
+/// a host has no such name.
 fn holds_line(text: &[u8]) -> bool {
     match text {
         [b'<' | b'{', ..] => true,
+        [b'1', b' ', rest @ ..] => is_date(rest),
         [a, b, c, b' ', rest @ ..] => {
             stamp::month(&[*a, *b, *c]).is_some() && matches!(rest.first(), Some(b' ' | b'0'..=b'9'))
         }
-        _ => text.first_chunk::<11>().is_some_and(|text| {
-            text.iter().zip(b"0000-00-00T").all(|(have, want)| match want {
-                b'0' => have.is_ascii_digit(),
-                b'T' => matches!(have, b'T' | b' '),
-                _ => have == want,
-            })
-        }),
+        _ => is_date(text),
     }
+}
+
+/// `2026-11-23T…`, `2026-11-23 …`.
+fn is_date(text: &[u8]) -> bool {
+    text.first_chunk::<11>().is_some_and(|text| {
+        text.iter().zip(b"0000-00-00T").all(|(have, want)| match want {
+            b'0' => have.is_ascii_digit(),
+            b'T' => matches!(have, b'T' | b' '),
+            _ => have == want,
+        })
+    })
 }
