@@ -10,8 +10,9 @@ mod crash_support;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use crash_support::{House, wait};
@@ -34,6 +35,11 @@ impl Journal {
         let journal = Journal { dir, base: now - 3_600 };
         house.configure_logs(&journal.source());
         journal
+    }
+
+    /// The number of a message that is written in so many seconds.
+    fn soon(&self, seconds: u64) -> u64 {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() - self.base + seconds
     }
 
     /// The entry of the configuration.
@@ -81,24 +87,101 @@ impl Journal {
     fn mail(&self, from: u64, to: u64) -> Vec<u8> {
         let mut out = Vec::new();
         for n in from..to {
-            let id = format!("{:010X}", 0xA0_0000_0000_u64 + n * 16);
-            let sent = format!(
-                "{id}: to=<a{n}@example.test>, relay=mx.example.test[192.0.2.1]:25, delay=1, delays=0/0/0.5/0.5, \
-                 dsn=2.0.0, status=sent (250 2.0.0 Ok)"
-            );
-            for (step, daemon, text) in [
-                (0, "pickup", format!("{id}: uid=54001 from=<x>")),
-                (1, "cleanup", format!("{id}: message-id=<{id}@mx.test>")),
-                (2, "qmgr", format!("{id}: from=<x@mx.test>, size=400, nrcpt=1 (queue active)")),
-                (3, "smtp", sent),
-                (4, "qmgr", format!("{id}: removed")),
-            ] {
+            for (step, (daemon, text)) in (0..).zip(lines(n)) {
                 out.extend(self.entry(n, step, daemon, text.as_bytes()));
             }
             let cron = self.entry(n, 5, "x", b"(root) CMD (true)");
             out.extend(String::from_utf8(cron).unwrap().replace("=postfix/x", "=CRON").bytes());
         }
         out
+    }
+}
+
+/// The five lines of message `n`: daemon and text.
+fn lines(n: u64) -> [(&'static str, String); 5] {
+    let id = format!("{:010X}", 0xA0_0000_0000_u64 + n * 16);
+    let sent = format!(
+        "{id}: to=<a{n}@example.test>, relay=mx.example.test[192.0.2.1]:25, delay=1, delays=0/0/0.5/0.5, dsn=2.0.0, \
+         status=sent (250 2.0.0 Ok)"
+    );
+    [
+        ("pickup", format!("{id}: uid=54001 from=<x>")),
+        ("cleanup", format!("{id}: message-id=<{id}@mx.test>")),
+        ("qmgr", format!("{id}: from=<x@mx.test>, size=400, nrcpt=1 (queue active)")),
+        ("smtp", sent),
+        ("qmgr", format!("{id}: removed")),
+    ]
+}
+
+/// A real systemd-journald beside the host's own, with its journal in a directory of ours.
+struct Journald {
+    child: Child,
+    dir: PathBuf,
+    socket: UnixDatagram,
+}
+
+impl Journald {
+    fn start(house: &House) -> Journald {
+        let (dir, run) = (house.dir.join("journal"), house.dir.join("run"));
+        fs::create_dir(&dir).unwrap();
+        fs::create_dir(&run).unwrap();
+        // A name makes it another one than the host's (systemd-journald.service(8), journal namespaces).
+        let child = Command::new("/lib/systemd/systemd-journald")
+            .arg("sendwarden-test")
+            .env("LOGS_DIRECTORY", &dir)
+            .env("RUNTIME_DIRECTORY", &run)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("systemd-journald is there");
+        let socket = UnixDatagram::unbound().unwrap();
+        let journald = Journald { child, dir, socket };
+        wait(house, "journald to listen", || journald.socket.connect(run.join("socket")).is_ok());
+        journald
+    }
+
+    /// Sends messages `from..to`, and waits until they are in the journal.
+    fn mail(&self, house: &House, from: u64, to: u64) {
+        for (daemon, text) in (from..to).flat_map(lines) {
+            let entry = format!("SYSLOG_IDENTIFIER=postfix/{daemon}\nSYSLOG_PID=11\nMESSAGE={text}\n");
+            self.socket.send(entry.as_bytes()).unwrap();
+        }
+        let (_, last) = lines(to - 1).into_iter().next_back().unwrap();
+        wait(house, "journald to write", || self.journal().contains(&last));
+    }
+
+    fn journal(&self) -> String {
+        let out = Command::new("journalctl")
+            .args(["--no-pager", "--quiet", "--output=export", "--merge"])
+            .arg(format!("--directory={}", self.dir.display()))
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    }
+
+    /// Entries of all programs: journald writes some itself.
+    fn entries(&self) -> u64 {
+        self.journal().lines().filter(|line| line.starts_with("__CURSOR=")).count() as u64
+    }
+
+    fn archived(&self) -> Vec<PathBuf> {
+        let paths = fs::read_dir(&self.dir).unwrap().map(|entry| entry.unwrap().path());
+        paths.filter(|path| path.to_string_lossy().contains('@')).collect()
+    }
+
+    fn rotate(&self, house: &House) {
+        let before = self.archived().len();
+        kill_process(Pid::from_child(&self.child), Signal::USR2).unwrap();
+        wait(house, "journald to rotate", || {
+            self.archived().len() > before && self.dir.join("system.journal").exists()
+        });
+    }
+}
+
+impl Drop for Journald {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -234,6 +317,104 @@ fn a_vacuumed_journal_is_a_gap_with_its_time_span_and_the_rest_is_read_whole() {
     let span = format!("between {} and {}", at(4), at(2_000));
     assert!(house.printed().contains(&span), "{span}:\n{}", house.printed());
     agent.stop(Signal::TERM);
+}
+
+#[test]
+fn what_is_vacuumed_while_journalctl_lags_is_a_gap_and_a_rotation_is_none() {
+    let house = House::new("");
+    let journald = Journald::start(&house);
+    house.configure_logs(&format!("  - journal: true\n    directory: {}\n", journald.dir.display()));
+    journald.mail(&house, 0, 5);
+    let agent = house.start();
+    wait_sent(&house, 5);
+    house.wait_ready();
+    let child = running_follower(&house, agent.pid());
+    // It lags, but all is there when it goes on.
+    kill_process(child, Signal::STOP).unwrap();
+    journald.mail(&house, 5, 10);
+    journald.rotate(&house);
+    journald.mail(&house, 10, 15);
+    kill_process(child, Signal::CONT).unwrap();
+    wait_sent(&house, 15);
+    house.wait_ready();
+    assert_eq!(house.metric("sendwarden_log_lines_lost_total"), 0.0);
+
+    kill_process(child, Signal::STOP).unwrap();
+    let read = journald.entries();
+    let seconds = jiff::Timestamp::now().as_second();
+    journald.mail(&house, 15, 20);
+    journald.rotate(&house);
+    journald.mail(&house, 20, 22);
+    journald.rotate(&house);
+    journald.mail(&house, 22, 25);
+    let all = journald.entries();
+    // What a vacuum does (journal_directory_vacuum of systemd): whole files, the oldest first.
+    for file in journald.archived() {
+        fs::remove_file(file).unwrap();
+    }
+    let lost = all - read - journald.entries();
+    assert!(lost >= 35, "{lost}: seven messages at least");
+    kill_process(child, Signal::CONT).unwrap();
+    wait_sent(&house, 18);
+    wait(&house, "the gap to be counted", || house.metric("sendwarden_log_lines_lost_total") > 0.0);
+    assert_eq!(house.metric("sendwarden_log_lines_lost_total"), lost as f64);
+    assert_eq!(house.metric("sendwarden_log_source_restarts_total"), 0.0, "it was the same journalctl all the time");
+    assert!(!gone(child));
+    let printed = house.printed();
+    let said = printed.lines().find(|line| line.contains("entries of all programs between")).unwrap();
+    let words: Vec<&str> = said.split_whitespace().collect();
+    let times: Vec<i64> =
+        words.iter().filter_map(|word| Some(word.parse::<jiff::Timestamp>().ok()?.as_second())).collect();
+    println!("{lost} entries lost; it said: {said}");
+    let [.., after, before] = times[..] else { panic!("no times: {said}") };
+    assert!(after <= seconds && seconds <= before + 1 && before - after < 60, "{said}");
+    agent.stop(Signal::TERM);
+}
+
+#[test]
+fn the_first_start_looks_back_as_far_as_backfill_says_and_loses_nothing_after_it() {
+    for (backfill, zone, found) in
+        [("all", "UTC", 15), ("30d", "UTC", 10), ("1h", "Asia/Tokyo", 5), ("1h", "America/Lima", 5), ("none", "UTC", 0)]
+    {
+        let house = House::new("");
+        let mut journal = Journal::new(&house);
+        // 40 days, 90 minutes and 30 minutes ago.
+        let (now, hour) = (journal.base + 3_600, 3_600);
+        for (n, ago) in [(0, 40 * 24 * hour), (5, hour + hour / 2), (10, hour / 2)] {
+            journal.base = now - ago;
+            journal.append(&journal.mail(n, n + 5));
+        }
+        let config = fs::read_to_string(&house.config).unwrap();
+        fs::write(&house.config, format!("{config}backfill: {backfill}\n")).unwrap();
+        let start = || {
+            let mut command = house.command();
+            command.env("TZ", zone);
+            house.start_as(command)
+        };
+        let agent = start();
+        house.wait_ready();
+        wait_sent(&house, found);
+        assert_eq!(house.metric("sendwarden_log_lines_lost_total"), 0.0, "older ones are not missed: {backfill}");
+        agent.stop(Signal::TERM);
+        // What comes while it is away, and then while it runs, is read, also where nothing was read before.
+        journal.base = now;
+        let next = journal.soon(1);
+        journal.append(&journal.mail(next, next + 5));
+        let agent = start();
+        wait_sent(&house, found + 5);
+        house.wait_ready();
+        journal.append(&journal.mail(next + 5, next + 7));
+        wait_sent(&house, found + 7);
+        agent.kill();
+        journal.append(&journal.mail(next + 7, next + 9));
+        let agent = start();
+        wait_sent(&house, found + 9);
+        house.wait_ready();
+        assert_eq!(house.metric("sendwarden_log_lines_read_total"), (found + 9) as f64 * 5.0, "{backfill}");
+        assert_eq!(house.metric("sendwarden_log_lines_lost_total"), 0.0, "{backfill}");
+        assert_eq!(house.metric("sendwarden_log_source_restarts_total"), 0.0, "{backfill}");
+        agent.stop(Signal::TERM);
+    }
 }
 
 #[test]

@@ -6,13 +6,15 @@
 //!
 //! It is started with `--cursor`, not `--after-cursor`, and so begins with the entry that was read last. If that is gone
 //! (the journal was vacuumed meanwhile) it begins with the next one there is, and the gap is told; `--after-cursor`
-//! skips one more entry then, silently (systemd 252). Journals of other machines that are kept here are not read, unless
+//! skips one more entry then, silently (systemd 252). What is vacuumed while it runs is told too, see `gaps`. At the
+//! very first start it begins at a time that the caller names. Journals of other machines that are kept here are not read, unless
 //! their directory is named. It never stores anything and never interprets a message.
 
+mod asked;
 mod export;
+mod gaps;
 mod keeper;
 mod line;
-mod newest;
 mod place;
 
 use std::fs;
@@ -23,6 +25,7 @@ use super::follow::wake;
 use super::{clock, exec, files};
 use crate::mail::Time;
 pub use export::{Broken, Entry, Export, Field};
+use gaps::{Gaps, Jump};
 use keeper::Keeper;
 pub use line::{Filter, IDENTIFIERS};
 pub use place::Place;
@@ -75,6 +78,7 @@ const MAX_FILES: usize = 1000;
 /// One followed journal.
 pub struct Journal {
     keeper: Keeper,
+    waker: wake::Handle,
     export: Export,
     max_line: usize,
     reading: Reading,
@@ -94,13 +98,17 @@ struct Reading {
     /// Entries since the place was offered last, and all.
     entries: u64,
     delivered: u64,
-    gaps: Vec<JournalEvent>,
+    /// Found at the start of a journalctl.
+    lost: Vec<JournalEvent>,
+    /// While one runs.
+    gaps: Gaps,
 }
 
 impl Journal {
-    /// Nothing is started before the first `read`. `saved` is what [`Journal::position`] gave.
-    pub fn new(settings: Settings, max_line: usize, saved: Option<&[u8]>, waker: wake::Handle) -> Journal {
-        let place = saved.and_then(Place::from_bytes).unwrap_or_default();
+    /// Nothing is started before the first `read`. `saved` is what [`Journal::position`] gave; without it, reading
+    /// begins with the first entry that is not older than `since`.
+    pub fn new(settings: Settings, max_line: usize, since: Time, saved: Option<&[u8]>, waker: wake::Handle) -> Journal {
+        let place = saved.and_then(Place::from_bytes).unwrap_or_else(|| Place::first(since));
         Journal {
             offered: place.to_bytes(),
             offered_at: clock::monotonic(),
@@ -115,9 +123,11 @@ impl Journal {
                 cut: 0,
                 entries: 0,
                 delivered: 0,
-                gaps: Vec::new(),
+                lost: Vec::new(),
+                gaps: Gaps::default(),
             },
-            keeper: Keeper::new(settings, waker),
+            keeper: Keeper::new(settings, waker.clone()),
+            waker,
         }
     }
 
@@ -138,6 +148,9 @@ impl Journal {
             }
         }
         self.keeper.watch(&self.reading.place, self.reading.delivered);
+        let gap = self.reading.gaps.watch(self.keeper.settings(), &self.waker);
+        // Entries that we may not see are no gap; that they are hidden is told already.
+        self.reading.lost.extend(gap.filter(|_| self.keeper.sees_all()));
         let lines = self.reading.lines - lines;
         let moved = self.reading.entries;
         if lines > 0 || moved >= STRANGERS || (moved > 0 && self.offered_at.elapsed() >= OFFER) {
@@ -156,7 +169,7 @@ impl Journal {
     /// What happened since the last call.
     pub fn take_events(&mut self) -> Vec<JournalEvent> {
         let mut events = std::mem::take(&mut self.keeper.events);
-        events.append(&mut self.reading.gaps);
+        events.append(&mut self.reading.lost);
         match std::mem::take(&mut self.reading.cut) {
             0 => {}
             messages => events.push(JournalEvent::Cut { messages }),
@@ -178,7 +191,13 @@ impl Reading {
         if std::mem::take(&mut self.rejoining) {
             let entries = self.place.missing(cursor);
             if entries != Some(0) {
-                self.gaps.push(JournalEvent::Gap { entries, after: self.place.time, before: time });
+                self.lost.push(JournalEvent::Gap { entries, after: self.place.time, before: time });
+            }
+        } else {
+            let entries = self.place.skipped(cursor);
+            if entries != Some(0) {
+                let last = self.place.cursor.clone();
+                self.gaps.note(Jump { last, entries, after: self.place.time, before: time });
             }
         }
         self.place.advance(cursor, time);

@@ -62,15 +62,14 @@ impl Input {
             LogInput::File(path) => {
                 let saved = position.and_then(Position::from_bytes);
                 let past_since = match past {
-                    None => Time(i64::MIN),
                     Some(Duration::ZERO) => Time(i64::MAX),
-                    Some(past) => clock::now().plus_secs(-i64::try_from(past.as_secs()).unwrap_or(i64::MAX)),
+                    _ => ago(past),
                 };
                 let settings = Settings { max_line, past_since, stop: waker.stopping().clone(), ..Settings::new(path) };
                 Input::File(Box::new(Follower::new(settings, saved)))
             }
             LogInput::Journal(settings) => {
-                Input::Journal(Box::new(Journal::new(settings.clone(), max_line, position, waker.clone())))
+                Input::Journal(Box::new(Journal::new(settings.clone(), max_line, ago(past), position, waker.clone())))
             }
             LogInput::Socket(address) => Input::Socket(Box::new(Socket::new(address.clone(), max_line, waker.clone()))),
         }
@@ -156,6 +155,11 @@ impl Input {
             Input::Journal(_) | Input::Socket(_) => None,
         }
     }
+}
+
+/// As long ago as `past`; without end where it is `None`.
+fn ago(past: Option<Duration>) -> Time {
+    past.map_or(Time(i64::MIN), |past| clock::now().plus_secs(-i64::try_from(past.as_secs()).unwrap_or(i64::MAX)))
 }
 
 fn of_file(event: FollowEvent, name: &str, follower: &Follower) -> Vec<News> {

@@ -4,12 +4,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::newest::Newest;
+use super::asked::Asker;
 use super::place::Place;
 use super::{JournalEvent, Settings};
 use crate::host::clock;
 use crate::host::exec::{Running, Taken};
 use crate::host::follow::wake;
+use crate::mail::Time;
 
 /// While nothing comes, the newest entry is asked for this often; idle, this is all that it costs.
 const BEAT: Duration = Duration::from_secs(12);
@@ -31,7 +32,7 @@ pub(super) struct Keeper {
     starts: u64,
     /// Ends for delivering nothing, one after the other.
     stalls: u32,
-    newest: Option<Newest>,
+    newest: Option<Asker>,
     asked: Option<Instant>,
     heard: Instant,
     /// An entry that was not read when it was the newest, and how many had been delivered then.
@@ -70,6 +71,15 @@ impl Keeper {
         self.well
     }
 
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// No part of the journal is known to be hidden from us.
+    pub fn sees_all(&self) -> bool {
+        self.denied.is_none()
+    }
+
     /// Starts it behind `place` if it does not run and the time has come; true when it was started.
     pub fn start(&mut self, place: &Place) -> bool {
         if self.running.is_some() || clock::monotonic() < self.due {
@@ -81,8 +91,13 @@ impl Keeper {
         }
         let mut argv = super::argv(&self.settings);
         argv.extend(["--follow", "--no-tail", super::FIELDS].map(str::to_owned));
+        // Only one of the two may be given.
         if !place.cursor.is_empty() && self.stalls < IN_VAIN {
             argv.push(format!("--cursor={}", String::from_utf8_lossy(&place.cursor)));
+        } else if place.since > Time::default() {
+            // Seconds since 1970 mean the same in every time zone.
+            let (secs, micros) = (place.since.0.div_euclid(1_000_000), place.since.0.rem_euclid(1_000_000));
+            argv.push(format!("--since=@{secs}.{micros:06}"));
         }
         let waker = self.waker.clone();
         match Running::start(&argv, move || waker.ring()) {
@@ -145,18 +160,20 @@ impl Keeper {
         if self.expected.as_ref().is_some_and(|(cursor, _)| place.has_read(cursor)) {
             self.fine();
         }
-        let answer = self.newest.as_mut().and_then(Newest::answer);
+        let answer = self.newest.as_mut().and_then(Asker::answer);
         match answer {
             None => {}
             Some(Err(why)) => self.complain(why),
             Some(Ok(None)) => self.fine(),
-            Some(Ok(Some(cursor))) if place.has_read(&cursor) => self.fine(),
-            Some(Ok(Some(cursor))) => match self.expected.take() {
+            Some(Ok(Some(found))) if place.has_read(&found.cursor) => self.fine(),
+            // All there is was never wanted.
+            Some(Ok(Some(found))) if place.cursor.is_empty() && found.time < place.since => self.fine(),
+            Some(Ok(Some(found))) => match self.expected.take() {
                 Some((_, before)) if before == delivered && self.running.is_some() => {
                     self.stalls += 1;
                     self.fail("journalctl delivers nothing although the journal has newer entries");
                 }
-                _ => self.expected = Some((cursor, delivered)),
+                _ => self.expected = Some((found.cursor, delivered)),
             },
         }
         let since = |at: Option<Instant>| at.map_or(Duration::MAX, |at| at.elapsed());
@@ -169,15 +186,14 @@ impl Keeper {
 
     fn ask(&mut self) -> bool {
         if self.newest.is_none() {
-            let mut argv = super::argv(&self.settings);
-            argv.extend(["--quiet", "--lines=1", "--output-fields=_BOOT_ID"].map(str::to_owned));
             let waker = self.waker.clone();
-            match Newest::new(argv, move || waker.ring()) {
+            match Asker::new(move || waker.ring()) {
                 Ok(newest) => self.newest = Some(newest),
                 Err(why) => self.complain(format!("cannot watch journalctl: {why}")),
             }
         }
-        self.newest.as_mut().is_some_and(Newest::ask)
+        let argv = super::argv(&self.settings);
+        self.newest.as_mut().is_some_and(|newest| newest.ask(argv))
     }
 
     fn fine(&mut self) {

@@ -13,7 +13,8 @@ fn reading(place: Place) -> Reading {
         cut: 0,
         entries: 0,
         delivered: 0,
-        gaps: Vec::new(),
+        lost: Vec::new(),
+        gaps: Gaps::default(),
     }
 }
 
@@ -51,7 +52,7 @@ fn started_again_anywhere_every_entry_comes_once_and_no_gap_is_told() {
         for from in [cut - 1, 0] {
             let mut second = reading(Place::from_bytes(&first.place.to_bytes()).unwrap());
             let rest = feed(&mut second, &stream(&all[from..]));
-            assert_eq!(second.gaps, []);
+            assert_eq!(second.lost, []);
             assert_eq!([lines.clone(), rest].concat(), whole, "cut at {cut}, read again from {from}");
         }
     }
@@ -78,8 +79,8 @@ fn what_was_vacuumed_is_told_with_number_and_times() {
         let mut second = reading(place.clone());
         let lines = feed(&mut second, &stream(entries));
         assert!(!lines.is_empty(), "what is there is read");
-        assert_eq!(second.gaps.first(), gap.as_ref(), "{entries:?}");
-        assert!(second.gaps.len() <= 1);
+        assert_eq!(second.lost.first(), gap.as_ref(), "{entries:?}");
+        assert!(second.lost.len() <= 1);
     }
 }
 
