@@ -82,12 +82,30 @@ fn push(out: &mut Vec<u8>, token: &[u8]) {
         out.push(b' ');
     }
     let link = memchr::memmem::find(token, b"://").is_some();
-    if !link && memchr::memchr(b'@', token).is_some() {
-        out.push(b'@');
-        out.extend(token.last().filter(|byte| matches!(byte, b':' | b';' | b')')));
-    } else {
-        out.extend(token.iter().map(u8::to_ascii_lowercase));
+    match memchr::memrchr(b'@', token).filter(|_| !link).and_then(|at| token.split_at_checked(at)) {
+        Some((_, domain)) => push_address(out, token, domain.get(1..).unwrap_or_default()),
+        None => out.extend(token.iter().map(u8::to_ascii_lowercase)),
     }
+}
+
+/// An `@` for a token with an address in it, and the word that a receiver wrote close behind: `<a@b.test>...User`,
+/// `a@b.test:user`. What is before the last @ is the address, whatever it holds.
+fn push_address(out: &mut Vec<u8>, token: &[u8], domain: &[u8]) {
+    out.push(b'@');
+    let dots = memchr::memmem::find(domain, b"..").unwrap_or(domain.len());
+    let of_a_name = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'[' | b']');
+    let name = domain.iter().take(dots).take_while(of_a_name).count();
+    let behind = domain.get(name..).unwrap_or_default();
+    let behind = behind.strip_prefix(b">").unwrap_or(behind);
+    let marks = behind.iter().take_while(|byte| matches!(byte, b'.' | b':')).count();
+    let word = behind.get(marks..).unwrap_or_default();
+    if marks == 0 || word.is_empty() || name == 0 {
+        out.extend(token.last().filter(|byte| matches!(byte, b':' | b';' | b')')));
+        return;
+    }
+    out.extend(behind.first().filter(|byte| **byte == b':'));
+    out.push(b' ');
+    out.extend(word.iter().map(u8::to_ascii_lowercase));
 }
 
 #[cfg(test)]
@@ -115,6 +133,10 @@ mod tests {
                 "554 gmx.net (mx) service not available no smtp service listed",
             ),
             ("421   Too\tmany", "421 too many"),
+            ("550 <a@b.test>...User unknown", "550 @ user unknown"),
+            ("550 a@b.test:user not exist", "550 @: user not exist"),
+            ("550 spam@virus@b.test: no", "550 @: no"),
+            ("550 (a@b.test) no", "550 @) no"),
             ("Connection refused", "connection refused"),
             ("550 see https://example.test/?mail=a@b", "550 see https://example.test/?mail=a@b"),
             ("", ""),

@@ -60,6 +60,24 @@ fn names_class_nothing() {
     }
 }
 
+/// Verdicts feed blocks: what a receiver says of its rules, or of its product, or in a link, is none.
+#[test]
+fn a_word_of_spam_accuses_nobody() {
+    let replies = Replies::default();
+    for (reply, class) in [
+        ("451 4.7.1 To prevent spam messages, please try again later", ReplyClass::Greylisted),
+        ("450 Please try again later: we fight spam mail", ReplyClass::Greylisted),
+        ("550 5.7.1 To prevent spam mail we take none from here", ReplyClass::Policy),
+        ("550 5.7.1 Refused, to protect our users from spam abuse", ReplyClass::Policy),
+        ("550 5.7.1 Not permitted. See https://mail.example/junk/spam", ReplyClass::Policy),
+        ("550 5.1.1 Unknown user, see https://mail.example/phishing", ReplyClass::UnknownRecipient),
+        ("452 4.3.1 AntiSpam Gateway: insufficient resources", ReplyClass::LocalError),
+        ("550 5.2.1 Account suspended for spam", ReplyClass::MailboxDisabled),
+    ] {
+        assert_eq!(replies.judge(Dsn::NONE, reply.as_bytes()).class, class, "{reply}");
+    }
+}
+
 #[test]
 fn any_bytes_have_a_class() {
     let replies = Replies::default();
