@@ -89,7 +89,7 @@ impl World {
     }
 
     fn number(place: &Place) -> usize {
-        place.id.as_str()[1..].parse().unwrap()
+        place.id.as_str().trim_start_matches('Q').parse().unwrap()
     }
 
     fn commit(&mut self) {
