@@ -20,13 +20,18 @@ const SECTIONS: [&str; 9] =
     ["logs", "web", "metrics", "attribution", "tracking", "history", "retention", "queue", "replies"];
 
 /// Keys whose effect needs a real journal or a sender: where their tests are.
-const ELSEWHERE: [(&str, &str, &str); 6] = [
+const ELSEWHERE: [(&str, &str, &str); 7] = [
     ("logs[].journal", "journalctl_killed_and_the_agent_killed_count_every_entry_once", include_str!("journal.rs")),
     ("logs[].directory", "journalctl_killed_and_the_agent_killed_count_every_entry_once", include_str!("journal.rs")),
     ("logs[].identifiers", "identifiers_and_units_choose_and_check_says_what_there_is", include_str!("journal.rs")),
     ("logs[].units", "identifiers_and_units_choose_and_check_says_what_there_is", include_str!("journal.rs")),
     ("logs[].socket", "a_flood_of_a_stopped_agent_over_udp_adds_up", include_str!("syslog_socket.rs")),
     ("logs[].socket_mode", "a_unix_socket_makes_its_senders_wait_and_loses_nothing", include_str!("syslog_socket.rs")),
+    (
+        "queue.config_directories",
+        "only_the_accounts_mail_is_held_and_only_what_the_agent_holds_is_released_and_purged",
+        include_str!("sanctions_postfix.rs"),
+    ),
 ];
 
 #[test]

@@ -5,7 +5,7 @@ use super::numbers::counted;
 use super::pump::{self, Pump};
 use super::setup::Setup;
 use super::shared::{Request, Shared};
-use super::{Exit, logs, queues};
+use super::{Exit, dispatch, logs, queues};
 use crate::engine::Engine;
 use crate::engine::tracker::Settings as TrackerSettings;
 use crate::host::follow::wake::Waker;
@@ -72,7 +72,8 @@ pub fn run(setup: Setup, start: Start) -> Result<Exit, String> {
         let addresses = listeners.tcp.iter().filter_map(|listener| listener.local_addr().ok());
         addresses.take_while(|address| bound.send(*address).is_ok()).for_each(drop);
     }
-    let pump = Pump::new(setup.clone(), engine, store, kept, waker, metrics.clone(), shared.clone(), scanned);
+    let hands = dispatch::start(&setup.postfix_dirs, shared.clone(), waker.handle())?;
+    let pump = Pump::new(setup.clone(), engine, store, kept, waker, metrics.clone(), shared.clone(), scanned, hands);
     let thread = std::thread::Builder::new()
         .name("pump".into())
         .spawn(move || pump.run())

@@ -1,19 +1,23 @@
 //! The agent as the web sees it: figures from memory, everything else from the store's committed state.
 
 use super::agent::hand_over;
+use super::orders;
 use super::setup::{self, Setup};
 use super::shared::{Request, Shared};
 use super::views;
+use crate::engine::sanctions::Outcome;
+use crate::host::names::Names;
 use crate::host::{clock, process};
-use crate::mail::Owner;
+use crate::mail::{Actor, Owner};
 use crate::metrics::{Metrics, Scrape};
 use crate::store::Views;
 use crate::web::api::{
     AccountAction, AccountActionView, AccountView, AccountsQuery, AccountsView, Answer, Backend, BackendError,
     ErrorsView, HistoryView, LandingView, MetricsQuery, SourceView, StatusView, TraceQuery, TraceView,
 };
+use crate::web::{Caller, OrderRequest, OrderView};
 use std::path::PathBuf;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -54,13 +58,13 @@ impl AgentBackend {
         Views::open(&self.state_dir).map_err(|why| BackendError::Unavailable(why.to_string()))
     }
 
-    fn change(&self, request: impl FnOnce(super::shared::Answer) -> Request) -> Answer<()> {
+    fn change<T>(&self, request: impl FnOnce(SyncSender<Result<T, String>>) -> Request) -> Answer<T> {
         let (answer, answered) = sync_channel(1);
         if !self.shared.ask(request(answer)) {
             return Err(BackendError::Unavailable("too many changes are waiting; try again".to_owned()));
         }
         match answered.recv_timeout(PATIENCE) {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(done)) => Ok(done),
             Ok(Err(why)) => Err(BackendError::Conflict(why)),
             Err(_) => Err(BackendError::Unavailable(
                 "the agent did not answer in time; the change may still happen: look before you try again".to_owned(),
@@ -138,6 +142,7 @@ impl Backend for AgentBackend {
         status.started = views::when(self.started);
         status.ready = self.ready().is_ok();
         status.store_up = state.store_trouble.is_none();
+        status.held_accounts = self.shared.standing().len() as u64;
         status.open_messages = state.open_messages;
         status.sources = state
             .sources
@@ -173,6 +178,30 @@ impl Backend for AgentBackend {
 
     fn trace(&self, query: &TraceQuery) -> Answer<TraceView> {
         views::trace(&self.views()?, query)
+    }
+
+    fn order(&self, name: &str, request: &OrderRequest, caller: Caller) -> Answer<OrderView> {
+        let owner = views::owner(&self.views()?, name)?;
+        if !owner.is_account() {
+            return Err(BackendError::BadRequest(format!("{name} is not an account")));
+        }
+        let by = match caller {
+            Caller::Token => Actor::Token,
+            Caller::User { uid } => {
+                let user = Names::of_host(self.started_with.name_timeout).user(uid);
+                Actor::Person { uid, name: user.map(|user| user.login).unwrap_or_default().into() }
+            }
+        };
+        let order = orders::read(request, owner, by, clock::now(), clock::seed()).map_err(BackendError::BadRequest)?;
+        let (id, action) = (order.id.to_string(), order.action.name());
+        let done = self.change(|answer| Request::Order { order: Box::new(order), answer })?;
+        let details = &done.details;
+        let said = match done.outcome {
+            Outcome::Already => format!("{name}: nothing to do, {details} (state {})", done.state.name()),
+            _ => format!("{name}: {action}, state {}; {details}", done.state.name()),
+        };
+        let (state, outcome) = (done.state.name().to_owned(), done.outcome.name().to_owned());
+        Ok(OrderView { account: name.to_owned(), state, order: id, outcome, done: said })
     }
 
     fn account_action(&self, name: &str, action: &AccountAction) -> Answer<AccountActionView> {

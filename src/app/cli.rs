@@ -44,6 +44,12 @@ enum Command {
     Errors(ErrorsArgs),
     /// What happened to a message, step by step
     Trace(TraceArgs),
+    /// Hold an account's mail, and what of it waits in the queue
+    Block(BlockArgs),
+    /// Let an account send again, and hand what is held back to delivery
+    Unblock(UnblockArgs),
+    /// Delete an account's held mail, then let it send again
+    Purge(PurgeArgs),
     /// List, rename, close, forget or export accounts
     #[command(subcommand)]
     Account(AccountCommand),
@@ -212,6 +218,59 @@ pub struct TraceArgs {
     pub ask: AskArgs,
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  sendwarden block web1 --reason 'hacked form'\n  \
+sendwarden block web1 --scope login:box@shop.example --for 24h\n\n\
+Needs a running agent, and its user or root. Nothing is lost: held mail waits to be released or purged.\n\
+A block with --for ends in an unblock, never in a purge.\n\
+Exit status: 0 done, 1 failed, 2 wrong usage or configuration.")]
+pub struct BlockArgs {
+    /// Its name, as `account list` shows it
+    pub account: String,
+    /// script (what programs send, without a login), all, or login:LOGIN [default: script]
+    #[arg(long, value_name = "SCOPE")]
+    pub scope: Option<String>,
+    /// Why; shown with the account
+    #[arg(long, value_name = "R")]
+    pub reason: Option<String>,
+    /// Ends by itself after this: 30m, 24h, 7d
+    #[arg(long = "for", value_name = "TIME")]
+    pub span: Option<String>,
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sendwarden unblock web1\n\nNeeds a running agent, and its user or root. \
+Only what the agent holds is released, never an administrator's own holds.\n\
+Exit status: 0 done, 1 failed, 2 wrong usage or configuration.")]
+pub struct UnblockArgs {
+    /// Its name, as `account list` shows it
+    pub account: String,
+    /// Why; kept in the order log
+    #[arg(long, value_name = "R")]
+    pub reason: Option<String>,
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sendwarden purge web1\n\nNeeds a running agent, and its user or root. \
+It asks before it does it. Only what the agent holds is deleted.\n\
+Exit status: 0 done, 1 failed, 2 wrong usage or configuration.")]
+pub struct PurgeArgs {
+    /// Account whose held mail is deleted
+    pub account: String,
+    /// Why; kept in the order log
+    #[arg(long, value_name = "R")]
+    pub reason: Option<String>,
+    /// Do it without asking
+    #[arg(long)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
 const CLOSE: &str = "\
 Example:
   sendwarden account close web1
@@ -303,6 +362,9 @@ pub fn main() -> Exit {
             Command::History(args) => commands::history::run(&args),
             Command::Errors(args) => commands::errors::run(&args),
             Command::Trace(args) => commands::trace::run(&args),
+            Command::Block(args) => commands::order::block(&args),
+            Command::Unblock(args) => commands::order::unblock(&args),
+            Command::Purge(args) => commands::order::purge(&args),
             Command::Account(command) => commands::account::run(&command),
         },
         Err(error) => {

@@ -39,6 +39,8 @@ pub struct Setup {
     pub web: web::Settings,
     pub queue_dirs: Vec<PathBuf>,
     pub queue_interval: Duration,
+    /// Postfix's configuration directories; empty: those that it names itself.
+    pub postfix_dirs: Vec<PathBuf>,
     pub log_level: &'static str,
 }
 
@@ -154,6 +156,7 @@ fn build(config: Config) -> Result<Setup, String> {
         state_dir,
         queue_dirs: config.queue.directories.clone(),
         queue_interval: config.queue.interval,
+        postfix_dirs: config.queue.config_directories.clone(),
         log_level: match config.log_level {
             config::LogLevel::Error => "error",
             config::LogLevel::Warn => "warn",
@@ -242,7 +245,11 @@ impl Setup {
             ("attribution.name_service_timeout", self.name_timeout != new.name_timeout),
             ("tracking", (self.max_open, self.max_line) != (new.max_open, new.max_line)),
             ("history and retention", self.store != new.store),
-            ("queue", (&self.queue_dirs, self.queue_interval) != (&new.queue_dirs, new.queue_interval)),
+            (
+                "queue",
+                (&self.queue_dirs, &self.postfix_dirs, self.queue_interval)
+                    != (&new.queue_dirs, &new.postfix_dirs, new.queue_interval),
+            ),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }

@@ -3,11 +3,12 @@
 use super::numbers::counted;
 use crate::engine::directory::Directory;
 use crate::engine::replies::Replies;
+use crate::engine::sanctions::{HeldAccount, Outcome};
 use crate::host::follow::wake;
-use crate::mail::{Owner, Time};
+use crate::mail::{Order, Owner, ServiceState, Time};
 use std::net::IpAddr;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The state of the pump as others may see it.
 #[derive(Debug, Clone, Default)]
@@ -69,7 +70,21 @@ pub enum Request {
         owner: Owner,
         answer: Answer,
     },
+    Order {
+        order: Box<Order>,
+        answer: OrderAnswer,
+    },
 }
+
+/// An order that was taken, or was not needed: it is in the store, and the gate knows of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderDone {
+    pub outcome: Outcome,
+    pub details: String,
+    pub state: ServiceState,
+}
+
+pub type OrderAnswer = SyncSender<Result<OrderDone, String>>;
 
 pub type Answer = SyncSender<Result<(), String>>;
 
@@ -77,6 +92,7 @@ pub type Answer = SyncSender<Result<(), String>>;
 pub struct Shared {
     state: Mutex<PumpState>,
     inbox: Mutex<Vec<Request>>,
+    standing: Mutex<Arc<[HeldAccount]>>,
     waker: wake::Handle,
 }
 
@@ -85,7 +101,8 @@ const INBOX: usize = 64;
 
 impl Shared {
     pub fn new(waker: wake::Handle) -> Shared {
-        Shared { state: Mutex::default(), inbox: Mutex::default(), waker }
+        let standing = Mutex::new(Arc::new([]) as Arc<[HeldAccount]>);
+        Shared { state: Mutex::default(), inbox: Mutex::default(), standing, waker }
     }
 
     pub fn state(&self) -> PumpState {
@@ -110,6 +127,16 @@ impl Shared {
 
     pub fn take_requests(&self) -> Vec<Request> {
         std::mem::take(&mut *self.inbox.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Every account whose mail is held, as the store has it. The gate takes it over whenever it is another one
+    /// (`Arc::ptr_eq`): a copy of a pointer.
+    pub fn standing(&self) -> Arc<[HeldAccount]> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set_standing(&self, standing: Vec<HeldAccount>) {
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing.into();
     }
 
     pub fn stop(&self) {

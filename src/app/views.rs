@@ -1,6 +1,7 @@
 //! Answers from the store's committed state: the same for the agent's API and for commands without an agent.
 
 use super::backend::nobody;
+use super::orders::{Sanctioned, log_line};
 use super::pump::{FIGURES_KIND, figures_of};
 use crate::engine::directory::Directory;
 use crate::engine::replies::Replies;
@@ -64,11 +65,12 @@ fn today() -> i32 {
     date(1970, 1, 1).until(local).map_or(0, |span| span.get_days())
 }
 
-fn account_view(row: &AccountRow, counts: &Counts, figures: &Figures) -> AccountView {
+fn account_view(row: &AccountRow, counts: &Counts, figures: &Figures, sanctioned: &Sanctioned) -> AccountView {
     let last = figures.last.get(&row.owner);
+    let (state, sanction, held_messages) = sanctioned.of(Owner(row.owner));
     AccountView {
         account: row.name.clone(),
-        state: "ok".to_owned(),
+        state,
         sent: counts.sent,
         sent_today: last.filter(|(_, day, _)| *day == figures.today).map_or(0, |(_, _, messages)| *messages),
         errors: counts.errors(),
@@ -85,6 +87,9 @@ fn account_view(row: &AccountRow, counts: &Counts, figures: &Figures) -> Account
         first_seen: Some(when(row.first_seen)),
         last_seen: last.map(|(at, _, _)| when(*at)),
         closed: row.closed.is_some(),
+        sanction,
+        held_messages,
+        orders: Vec::new(),
     }
 }
 
@@ -95,11 +100,12 @@ pub fn accounts(views: &Views, query: &AccountsQuery) -> Result<AccountsView, St
     let rows = views.accounts().map_err(|why| why.to_string())?;
     let totals: HashMap<u32, Counts> = views.all_totals().map_err(|why| why.to_string())?.into_iter().collect();
     let figures = figures(views)?;
+    let sanctioned = Sanctioned::read(views)?;
     let wanted = query.q.as_deref().unwrap_or("").to_lowercase();
     let mut accounts: Vec<AccountView> = rows
         .iter()
         .filter(|row| row.name.to_lowercase().contains(&wanted))
-        .map(|row| account_view(row, &totals.get(&row.owner).copied().unwrap_or_default(), &figures))
+        .map(|row| account_view(row, &totals.get(&row.owner).copied().unwrap_or_default(), &figures, &sanctioned))
         .collect();
     sort(&mut accounts, query.sort.as_deref().unwrap_or("account"))?;
     let total = accounts.len() as u64;
@@ -133,6 +139,9 @@ fn sort(accounts: &mut [AccountView], by: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Lines of the order log shown with an account.
+const ORDERS: usize = 20;
+
 pub fn account(views: &Views, name: &str) -> Answer<AccountView> {
     let owner = owner(views, name)?;
     let counts = views.totals(owner.0).map_err(unavailable)?.unwrap_or_default();
@@ -148,7 +157,8 @@ pub fn account(views: &Views, name: &str) -> Answer<AccountView> {
             closed: None,
         },
     };
-    let mut view = account_view(&row, &counts, &figures);
+    let mut view = account_view(&row, &counts, &figures, &Sanctioned::read(views).map_err(unavailable)?);
+    view.orders = views.audit(owner.0, ORDERS).map_err(unavailable)?.into_iter().map(log_line).collect();
     if !owner.is_account() {
         view.first_seen = None;
     }

@@ -180,6 +180,8 @@ pub struct Retention {
 pub struct Queue {
     /// Queue directories, one per instance; empty: the usual one where it exists.
     pub directories: Vec<PathBuf>,
+    /// Postfix's configuration directories, one per instance; empty: those that it names itself.
+    pub config_directories: Vec<PathBuf>,
     pub interval: Duration,
 }
 
@@ -199,7 +201,7 @@ impl Default for Config {
             tracking: Tracking { max_open_messages: 1_000_000, max_line_bytes: 64 << 10 },
             history: History { hours_days: 35, days_days: 400 },
             retention: Retention { errors_days: 90, index_days: 30, index_max_bytes: 1 << 30 },
-            queue: Queue { directories: Vec::new(), interval: Duration::from_secs(30) },
+            queue: Queue { directories: Vec::new(), config_directories: Vec::new(), interval: Duration::from_secs(30) },
             own_addresses: Vec::new(),
             replies: Vec::new(),
         }

@@ -53,7 +53,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("tracking", &["max_open_messages", "max_line_bytes"]),
     ("history", &["hours_days", "days_days"]),
     ("retention", &["errors_days", "index_days", "index_max_bytes"]),
-    ("queue", &["directories", "interval"]),
+    ("queue", &["directories", "config_directories", "interval"]),
     ("replies[]", &["pattern", "class"]),
 ];
 
@@ -123,6 +123,9 @@ pub(super) fn read(node: &Node, found: &mut Vec<Found>) -> Config {
     let mut s = top.section("queue", keys("queue"));
     if !is_auto(s.node("directories")) {
         s.list("directories", &mut c.queue.directories, |item| text_of(item).and_then(absolute));
+    }
+    if !is_auto(s.node("config_directories")) {
+        s.list("config_directories", &mut c.queue.config_directories, |item| text_of(item).and_then(absolute));
     }
     s.duration("interval", &mut c.queue.interval, Duration::from_secs(1)..=Duration::from_secs(3600));
 

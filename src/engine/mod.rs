@@ -22,6 +22,7 @@ use attribution::Attribution;
 use directory::Directory;
 use ledger::Ledger;
 use replies::Replies;
+use sanctions::Sanctions;
 use tracker::{Cx, Row, RowKind, Settings, Tracker};
 
 /// Takes facts as they are concluded.
@@ -47,6 +48,7 @@ pub struct Engine {
     pub attribution: Attribution,
     pub ledger: Ledger,
     pub replies: Replies,
+    pub sanctions: Sanctions,
 }
 
 impl Engine {
@@ -58,6 +60,7 @@ impl Engine {
             tracker: Tracker::new(settings, seed),
             attribution: Attribution::new(accounts, directory, seed),
             replies,
+            sanctions: Sanctions::new(sanctions::Settings::default()),
         }
     }
 

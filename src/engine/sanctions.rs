@@ -177,6 +177,12 @@ impl Sanctions {
         self.held.count(owner)
     }
 
+    /// No account is held, and nothing is on hold.
+    pub fn is_idle(&self) -> bool {
+        self.accounts.values().all(|account| account.block.is_none() && account.change.is_none())
+            && self.held.owners().is_empty()
+    }
+
     /// Nothing is known of the account that would be missed.
     pub fn is_clean(&self, owner: Owner) -> bool {
         self.held.of(owner).next().is_none()

@@ -6,6 +6,7 @@ pub mod exec;
 pub mod files;
 pub mod follow;
 pub mod gate;
+pub mod hands;
 pub mod input;
 pub mod journal;
 pub mod names;

@@ -83,6 +83,36 @@ fn ask(tool: &[String], more: &[&str]) -> Result<String, String> {
     Err(format!("{} ended with {}: {}", argv.join(" "), output.status, said.lines().next().unwrap_or("").trim()))
 }
 
+/// One Postfix instance: the name in its log, and where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostfixPlace {
+    pub name: String,
+    pub tools: String,
+    pub config: String,
+    pub queue: String,
+}
+
+/// Asks the instance with this configuration directory.
+///
+/// # Errors
+/// What keeps postconf(1) from answering.
+pub fn postfix_place(tools: &Tools, config: &Path) -> Result<PostfixPlace, String> {
+    let tool = first(&tools.postfix).ok_or("postconf(1) is not installed here")?;
+    let dir = config.display().to_string();
+    let names = ["syslog_name", "command_directory", "config_directory", "queue_directory"];
+    // -x: `syslog_name` is by default an expression of `multi_instance_name`.
+    let more: Vec<&str> = ["-c", dir.as_str(), "-x", "-h"].into_iter().chain(names).collect();
+    let text = ask(tool, &more)?;
+    let values: Vec<&str> = text.lines().map(str::trim).collect();
+    match values.as_slice() {
+        [name, tools, config, queue] if !name.is_empty() && tools.starts_with('/') && queue.starts_with('/') => {
+            let own = |text: &str| text.to_owned();
+            Ok(PostfixPlace { name: own(name), tools: own(tools), config: own(config), queue: own(queue) })
+        }
+        _ => Err(format!("postconf(1) gives no usable answer for {dir}")),
+    }
+}
+
 /// The first instance, and those that its `multi_instance_directories` names.
 fn postfix(tool: &[String], found: &mut Vec<Installed>) {
     let names = ["-h", "mail_version", "maillog_file", "config_directory", "multi_instance_directories"];

@@ -26,6 +26,8 @@ pub struct Batch {
     pub history: Vec<HistoryRow>,
     /// Recipients in error, in the order of the log.
     pub errors: Vec<ErrorRow>,
+    /// The order log: what was ordered, and what came of it.
+    pub audit: Vec<AuditRow>,
     pub(super) index: IndexBuffer,
 }
 
@@ -35,6 +37,23 @@ pub struct Row {
     pub kind: u8,
     pub key: Vec<u8>,
     pub value: Option<Vec<u8>>,
+}
+
+/// One line of the order log. Texts are clean and capped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AuditRow {
+    #[serde(serialize_with = "super::record::secs")]
+    pub at: Time,
+    pub owner: u32,
+    /// The order's id: one order has several lines.
+    pub order: String,
+    pub action: String,
+    /// Empty for all but blocks.
+    pub scope: String,
+    pub by: String,
+    pub reason: String,
+    pub outcome: String,
+    pub details: String,
 }
 
 /// An account as it is kept. Names may recur: a recycled name is another account, with another owner number.
@@ -154,6 +173,7 @@ impl Batch {
             && self.totals.is_empty()
             && self.history.is_empty()
             && self.errors.is_empty()
+            && self.audit.is_empty()
             && self.index.records() == 0
     }
 
@@ -165,6 +185,7 @@ impl Batch {
         clear(&mut self.totals);
         clear(&mut self.history);
         clear(&mut self.errors);
+        clear(&mut self.audit);
         self.index.clear();
     }
 }

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::{
-    AccountRow, Batch, CheckState, CommitError, Durability, ErrorRow, HistoryCounts, HistoryRow, Store, chunk,
+    AccountRow, AuditRow, Batch, CheckState, CommitError, Durability, ErrorRow, HistoryCounts, HistoryRow, Store, chunk,
 };
 use crate::mail::Counts;
 
@@ -70,6 +70,7 @@ fn write_batch(conn: &Connection, batch: &Batch, index: chunk::IndexState) -> ru
     totals(conn, &batch.totals)?;
     history(conn, &batch.history)?;
     errors(conn, &batch.errors)?;
+    audit(conn, &batch.audit)?;
     chunk::write(conn, &batch.index, index)
 }
 
@@ -184,6 +185,17 @@ fn errors(conn: &Connection, errors: &[ErrorRow]) -> rusqlite::Result<()> {
             e.script.as_ref().map_or("", |script| &script.directory),
             own_address
         ])?;
+    }
+    Ok(())
+}
+
+fn audit(conn: &Connection, audit: &[AuditRow]) -> rusqlite::Result<()> {
+    let mut add = conn.prepare_cached(
+        "INSERT INTO audit(at, owner, order_id, action, scope, by, reason, outcome, details)
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    )?;
+    for a in audit {
+        add.execute(params![a.at.0, a.owner, a.order, a.action, a.scope, a.by, a.reason, a.outcome, a.details])?;
     }
     Ok(())
 }

@@ -67,6 +67,7 @@ fn forget_figures(conn: &Connection, owner: u32) -> rusqlite::Result<()> {
         "DELETE FROM account WHERE owner = ?1",
         "DELETE FROM total WHERE owner = ?1",
         "DELETE FROM error WHERE owner = ?1",
+        "DELETE FROM audit WHERE owner = ?1",
     ] {
         conn.execute(sql, [owner])?;
     }

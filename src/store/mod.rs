@@ -29,7 +29,7 @@ mod tests;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use batch::{AccountRow, Batch, ErrorRow, HistoryCounts, HistoryRow, Row};
+pub use batch::{AccountRow, AuditRow, Batch, ErrorRow, HistoryCounts, HistoryRow, Row};
 pub use error::{CommitError, OpenError, ViewError};
 pub use leg::{LegRecord, RecipientRecord};
 pub use open::{CheckState, Saved};
@@ -52,6 +52,8 @@ pub struct Settings {
     pub error_days: u32,
     /// Errors kept at most, whatever their age; the oldest go first.
     pub error_rows: u64,
+    /// Days a line of the order log stays.
+    pub audit_days: u32,
     /// Days of hourly history.
     pub hourly_days: u32,
     /// Days of daily history.
@@ -69,6 +71,7 @@ impl Default for Settings {
             index_bytes: 1 << 30,
             error_days: 90,
             error_rows: 5_000_000,
+            audit_days: 365,
             hourly_days: 35,
             daily_days: 400,
             check_inline_bytes: 64 << 20,

@@ -50,6 +50,13 @@ const MIGRATIONS: &[&str] = &["
     ALTER TABLE error ADD COLUMN script_directory TEXT NOT NULL DEFAULT '';
 ", "
     ALTER TABLE error ADD COLUMN own_address TEXT NOT NULL DEFAULT '';
+", "
+    CREATE TABLE audit(
+        id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, owner INTEGER NOT NULL, order_id TEXT NOT NULL,
+        action TEXT NOT NULL, scope TEXT NOT NULL, by TEXT NOT NULL, reason TEXT NOT NULL, outcome TEXT NOT NULL,
+        details TEXT NOT NULL);
+    CREATE INDEX audit_owner ON audit(owner, id);
+    CREATE INDEX audit_at ON audit(at);
 "];
 
 /// The version this program writes.

@@ -228,6 +228,34 @@ fn retention_and_the_size_of_the_index_are_kept() {
 }
 
 #[test]
+fn the_order_log_is_kept_for_a_year_newest_first_and_goes_with_its_account() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(dir.path(), Settings::default()).unwrap();
+    let day = |n: i64| Time::from_secs(n * 86_400);
+    let row = |owner: u32, at: Time, reason: &str| AuditRow {
+        at,
+        owner,
+        order: "0".repeat(32),
+        action: "block".into(),
+        scope: "script".into(),
+        by: "root".into(),
+        reason: reason.into(),
+        outcome: "done".into(),
+        details: "2 put on hold".into(),
+    };
+    let mut batch = full_batch(20, "a", 0);
+    batch.audit = vec![row(20, day(100), "old"), row(20, day(400), "first"), row(20, day(401), "second")];
+    batch.audit.push(row(21, day(400), "another account"));
+    store.commit(&batch, Durability::Full).unwrap();
+    assert_eq!(store.expire(day(466)).unwrap().audit, 1);
+    let views = Views::open(dir.path()).unwrap();
+    assert_eq!(views.audit(20, 10).unwrap(), [row(20, day(401), "second"), row(20, day(400), "first")]);
+    assert_eq!(views.audit(20, 1).unwrap().len(), 1);
+    store.forget(20).unwrap();
+    assert_eq!((views.audit(20, 10).unwrap().len(), views.audit(21, 10).unwrap().len()), (0, 1));
+}
+
+#[test]
 fn files_are_closed_to_others_whatever_they_were() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::open(dir.path(), Settings::default()).unwrap();

@@ -16,6 +16,7 @@ const HOURS: i64 = 4_000;
 pub struct Expired {
     pub chunks: u64,
     pub errors: u64,
+    pub audit: u64,
     pub hours: u64,
     pub days: u64,
     /// There is more to delete: call again soon.
@@ -91,6 +92,10 @@ fn expire(
         )?
         .execute([over, ERRORS])? as u64;
 
+    expired.audit = conn
+        .prepare_cached("DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < ?1 ORDER BY at LIMIT ?2)")?
+        .execute([before(settings.audit_days).0, ERRORS])? as u64;
+
     let hour = before(settings.hourly_days).hour();
     expired.hours = conn
         .prepare_cached(
@@ -107,6 +112,7 @@ fn expire(
         .execute([day, HOURS])? as u64;
     expired.more = expired.chunks >= CHUNKS as u64
         || expired.errors >= ERRORS as u64
+        || expired.audit >= ERRORS as u64
         || expired.hours >= HOURS as u64
         || expired.days >= HOURS as u64;
     Ok((expired, index))

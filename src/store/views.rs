@@ -11,8 +11,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row as SqlRow, params};
 
 use super::{
-    AccountRow, DayRecord, ErrorRecord, FILE_NAME, HistoryCounts, HourRecord, Row, ScriptRecord, Trace, TraceQuery,
-    ViewError, open, schema, trace,
+    AccountRow, AuditRow, DayRecord, ErrorRecord, FILE_NAME, HistoryCounts, HourRecord, Row, ScriptRecord, Trace,
+    TraceQuery, ViewError, open, schema, trace,
 };
 use crate::mail::{Counts, Time};
 
@@ -108,6 +108,19 @@ impl Views {
             conn.prepare_cached(&sql)?
                 .query_map(params![owner, before.unwrap_or(i64::MAX), limit], error_row)?
                 .collect()
+        })
+    }
+
+    /// The order log of an owner, newest first.
+    pub fn audit(&self, owner: u32, limit: usize) -> Result<Vec<AuditRow>, ViewError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.read(|conn| {
+            conn.prepare_cached(
+                "SELECT at, owner, order_id, action, scope, by, reason, outcome, details
+                 FROM audit WHERE owner = ?1 ORDER BY id DESC LIMIT ?2",
+            )?
+            .query_map(params![owner, limit], audit_row)?
+            .collect()
         })
     }
 
@@ -214,6 +227,20 @@ fn account_row(row: &SqlRow<'_>) -> rusqlite::Result<AccountRow> {
         home: row.get(3)?,
         first_seen: Time(row.get(4)?),
         closed: row.get::<_, Option<i64>>(5)?.map(Time),
+    })
+}
+
+fn audit_row(row: &SqlRow<'_>) -> rusqlite::Result<AuditRow> {
+    Ok(AuditRow {
+        at: Time(row.get(0)?),
+        owner: row.get(1)?,
+        order: row.get(2)?,
+        action: row.get(3)?,
+        scope: row.get(4)?,
+        by: row.get(5)?,
+        reason: row.get(6)?,
+        outcome: row.get(7)?,
+        details: row.get(8)?,
     })
 }
 

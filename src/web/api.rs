@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::orders::{Caller, OrderRequest, OrderView};
 use crate::metrics::Format;
 
 /// A scrape as it came in.
@@ -49,6 +50,7 @@ pub trait Backend: Send + Sync + 'static {
     fn history(&self, name: &str, days: u32) -> Answer<HistoryView>;
     fn errors(&self, name: &str, limit: u32) -> Answer<ErrorsView>;
     fn trace(&self, query: &TraceQuery) -> Answer<TraceView>;
+    fn order(&self, name: &str, order: &OrderRequest, caller: Caller) -> Answer<OrderView>;
     fn account_action(&self, name: &str, action: &AccountAction) -> Answer<AccountActionView>;
 }
 
@@ -103,6 +105,41 @@ pub struct AccountView {
     pub first_seen: Option<String>,
     pub last_seen: Option<String>,
     pub closed: bool,
+    /// The block that stands.
+    pub sanction: Option<SanctionView>,
+    /// Messages that the agent holds; `held` counts recipients, those of an administrator's holds included.
+    pub held_messages: u64,
+    /// The last orders, newest first; only where one account was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orders: Vec<OrderLogView>,
+}
+
+/// Why mail of an account is held, and who may change that.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SanctionView {
+    pub order: String,
+    pub scope: String,
+    pub by: String,
+    pub reason: String,
+    /// `owner` or `operator`.
+    pub liftable_by: String,
+    pub since: String,
+    pub until: Option<String>,
+    /// The action that is being carried out.
+    pub under_way: Option<String>,
+}
+
+/// One line of the order log.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct OrderLogView {
+    pub time: String,
+    pub order: String,
+    pub action: String,
+    pub scope: String,
+    pub by: String,
+    pub reason: String,
+    pub outcome: String,
+    pub details: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -224,6 +261,8 @@ pub struct StatusView {
     pub ready: bool,
     pub store_up: bool,
     pub accounts: u64,
+    /// Accounts whose mail is held.
+    pub held_accounts: u64,
     pub open_messages: u64,
     pub sources: Vec<SourceView>,
     /// COUNTS of the whole host, and of what belongs to no account.

@@ -6,6 +6,7 @@
 pub mod api;
 pub mod client;
 mod hosts;
+mod orders;
 mod pages;
 mod places;
 mod reply;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use api::Backend;
+pub use orders::{Caller, OrderAction, OrderRequest, OrderView};
 pub use serve::{Listeners, serve};
 
 /// Limits and secrets of the window.

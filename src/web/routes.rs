@@ -14,7 +14,8 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use super::api::{AccountAction, AccountsQuery, Answer, Backend, MetricsQuery, TraceQuery};
-use super::reply::{Failure, format, gzip, json, plain, same_secret, secure, takes_gzip};
+use super::orders::{self, may_order};
+use super::reply::{Failure, format, gzip, json, plain, secure, takes_gzip};
 use super::{MAX_BODY, Peer, Settings, pages};
 
 /// Calls into the backend at a time: clients that go away must not pile up work behind them.
@@ -25,7 +26,7 @@ type Reply = Result<Response<Body>, Failure>;
 #[derive(Clone)]
 pub(super) struct Shared {
     backend: Arc<dyn Backend>,
-    settings: Arc<Settings>,
+    pub(super) settings: Arc<Settings>,
     calls: Arc<Semaphore>,
 }
 
@@ -58,7 +59,7 @@ impl Shared {
         })
     }
 
-    async fn view<T>(&self, work: impl FnOnce(&dyn Backend) -> Answer<T> + Send + 'static) -> Reply
+    pub(super) async fn view<T>(&self, work: impl FnOnce(&dyn Backend) -> Answer<T> + Send + 'static) -> Reply
     where
         T: serde::Serialize + Send + 'static,
     {
@@ -78,7 +79,9 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/trace", get(trace))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn_with_state(shared.clone(), operators_only));
+        .layer(middleware::from_fn_with_state(shared.clone(), operators_only))
+        // Judges by itself who may: also over TCP, with a token.
+        .route("/accounts/{account}/request", post(orders::request));
     Router::new()
         .route("/", get(landing))
         .route("/metrics", get(metrics))
@@ -179,44 +182,13 @@ fn text(status: StatusCode, mut words: String) -> Response<Body> {
 }
 
 async fn reload(State(shared): State<Shared>, Extension(peer): Extension<Peer>, headers: HeaderMap) -> Reply {
-    may_reload(&shared.settings, peer, &headers)?;
+    may_order(&shared.settings, peer, &headers, "reload")?;
     match shared.call(|backend| backend.reload()).await? {
         Ok(()) => Ok(text(StatusCode::OK, "reloaded".to_owned())),
         Err(wrong) => Err(Failure::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "bad_configuration",
             format!("The configuration was not taken; the former one stands. {}", wrong.join("; ")),
-        )),
-    }
-}
-
-/// Browsers cannot be made to do this from another site: over TCP it needs a header with a secret.
-fn may_reload(settings: &Settings, peer: Peer, headers: &HeaderMap) -> Result<(), Failure> {
-    if let Peer::Unix { uid, .. } = peer {
-        return if uid == 0 || uid == settings.own_uid {
-            Ok(())
-        } else {
-            Err(Failure::new(StatusCode::FORBIDDEN, "forbidden", "Only root and the agent's own user may reload."))
-        };
-    }
-    let Some(token) = settings.operator_token.as_deref() else {
-        return Err(Failure::new(
-            StatusCode::FORBIDDEN,
-            "forbidden",
-            "No operator token is configured: reload over the unix socket, or with SIGHUP.",
-        ));
-    };
-    let guess = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.as_bytes().split_at_checked(7))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "))
-        .map(|(_, guess)| guess);
-    match guess {
-        Some(guess) if same_secret(token.as_bytes(), guess) => Ok(()),
-        _ => Err(Failure::new(
-            StatusCode::UNAUTHORIZED,
-            "unauthorized",
-            "Reloading over TCP needs the operator token: Authorization: Bearer TOKEN.",
         )),
     }
 }
@@ -284,6 +256,6 @@ fn bad_query(error: QueryRejection) -> Failure {
     Failure::new(StatusCode::BAD_REQUEST, "bad_request", error.body_text())
 }
 
-fn bad_path(error: PathRejection) -> Failure {
+pub(super) fn bad_path(error: PathRejection) -> Failure {
     Failure::new(StatusCode::BAD_REQUEST, "bad_request", error.body_text())
 }

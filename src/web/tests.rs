@@ -65,6 +65,10 @@ impl Backend for Fake {
     fn trace(&self, query: &TraceQuery) -> Answer<TraceView> {
         Ok(TraceView { legs: vec![TraceLeg { queue_id: query.q.clone(), ..TraceLeg::default() }], cut: false })
     }
+    fn order(&self, name: &str, order: &OrderRequest, caller: Caller) -> Answer<OrderView> {
+        let said = format!("{:?} {:?} {:?} {caller:?}", order.action, order.scope, order.span);
+        Ok(OrderView { account: name.into(), done: said, ..OrderView::default() })
+    }
     fn account_action(&self, name: &str, action: &AccountAction) -> Answer<AccountActionView> {
         Ok(AccountActionView { account: name.into(), done: format!("{action:?}") })
     }

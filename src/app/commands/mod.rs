@@ -6,6 +6,7 @@ pub mod check;
 pub mod demo;
 pub mod errors;
 pub mod history;
+pub mod order;
 pub mod replay;
 pub mod run;
 pub mod status;

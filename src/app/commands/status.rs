@@ -50,8 +50,49 @@ fn account(view: &Value) -> String {
     if number(view, "late_errors") > 0 {
         out.push_str(&format!("{:<22} {:>12}\n", "failed after `sent`", grouped(number(view, "late_errors"))));
     }
+    out.push_str(&sanction(view));
     if !words(view, "first_seen").is_empty() {
         out.push_str(&format!("\nsince {}, last mail {}\n", words(view, "first_seen"), words(view, "last_seen")));
+    }
+    out
+}
+
+/// What there is to say behind an account's figures: nothing where it is simply open and sends.
+fn state(row: &Value) -> String {
+    match words(row, "state") {
+        "ok" | "" => closed(row).to_owned(),
+        state => format!("  {state}{}", closed(row)),
+    }
+}
+
+/// Why its mail is held, and the last orders.
+fn sanction(view: &Value) -> String {
+    let mut out = String::new();
+    if let Some(block) = view.get("sanction").filter(|block| block.is_object()) {
+        let reason = match words(block, "reason") {
+            "" => String::new(),
+            reason => format!(": {reason}"),
+        };
+        let until = match words(block, "until") {
+            "" => String::new(),
+            until => format!(" until {until}"),
+        };
+        let (scope, by, since) = (words(block, "scope"), words(block, "by"), words(block, "since"));
+        out.push_str(&format!("\nheld ({scope}) since {since}{until}, by {by}{reason}\n"));
+        let messages = grouped(number(view, "held_messages"));
+        out.push_str(&format!(
+            "messages that the agent holds: {messages}; lifted by: {}\n",
+            words(block, "liftable_by")
+        ));
+    }
+    let orders = items(view, "orders");
+    if !orders.is_empty() {
+        out.push_str("\norders, newest first\n");
+    }
+    for order in orders.iter().take(5) {
+        let word = |key| words(order, key);
+        let (time, action, by) = (word("time"), word("action"), word("by"));
+        out.push_str(&format!("  {time}  {action} by {by}: {} ({})\n", word("outcome"), word("details")));
     }
     out
 }
@@ -146,7 +187,7 @@ pub fn table(rows: &[Value]) -> String {
             number(row, "errors"),
             number(row, "queued"),
             number(row, "held"),
-            closed(row)
+            state(row)
         ));
     }
     out

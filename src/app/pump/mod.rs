@@ -5,6 +5,7 @@
 //! is read meanwhile: the log files are the buffer.
 
 mod input;
+mod orders;
 mod people;
 mod projection;
 mod rows;
@@ -16,6 +17,7 @@ pub use source::{KeptSource, Source};
 use super::logs;
 use super::setup::{self, Setup};
 use super::shared::{PumpState, Shared};
+use crate::app::dispatch::Dispatch;
 use crate::app::ingest;
 use crate::engine::Engine;
 use crate::engine::attribution::Wanted;
@@ -71,6 +73,12 @@ pub struct Pump {
     /// A source has more, although there is nothing to read at once.
     behind: bool,
     reported: rows::Reported,
+    dispatch: Dispatch,
+    /// What is in the batch must survive a power cut.
+    durable: bool,
+    /// When what stands is compared with what is next.
+    mend: Instant,
+    told_trouble: Option<String>,
 }
 
 impl Pump {
@@ -84,6 +92,7 @@ impl Pump {
         metrics: Arc<Metrics>,
         shared: Arc<Shared>,
         queues: super::queues::Scanned,
+        dispatch: Dispatch,
     ) -> Pump {
         let now = clock::monotonic();
         let mut pump = Pump {
@@ -106,7 +115,13 @@ impl Pump {
             heard: now,
             behind: false,
             reported: rows::Reported::default(),
+            dispatch,
+            durable: false,
+            mend: now,
+            told_trouble: None,
         };
+        // What stands is known to the gate, and what was under way goes on, before a line is read.
+        pump.orders_committed();
         pump.batch.rows.extend(kept.first_rows);
         pump.ask_again();
         pump.open_sources(&kept.positions, &kept.dialects);
@@ -128,6 +143,7 @@ impl Pump {
             if !more {
                 self.pass_time(now);
             }
+            self.keep_orders(now, !more && !self.behind);
             let idle = lines == 0 && !more;
             if (!idle || self.something_changed()) && !self.commit(more) {
                 whole = false;
@@ -224,14 +240,18 @@ impl Pump {
     }
 
     fn something_changed(&self) -> bool {
-        !self.batch.is_empty() || self.engine.ledger.has_changes() || self.sources.iter().any(Source::moved)
+        self.durable
+            || !self.batch.is_empty()
+            || self.engine.ledger.has_changes()
+            || self.sources.iter().any(Source::moved)
     }
 
     /// Writes the batch, again and again until it is in. False when the agent is to stop without it: then nothing of
     /// it is in the store, and the next start reads it again.
     fn commit(&mut self, more: bool) -> bool {
         self.collect();
-        while let Err(why) = self.store.commit(&self.batch, Durability::Normal) {
+        let durability = if self.durable { Durability::Full } else { Durability::Normal };
+        while let Err(why) = self.store.commit(&self.batch, durability) {
             self.metrics.commit_failed();
             let said = why.to_string();
             if self.shared.state().store_trouble.as_ref() != Some(&said) {
@@ -251,6 +271,8 @@ impl Pump {
         for source in &mut self.sources {
             source.committed();
         }
+        self.durable = false;
+        self.orders_committed();
         self.publish(more);
         true
     }

@@ -32,6 +32,7 @@ impl Pump {
                     let result = self.settle(done, "the account is gone");
                     reply(&answer, result);
                 }
+                Request::Order { order, answer } => self.take_order(&order, &answer),
                 Request::Forget { owner, answer } => {
                     let result = self.forget(owner);
                     reply(&answer, result);
@@ -49,6 +50,11 @@ impl Pump {
     }
 
     fn forget(&mut self, owner: Owner) -> Result<(), String> {
+        if !self.engine.sanctions.is_clean(owner) {
+            return Err(
+                "mail of the account is held, and would be on hold for ever: unblock or purge it first".to_owned()
+            );
+        }
         // What was read before must be in the store first, or it would come back with the next batch.
         if !self.commit(true) {
             return Err("the agent is stopping; ask again when it is back".to_owned());
@@ -56,6 +62,7 @@ impl Pump {
         self.store.forget(owner.0).map_err(|why| why.to_string())?;
         self.engine.tracker.disown(owner);
         self.engine.ledger.forget(owner);
+        self.engine.sanctions.forget(owner);
         self.engine.attribution.accounts.forget(owner);
         self.engine.attribution.forget_answers();
         self.metrics.forget(owner);

@@ -6,6 +6,7 @@ use crate::engine::Engine;
 use crate::engine::accounts::Known;
 use crate::engine::codec::{Reader, Writer};
 use crate::engine::ledger::{Account, Change};
+use crate::engine::sanctions::{HELD_KIND, SANCTION_KIND};
 use crate::engine::tracker::RowKind;
 use crate::host::clock;
 use crate::mail::{Origin, Owner};
@@ -14,7 +15,7 @@ use crate::store::{AccountRow, Row, Saved};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-// Kinds of rows besides the engine's own (1 and 2).
+// Kinds of rows besides the engine's own (1 to 3; 20 and 21 are of sanctions).
 /// The seed of all hashes in the engine's rows.
 const SEED: u8 = 0;
 /// Per owner: messages by origin, newest log time, and the present day's messages.
@@ -77,6 +78,7 @@ pub fn restore(saved: Saved, engine: &mut Engine, metrics: &Metrics) -> Kept {
             (None, FIGURES) => read_figures(&row.key, &value, engine, &mut kept.days).is_some(),
             (None, COUNTER) => read_counter(&row.key, &value, &mut figures).is_some(),
             (None, SLOT) => read_slot(&row.key, &value, &mut figures).is_some(),
+            (None, SANCTION_KIND | HELD_KIND) => engine.sanctions.restore_row(row.kind, &row.key, &value),
             (None, DIALECT) => {
                 kept.dialects.push((String::from_utf8_lossy(&row.key).into_owned(), value));
                 true
@@ -153,6 +155,8 @@ impl Pump {
         self.engine.take_rows(|row| {
             batch.rows.push(Row { kind: row.kind.code(), key: row.key, value: row.value });
         });
+        let sanctions = self.engine.sanctions.take_rows();
+        self.batch.rows.extend(sanctions.into_iter().map(|row| Row { kind: row.kind, key: row.key, value: row.value }));
         for owner in self.engine.attribution.accounts.take_changed() {
             if let Some(known) = self.engine.attribution.accounts.get(owner) {
                 self.batch.accounts.push(account_row(known));

@@ -30,6 +30,7 @@ mod joins;
 mod leg;
 mod log_time;
 mod places;
+mod queued;
 mod resolve;
 mod rows;
 mod sweep;

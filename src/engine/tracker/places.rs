@@ -80,6 +80,11 @@ impl Places {
         self.instances.iter().rposition(|instance| instance.has_queue).map(|n| n as u16)
     }
 
+    /// The numbers of all hosts.
+    pub fn hosts(&self) -> impl Iterator<Item = u16> {
+        0..self.hosts.len() as u16
+    }
+
     pub fn host_name(&self, host: u16) -> &[u8] {
         self.hosts.get(usize::from(host)).map_or(&[], |name| name)
     }

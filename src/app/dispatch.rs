@@ -1,0 +1,158 @@
+//! Dispatch: the thread that does the work of orders, beside the pump and never in it.
+//!
+//! It takes work that is durable already, makes steps of it with the dialect of the server, has `host/hands` do them, and
+//! hands back what came of each message. Whatever is not reported, because the agent ended, is given out again at the
+//! next start. What it holds is bounded: a few works wait, and a work names the messages of one account.
+
+use super::logs;
+use super::shared::Shared;
+use crate::host::follow::wake;
+use crate::host::hands;
+use crate::host::servers::{self, PostfixPlace, Tools};
+use crate::mail::{OrderId, Owner, Place, Report, Server, Work};
+use crate::mta::postfix::plan::{Instance, plan};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::time::Duration;
+
+/// Works that may wait.
+pub const WAITING: usize = 16;
+
+/// What came of a work.
+#[derive(Debug)]
+pub struct Settled {
+    pub order: OrderId,
+    pub owner: Owner,
+    pub report: Report,
+}
+
+/// The pump's end.
+#[derive(Debug)]
+pub struct Dispatch {
+    pub works: SyncSender<Work>,
+    pub settled: Receiver<Settled>,
+    /// Given out, and not settled yet.
+    pub under_way: usize,
+}
+
+/// Starts the thread; it ends when the pump's end is dropped.
+pub fn start(configured: &[PathBuf], shared: Arc<Shared>, waker: wake::Handle) -> Result<Dispatch, String> {
+    let (works, inbox) = sync_channel::<Work>(WAITING);
+    // Bounded by the inbox: each work is answered once.
+    let (answers, settled) = channel();
+    let mut hands = Hands { configured: configured.to_vec(), instances: Vec::new(), shared };
+    let run = move || {
+        while let Ok(work) = inbox.recv() {
+            if hands.shared.stopping() {
+                return;
+            }
+            let report = hands.carry_out(&work);
+            if hands.shared.stopping() {
+                // Perhaps not all of it was done: the next start sees to it.
+                return;
+            }
+            if answers.send(Settled { order: work.order, owner: work.owner, report }).is_err() {
+                return;
+            }
+            waker.wake();
+        }
+    };
+    std::thread::Builder::new()
+        .name("hands".into())
+        .spawn(run)
+        .map_err(|why| format!("cannot start the thread that holds and releases mail: {why}"))?;
+    Ok(Dispatch { works, settled, under_way: 0 })
+}
+
+struct Hands {
+    /// Postfix's configuration directories; empty: those that it names itself.
+    configured: Vec<PathBuf>,
+    /// Those that have answered.
+    instances: Vec<PostfixPlace>,
+    shared: Arc<Shared>,
+}
+
+impl Hands {
+    fn carry_out(&mut self, work: &Work) -> Report {
+        let mut by_instance: BTreeMap<(Server, Arc<[u8]>), Vec<Place>> = BTreeMap::new();
+        for place in &work.places {
+            by_instance.entry((place.server, place.instance.clone())).or_default().push(place.clone());
+        }
+        let (mut done, mut trouble) = (BTreeSet::new(), None);
+        for ((server, name), places) in by_instance {
+            let instance = match self.instance(server, &name) {
+                Ok(instance) => instance,
+                Err(why) => {
+                    trouble.get_or_insert(why);
+                    continue;
+                }
+            };
+            let shared = self.shared.clone();
+            let mut pause = |pause| !shared.wait_stop(pause);
+            for step in plan(work.verb, &places, &instance) {
+                if self.shared.stopping() {
+                    trouble.get_or_insert("the agent was stopped".to_owned());
+                    break;
+                }
+                let came = hands::carry_out(&step, &mut pause);
+                done.extend(came.places);
+                if let Some(why) = came.trouble {
+                    trouble.get_or_insert(why);
+                }
+            }
+        }
+        let missing = work.places.iter().filter(|place| !done.contains(*place)).cloned().collect();
+        Report { done: done.into_iter().collect(), missing, trouble }
+    }
+
+    /// The instance that logs under this name. All are asked again when none is known: they come and go.
+    fn instance(&mut self, server: Server, name: &[u8]) -> Result<Instance, String> {
+        if server != Server::Postfix {
+            return Err(format!("mail in the queue of {} is not held by this version", server.name()));
+        }
+        let find = |instances: &[PostfixPlace]| {
+            let its = instances.iter().find(|one| one.name.as_bytes() == name)?.clone();
+            Some(Instance { tools: its.tools, config: its.config, queue: its.queue })
+        };
+        if let Some(found) = find(&self.instances) {
+            return Ok(found);
+        }
+        let mut problem = None;
+        self.instances.clear();
+        for dir in self.directories() {
+            match servers::postfix_place(&Tools::default(), &dir) {
+                Ok(place) => self.instances.push(place),
+                Err(why) => problem = Some(why),
+            }
+        }
+        find(&self.instances).ok_or_else(|| {
+            let name = crate::mail::text::clean(name, 64);
+            let why = problem.map_or(String::new(), |why| format!(" ({why})"));
+            format!("no instance of Postfix on this host logs as `{name}`{why}; set queue.config_directories")
+        })
+    }
+
+    fn directories(&self) -> Vec<PathBuf> {
+        if !self.configured.is_empty() {
+            return self.configured.clone();
+        }
+        let installed = logs::servers().iter().filter(|one| one.server == Server::Postfix);
+        installed.map(|one| one.place.clone()).filter(|place| place.is_absolute()).collect()
+    }
+}
+
+/// Between two tries of a step the agent may be told to stop.
+const LOOK: Duration = Duration::from_millis(50);
+
+impl Shared {
+    /// Waits for the agent to be told to stop, at most so long. True when it was.
+    fn wait_stop(&self, most: Duration) -> bool {
+        let began = crate::host::clock::monotonic();
+        while began.elapsed() < most && !self.stopping() {
+            std::thread::park_timeout(LOOK.min(crate::host::clock::left(began, most)));
+        }
+        self.stopping()
+    }
+}

@@ -1,0 +1,157 @@
+//! The hands: does one step on the machine, and reads back what it did.
+//!
+//! It decides nothing: what to do, and what a server says when it has done it, stands in the step. It waits for
+//! programs, so it belongs on a thread of its own. See [`carry_out`].
+
+use super::exec;
+use crate::mail::{Place, Run, Step};
+use std::io::Write;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+/// A batch takes well below a second; a disk that hangs must not hold up everything behind it for ever.
+const LIMIT: Duration = Duration::from_secs(120);
+/// For a byte to a service.
+const RING_LIMIT: Duration = Duration::from_secs(5);
+
+/// What came of a step.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    pub places: Vec<Place>,
+    pub trouble: Option<String>,
+}
+
+/// Does the step. `pause` waits between two tries, and is false when there is no time for another.
+pub fn carry_out(step: &Step, pause: &mut dyn FnMut(Duration) -> bool) -> Done {
+    match step {
+        Step::Run(run) => repeat(run, pause),
+        Step::Ring { path, byte } => {
+            let trouble = ring(Path::new(path), *byte).err();
+            Done { trouble: trouble.map(|why| format!("waking {path}: {why}")), ..Done::default() }
+        }
+    }
+}
+
+/// Tries again for those of which the program said nothing: a message may be on its way between two queues.
+fn repeat(run: &Run, pause: &mut dyn FnMut(Duration) -> bool) -> Done {
+    let (mut done, mut left) = (Done::default(), run.places.clone());
+    for n in 0..run.tries.max(1) {
+        if n > 0 && !pause(Duration::from_millis(run.pause_ms)) {
+            break;
+        }
+        let output = match exec::run(&run.argv, &Run::stdin(left.iter().map(|place| &place.id)), LIMIT) {
+            Ok(output) => output,
+            Err(why) => {
+                done.trouble = Some(why.to_string());
+                break;
+            }
+        };
+        let mut said = run.read_back(&output.stderr);
+        said.sort_unstable();
+        let (now, rest) = left.into_iter().partition(|place| said.binary_search(&place.id).is_ok());
+        done.places.extend::<Vec<Place>>(now);
+        left = rest;
+        if !output.status.success() {
+            let words = String::from_utf8_lossy(&output.stderr);
+            let last = words.lines().last().unwrap_or_default();
+            done.trouble = Some(format!("{} ended with {}: {last}", run.argv.join(" "), output.status));
+            break;
+        }
+        if left.is_empty() {
+            break;
+        }
+    }
+    done
+}
+
+/// A service of Postfix listens on a socket or, in older versions, a pipe (mail_trigger(3)).
+fn ring(path: &Path, byte: u8) -> std::io::Result<()> {
+    let kind = std::fs::metadata(path)?.file_type();
+    if kind.is_socket() {
+        let mut stream = UnixStream::connect(path)?;
+        stream.set_write_timeout(Some(RING_LIMIT))?;
+        return stream.write_all(&[byte]);
+    }
+    // Without a reader, opening it fails at once instead of waiting for one.
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
+    std::fs::OpenOptions::new().write(true).custom_flags(flags).open(path)?.write_all(&[byte])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::{QueueId, Server};
+    use std::io::Read;
+
+    fn place(id: &str) -> Place {
+        Place { server: Server::Postfix, instance: b"mx"[..].into(), id: QueueId::new(id.as_bytes()).unwrap() }
+    }
+
+    fn run(script: &str, tries: u32) -> Run {
+        let argv = ["sh", "-c", script].map(str::to_owned).to_vec();
+        let places = ["AAAAA1", "AAAAA2", "AAAAA3"].map(place).to_vec();
+        Run { argv, places, says: "released from hold", tries, pause_ms: 7 }
+    }
+
+    #[test]
+    fn what_is_missing_is_tried_again_and_only_that() {
+        let dir = tempfile::tempdir().unwrap();
+        let seen = dir.path().join("seen").display().to_string();
+        // The first call knows one id, the second another, the third none.
+        let script = format!(
+            "cat >> {seen}; echo >> {seen}; n=$(grep -c '^$' {seen}); \
+             echo \"postsuper: AAAAA$n: released from hold\" >&2; echo 'postsuper: Released from hold: 1 message' >&2"
+        );
+        let mut pauses = Vec::new();
+        let mut wait = |pause| {
+            pauses.push(pause);
+            true
+        };
+        let done = carry_out(&Step::Run(run(&script.replace("AAAAA$n", "AAAAA$((n == 3 ? 9 : n))"), 3)), &mut wait);
+        assert_eq!(done, Done { places: vec![place("AAAAA1"), place("AAAAA2")], trouble: None });
+        assert_eq!(pauses, [Duration::from_millis(7); 2]);
+        let asked = std::fs::read_to_string(&seen).unwrap();
+        assert_eq!(asked, "AAAAA1\nAAAAA2\nAAAAA3\n\nAAAAA2\nAAAAA3\n\nAAAAA3\n\n");
+    }
+
+    #[test]
+    fn trouble_is_told_and_what_was_done_before_it_stands() {
+        let script = "echo 'postsuper: AAAAA2: released from hold' >&2; echo 'postsuper: fatal: no' >&2; exit 1";
+        let done = carry_out(&Step::Run(run(script, 4)), &mut |_| true);
+        assert_eq!(done.places, [place("AAAAA2")]);
+        assert!(done.trouble.unwrap().ends_with("postsuper: fatal: no"));
+        let mut missing = run("", 1);
+        missing.argv = vec!["/nowhere/postsuper".into()];
+        assert!(carry_out(&Step::Run(missing), &mut |_| true).trouble.unwrap().contains("/nowhere/postsuper"));
+        let mut asked = 0;
+        let stop = &mut |_| {
+            asked += 1;
+            false
+        };
+        assert_eq!(carry_out(&Step::Run(run("true", 9)), stop), Done::default());
+        assert_eq!(asked, 1, "no time for another try");
+    }
+
+    #[test]
+    fn a_socket_and_a_pipe_are_rung() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("qmgr");
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let ring = |path: &Path| carry_out(&Step::Ring { path: path.display().to_string(), byte: b'D' }, &mut |_| true);
+        assert_eq!(ring(&socket), Done::default());
+        let mut said = Vec::new();
+        listener.accept().unwrap().0.read_to_end(&mut said).unwrap();
+        assert_eq!(said, b"D");
+        let pipe = dir.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert!(ring(&pipe).trouble.is_some(), "nobody reads it");
+        let mut reader = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+        assert_eq!(ring(&pipe), Done::default());
+        let mut byte = [0];
+        reader.read_exact(&mut byte).unwrap();
+        assert_eq!(byte, *b"D");
+        assert!(ring(&dir.path().join("none")).trouble.unwrap().contains("none"));
+    }
+}

@@ -1,0 +1,100 @@
+//! Orders that come over HTTP: who gives them, what they look like, and how they are answered.
+//!
+//! It hands an order over and never carries it out. Over the unix socket root and the agent's own user may give orders;
+//! over TCP, whoever has the operator's token.
+
+use axum::body::Body;
+use axum::extract::rejection::{JsonRejection, PathRejection};
+use axum::extract::{Extension, Json, Path, State};
+use axum::http::{HeaderMap, Response, StatusCode, header};
+use serde::{Deserialize, Serialize};
+
+use super::reply::{Failure, same_secret};
+use super::routes::{Shared, bad_path};
+use super::{Peer, Settings};
+
+/// `POST /api/v1/accounts/{account}/request`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrderRequest {
+    pub action: OrderAction,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Of a block: `script`, `all` or `login:LOGIN`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// Of a block: after how long it ends in an unblock, for example `24h`.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    pub span: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum OrderAction {
+    Block,
+    Unblock,
+    Purge,
+}
+
+/// Who gives an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caller {
+    /// A user of this host.
+    User { uid: u32 },
+    /// Whoever has the operator's token.
+    Token,
+}
+
+/// An order that is in the store, or was not needed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderView {
+    pub account: String,
+    /// The account's state now.
+    pub state: String,
+    pub order: String,
+    /// `accepted` (its work has begun), `done` or `already`.
+    pub outcome: String,
+    /// In one sentence.
+    pub done: String,
+}
+
+/// Browsers cannot be made to do this from another site: over TCP it needs a header with a secret.
+pub(super) fn may_order(settings: &Settings, peer: Peer, headers: &HeaderMap, what: &str) -> Result<Caller, Failure> {
+    if let Peer::Unix { uid, .. } = peer {
+        return if uid == 0 || uid == settings.own_uid {
+            Ok(Caller::User { uid })
+        } else {
+            let message = format!("Only root and the agent's own user may {what}; this is uid {uid}.");
+            Err(Failure::new(StatusCode::FORBIDDEN, "forbidden", message))
+        };
+    }
+    let Some(token) = settings.operator_token.as_deref() else {
+        let message = format!("No operator token is configured: {what} over the unix socket, as root.");
+        return Err(Failure::new(StatusCode::FORBIDDEN, "forbidden", message));
+    };
+    let guess = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.as_bytes().split_at_checked(7))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "))
+        .map(|(_, guess)| guess);
+    match guess {
+        Some(guess) if same_secret(token.as_bytes(), guess) => Ok(Caller::Token),
+        _ => {
+            let message = format!("To {what} over TCP needs the operator token: Authorization: Bearer TOKEN.");
+            Err(Failure::new(StatusCode::UNAUTHORIZED, "unauthorized", message))
+        }
+    }
+}
+
+pub(super) async fn request(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    name: Result<Path<String>, PathRejection>,
+    body: Result<Json<OrderRequest>, JsonRejection>,
+) -> Result<Response<Body>, Failure> {
+    let caller = may_order(&shared.settings, peer, &headers, "give orders for accounts")?;
+    let Path(name) = name.map_err(bad_path)?;
+    let Json(order) = body.map_err(|error| Failure::new(error.status(), "bad_request", error.body_text()))?;
+    shared.view(move |backend| backend.order(&name, &order, caller)).await
+}
