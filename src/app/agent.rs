@@ -1,6 +1,7 @@
 //! The agent, wired: store, engine, pump, web and signals. One function starts it, and returns when it has stopped.
 
 use super::backend::AgentBackend;
+use super::gate::{self, Gate};
 use super::numbers::counted;
 use super::pump::{self, Pump};
 use super::setup::Setup;
@@ -9,6 +10,7 @@ use super::{Exit, dispatch, logs, queues};
 use crate::engine::Engine;
 use crate::engine::tracker::Settings as TrackerSettings;
 use crate::host::follow::wake::Waker;
+use crate::host::tape::Tape;
 use crate::host::{clock, files};
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -73,13 +75,23 @@ pub fn run(setup: Setup, start: Start) -> Result<Exit, String> {
         addresses.take_while(|address| bound.send(*address).is_ok()).for_each(drop);
     }
     let hands = dispatch::start(&setup.postfix_dirs, shared.clone(), waker.handle())?;
-    let pump = Pump::new(setup.clone(), engine, store, kept, waker, metrics.clone(), shared.clone(), scanned, hands);
+    let gate = open_tape(&setup, seed)?;
+    let parts = (metrics.clone(), shared.clone());
+    let pump = Pump::new(setup.clone(), engine, store, kept, waker, parts.0, parts.1, scanned, hands, gate.clone());
+    // The pump has told it who is held: not a message of theirs passes.
+    let (close_gate, closed) = watch::channel(false);
+    if let Some(gate) = &gate {
+        gate::open(gate, &setup.postfix_dirs, closed)?;
+    }
     let thread = std::thread::Builder::new()
         .name("pump".into())
         .spawn(move || pump.run())
         .map_err(|why| format!("cannot start the thread that reads the logs: {why}"))?;
     let backend = Arc::new(AgentBackend::new(&setup, start.config.clone(), metrics, shared.clone()));
     let alive = runtime.block_on(serve(listeners, backend, &setup, &shared, || thread.is_finished()));
+    if close_gate.send(true).is_err() {
+        tracing::debug!("there is no gate to be closed");
+    }
     shared.stop();
     let joined = thread.join();
     if let Some(socket) = &setup.web.socket
@@ -101,6 +113,14 @@ pub fn run(setup: Setup, start: Start) -> Result<Exit, String> {
                   and a restart goes on from there"
             .to_owned()),
     }
+}
+
+/// What the gate writes down, where there is a gate.
+fn open_tape(setup: &Setup, seed: u64) -> Result<Option<Arc<Gate>>, String> {
+    let Some(settings) = &setup.gate else { return Ok(None) };
+    let tape = Tape::open(&setup.state_dir, clock::seed())
+        .map_err(|why| format!("cannot open the gate's tape in {}: {why}", setup.state_dir.display()))?;
+    Ok(Some(Arc::new(Gate::new(settings.clone(), setup.directory.clone(), tape, seed))))
 }
 
 fn make_state_dir(dir: &Path) -> Result<(), String> {

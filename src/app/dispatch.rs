@@ -121,7 +121,7 @@ impl Hands {
         }
         let mut problem = None;
         self.instances.clear();
-        for dir in self.directories() {
+        for dir in directories(&self.configured) {
             match servers::postfix_place(&Tools::default(), &dir) {
                 Ok(place) => self.instances.push(place),
                 Err(why) => problem = Some(why),
@@ -133,14 +133,15 @@ impl Hands {
             format!("no instance of Postfix on this host logs as `{name}`{why}; set queue.config_directories")
         })
     }
+}
 
-    fn directories(&self) -> Vec<PathBuf> {
-        if !self.configured.is_empty() {
-            return self.configured.clone();
-        }
-        let installed = logs::servers().iter().filter(|one| one.server == Server::Postfix);
-        installed.map(|one| one.place.clone()).filter(|place| place.is_absolute()).collect()
+/// Postfix's configuration directories: those that are named, or those that it names itself.
+pub fn directories(configured: &[PathBuf]) -> Vec<PathBuf> {
+    if !configured.is_empty() {
+        return configured.to_vec();
     }
+    let installed = logs::servers().iter().filter(|one| one.server == Server::Postfix);
+    installed.map(|one| one.place.clone()).filter(|place| place.is_absolute()).collect()
 }
 
 /// Between two tries of a step the agent may be told to stop.

@@ -1,5 +1,6 @@
 //! Everything the agent is started or reloaded with: the settings of all rooms, already checked.
 
+use super::gate;
 use crate::config::{self, Config, Problem};
 pub use crate::config::{Format, LogInput};
 use crate::engine::directory::Directory;
@@ -41,6 +42,8 @@ pub struct Setup {
     pub queue_interval: Duration,
     /// Postfix's configuration directories; empty: those that it names itself.
     pub postfix_dirs: Vec<PathBuf>,
+    /// `None`: no gate.
+    pub gate: Option<gate::Settings>,
     pub log_level: &'static str,
 }
 
@@ -157,6 +160,7 @@ fn build(config: Config) -> Result<Setup, String> {
         queue_dirs: config.queue.directories.clone(),
         queue_interval: config.queue.interval,
         postfix_dirs: config.queue.config_directories.clone(),
+        gate: gate(&config.gate),
         log_level: match config.log_level {
             config::LogLevel::Error => "error",
             config::LogLevel::Warn => "warn",
@@ -215,6 +219,15 @@ pub fn own_addresses(configured: &[IpAddr]) -> OwnAddresses {
     OwnAddresses::new(configured.iter().copied().chain(addresses::of_host()))
 }
 
+fn gate(config: &config::Gate) -> Option<gate::Settings> {
+    let mode = match config.mode {
+        config::GateMode::Off => return None,
+        config::GateMode::Watch => gate::Mode::Watch,
+        config::GateMode::Enforce => gate::Mode::Enforce,
+    };
+    Some(gate::Settings { mode, refuse_logins: config.logins == config::GateLogins::Refuse })
+}
+
 fn token(path: Option<&Path>) -> Result<Option<String>, String> {
     let Some(path) = path else { return Ok(None) };
     let text = std::fs::read_to_string(path).map_err(|why| {
@@ -245,6 +258,7 @@ impl Setup {
             ("attribution.name_service_timeout", self.name_timeout != new.name_timeout),
             ("tracking", (self.max_open, self.max_line) != (new.max_open, new.max_line)),
             ("history and retention", self.store != new.store),
+            ("gate", self.gate != new.gate),
             (
                 "queue",
                 (&self.queue_dirs, &self.postfix_dirs, self.queue_interval)

@@ -46,6 +46,7 @@ pub struct Config {
     pub history: History,
     pub retention: Retention,
     pub queue: Queue,
+    pub gate: Gate,
     /// Addresses under which others see this host, beside those of its interfaces (behind NAT).
     pub own_addresses: Vec<IpAddr>,
     /// The operator's own reply patterns, tried before the built-in ones.
@@ -176,6 +177,28 @@ pub struct Retention {
     pub index_max_bytes: u64,
 }
 
+/// The gate: what the mail server asks before it queues a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gate {
+    pub mode: GateMode,
+    pub logins: GateLogins,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GateMode {
+    Off,
+    /// Everything passes; what would be held is counted.
+    Watch,
+    Enforce,
+}
+
+/// What becomes of mail of a held account that comes by authenticated submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GateLogins {
+    Refuse,
+    Hold,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queue {
     /// Queue directories, one per instance; empty: the usual one where it exists.
@@ -202,6 +225,7 @@ impl Default for Config {
             history: History { hours_days: 35, days_days: 400 },
             retention: Retention { errors_days: 90, index_days: 30, index_max_bytes: 1 << 30 },
             queue: Queue { directories: Vec::new(), config_directories: Vec::new(), interval: Duration::from_secs(30) },
+            gate: Gate { mode: GateMode::Off, logins: GateLogins::Refuse },
             own_addresses: Vec::new(),
             replies: Vec::new(),
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::node::Node;
 use super::problem::Found;
 use super::read::{self, Section, absolute, address, network, open, text_of};
-use super::{AccountLabel, Backfill, Config, LogLevel, logs};
+use super::{AccountLabel, Backfill, Config, GateLogins, GateMode, LogLevel, logs};
 use crate::engine::replies::{self, MAX_PATTERNS, OwnAddresses, Pattern, Replies};
 use crate::mail::ReplyClass;
 
@@ -28,6 +28,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "history",
             "retention",
             "queue",
+            "gate",
             "own_addresses",
             "replies",
         ],
@@ -54,6 +55,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("history", &["hours_days", "days_days"]),
     ("retention", &["errors_days", "index_days", "index_max_bytes"]),
     ("queue", &["directories", "config_directories", "interval"]),
+    ("gate", &["mode", "logins"]),
     ("replies[]", &["pattern", "class"]),
 ];
 
@@ -128,6 +130,11 @@ pub(super) fn read(node: &Node, found: &mut Vec<Found>) -> Config {
         s.list("config_directories", &mut c.queue.config_directories, |item| text_of(item).and_then(absolute));
     }
     s.duration("interval", &mut c.queue.interval, Duration::from_secs(1)..=Duration::from_secs(3600));
+
+    let mut s = top.section("gate", keys("gate"));
+    let modes = [("off", GateMode::Off), ("watch", GateMode::Watch), ("enforce", GateMode::Enforce)];
+    s.choice("mode", &mut c.gate.mode, &modes);
+    s.choice("logins", &mut c.gate.logins, &[("refuse", GateLogins::Refuse), ("hold", GateLogins::Hold)]);
 
     top.list("own_addresses", &mut c.own_addresses, |item| text_of(item).and_then(address));
     replies(node, &mut c.replies, found);

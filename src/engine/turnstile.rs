@@ -38,7 +38,7 @@ pub enum Claim<'a> {
 
 impl Claim<'_> {
     /// What the message counts as: for the scope of a block.
-    pub fn origin(&self, directory: &Directory) -> Origin {
+    fn origin(&self, directory: &Directory) -> Origin {
         match self {
             Claim::Login(_) => Origin::SmtpAuth,
             Claim::Handed(_) => Origin::Script,
@@ -90,9 +90,14 @@ impl Turnstile {
         self.barred.is_empty()
     }
 
+    /// How the message came in.
+    pub fn origin(&self, claim: Claim<'_>) -> Origin {
+        claim.origin(&self.directory)
+    }
+
     /// The held account that the message belongs to and whose block covers it; `None`: it passes.
     pub fn admit(&self, claim: Claim<'_>) -> Option<&Barred> {
-        let origin = claim.origin(&self.directory);
+        let origin = self.origin(claim);
         let at = match claim {
             Claim::Login(login) => {
                 let key = keys::of_login(&self.directory, login);

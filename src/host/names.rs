@@ -130,6 +130,17 @@ impl Names {
     }
 }
 
+/// The first group of a user of `/etc/passwd`: users of services are there, whatever directory others are in.
+pub fn group_of(uid: u32) -> Option<u32> {
+    let text = fs::read("/etc/passwd").ok()?;
+    let text = String::from_utf8_lossy(&text);
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':').skip(2);
+        let (found, group) = (fields.next()?.parse::<u32>().ok()?, fields.next()?.parse().ok()?);
+        (found == uid).then_some(group)
+    })
+}
+
 /// Whether nsswitch.conf(5) names a source of users besides `/etc/passwd`. `systemd` only knows users of services
 /// while they run. Without a `passwd` line the C library asks the files.
 fn asks_others(switch: &str) -> bool {
@@ -183,6 +194,12 @@ mod tests {
         let mut files = Names { has_directory: false, ..Names::of_host(Duration::from_secs(2)) };
         assert_eq!(files.user(4_000_000_001), None);
         assert!(files.cache.is_empty(), "nobody was asked");
+    }
+
+    #[test]
+    fn a_service_has_a_group() {
+        assert_eq!(group_of(0), Some(0));
+        assert_eq!(group_of(4_000_000_001), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::mail::{OrderId, Origin, Owner, QueueId, Time};
 
@@ -18,8 +18,8 @@ use crate::mail::{OrderId, Origin, Owner, QueueId, Time};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     pub at: Time,
-    /// Which gate: the number of its queue directory.
-    pub gate: u32,
+    /// What the instance of the mail server calls itself in its log.
+    pub instance: Arc<str>,
     pub id: QueueId,
     pub owner: Owner,
     pub order: OrderId,
@@ -176,8 +176,8 @@ fn name_of(line: &[u8]) -> Option<u64> {
 
 impl std::fmt::Display for Record {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Record { at, gate, id, owner, order, origin, recipients } = self;
-        writeln!(f, "{} {gate} {id} {} {order} {} {recipients}", at.0, owner.0, origin.name())
+        let Record { at, instance, id, owner, order, origin, recipients } = self;
+        writeln!(f, "{} {instance} {id} {} {order} {} {recipients}", at.0, owner.0, origin.name())
     }
 }
 
@@ -185,7 +185,7 @@ fn parse(line: &[u8]) -> Option<Record> {
     let mut words = std::str::from_utf8(line).ok()?.split(' ');
     let record = Record {
         at: Time(words.next()?.parse().ok()?),
-        gate: words.next()?.parse().ok()?,
+        instance: words.next().filter(|name| !name.is_empty())?.into(),
         id: QueueId::new(words.next()?.as_bytes())?,
         owner: Owner(words.next()?.parse().ok()?),
         order: words.next()?.parse().ok()?,

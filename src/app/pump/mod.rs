@@ -4,6 +4,7 @@
 //! published before it is in the store; a commit that fails is tried again with the same write-set, and nothing more
 //! is read meanwhile: the log files are the buffer.
 
+mod gate;
 mod input;
 mod orders;
 mod people;
@@ -18,11 +19,13 @@ use super::logs;
 use super::setup::{self, Setup};
 use super::shared::{PumpState, Shared};
 use crate::app::dispatch::Dispatch;
+use crate::app::gate::Gate;
 use crate::app::ingest;
 use crate::engine::Engine;
 use crate::engine::attribution::Wanted;
 use crate::host::follow::wake::Waker;
 use crate::host::names::Names;
+use crate::host::tape::Position;
 use crate::host::{clock, files};
 use crate::mail::{Server, Time};
 use crate::metrics::{Gauges, Metrics, Tally};
@@ -79,6 +82,9 @@ pub struct Pump {
     /// When what stands is compared with what is next.
     mend: Instant,
     told_trouble: Option<String>,
+    gate: Option<Arc<Gate>>,
+    /// How far the gate's tape was read.
+    taped: Position,
 }
 
 impl Pump {
@@ -93,6 +99,7 @@ impl Pump {
         shared: Arc<Shared>,
         queues: super::queues::Scanned,
         dispatch: Dispatch,
+        gate: Option<Arc<Gate>>,
     ) -> Pump {
         let now = clock::monotonic();
         let mut pump = Pump {
@@ -119,6 +126,8 @@ impl Pump {
             durable: false,
             mend: now,
             told_trouble: None,
+            gate,
+            taped: kept.taped,
         };
         // What stands is known to the gate, and what was under way goes on, before a line is read.
         pump.orders_committed();
@@ -143,6 +152,7 @@ impl Pump {
             if !more {
                 self.pass_time(now);
             }
+            self.hear_gate();
             self.keep_orders(now, !more && !self.behind);
             let idle = lines == 0 && !more;
             if (!idle || self.something_changed()) && !self.commit(more) {
@@ -237,6 +247,7 @@ impl Pump {
                 self.engine.attribution.learn_user(uid, user);
             }
         }
+        self.tell_gate();
     }
 
     fn something_changed(&self) -> bool {
@@ -250,6 +261,7 @@ impl Pump {
     /// it is in the store, and the next start reads it again.
     fn commit(&mut self, more: bool) -> bool {
         self.collect();
+        let taped = self.taped;
         let durability = if self.durable { Durability::Full } else { Durability::Normal };
         while let Err(why) = self.store.commit(&self.batch, durability) {
             self.metrics.commit_failed();
@@ -272,6 +284,7 @@ impl Pump {
             source.committed();
         }
         self.durable = false;
+        self.trim_tape(taped);
         self.orders_committed();
         self.publish(more);
         true

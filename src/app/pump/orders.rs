@@ -78,6 +78,9 @@ impl Pump {
     pub(super) fn orders_committed(&mut self) {
         if let Some(standing) = self.engine.sanctions.take_standing() {
             self.shared.set_standing(standing);
+            self.tell_gate();
+            // What was held for those who are free now is on the tape, and is released with the rest.
+            self.read_tape();
         }
         while self.dispatch.under_way < WAITING {
             let Some(work) = self.engine.sanctions.next_work() else { break };

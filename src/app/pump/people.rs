@@ -13,6 +13,9 @@ impl Pump {
                     self.engine.replies = *replies;
                     self.setup.own_addresses = own_addresses;
                     self.engine.attribution.accounts.set_most(directory.policy().max_known_accounts);
+                    if let Some(gate) = &self.gate {
+                        gate.set_directory((*directory).clone());
+                    }
                     self.engine.attribution.set_directory(*directory);
                     self.ask_again();
                     tracing::info!(

@@ -9,6 +9,7 @@ use crate::engine::ledger::{Account, Change};
 use crate::engine::sanctions::{HELD_KIND, SANCTION_KIND};
 use crate::engine::tracker::RowKind;
 use crate::host::clock;
+use crate::host::tape::Position;
 use crate::mail::{Origin, Owner};
 use crate::metrics::{COUNTERS, Metrics, OwnerFigures, Saved as SavedMetrics, Slot};
 use crate::store::{AccountRow, Row, Saved};
@@ -25,6 +26,8 @@ const SLOT: u8 = 12;
 const DIALECT: u8 = 13;
 /// Per owner: the key that evidence leads to, where it is not the name.
 const KEY: u8 = 14;
+/// How far the gate's tape was read.
+const TAPE: u8 = 15;
 
 /// What was kept from earlier runs, besides what went into the engine.
 #[derive(Debug, Default)]
@@ -32,6 +35,7 @@ pub struct Kept {
     pub positions: Vec<(String, Vec<u8>)>,
     pub dialects: Vec<(String, Vec<u8>)>,
     pub days: Vec<(Owner, Today)>,
+    pub taped: Position,
     /// Rows a new store begins with.
     pub first_rows: Vec<Row>,
     /// Rows that could not be read: told once.
@@ -79,6 +83,7 @@ pub fn restore(saved: Saved, engine: &mut Engine, metrics: &Metrics) -> Kept {
             (None, COUNTER) => read_counter(&row.key, &value, &mut figures).is_some(),
             (None, SLOT) => read_slot(&row.key, &value, &mut figures).is_some(),
             (None, SANCTION_KIND | HELD_KIND) => engine.sanctions.restore_row(row.kind, &row.key, &value),
+            (None, TAPE) => read_tape_position(&value).map(|position| kept.taped = position).is_some(),
             (None, DIALECT) => {
                 kept.dialects.push((String::from_utf8_lossy(&row.key).into_owned(), value));
                 true
@@ -117,6 +122,18 @@ fn read_figures(key: &[u8], value: &[u8], engine: &mut Engine, days: &mut Vec<(O
     engine.ledger.restore(owner, account);
     days.push((owner, today));
     Some(())
+}
+
+/// The row of a tape's position.
+pub fn tape_row(position: Position) -> Row {
+    let mut value = Writer::default();
+    value.u64(position.tape).u64(position.offset);
+    Row { kind: TAPE, key: Vec::new(), value: Some(value.bytes) }
+}
+
+fn read_tape_position(value: &[u8]) -> Option<Position> {
+    let mut saved = Reader::new(value);
+    Some(Position { tape: saved.u64()?, offset: saved.u64()? })
 }
 
 fn read_key(row: &Row) -> Option<(u32, String)> {

@@ -40,7 +40,7 @@ impl Instance {
     }
 
     /// The user that the server's processes run as (`mail_owner`): whose the directory of incoming mail is.
-    fn mail_owner(&self) -> Option<u32> {
+    pub fn mail_owner(&self) -> Option<u32> {
         std::fs::metadata(self.queue_dir.join("incoming")).ok().map(|meta| meta.uid())
     }
 }

@@ -18,6 +18,7 @@ use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::identity::Identity;
 use crate::host::clock;
 use crate::mail::{Candidate, Judgement, Way};
 use crate::mta::postfix::milter::wire::{self, MAX_FRAME};
@@ -35,9 +36,9 @@ const CHUNK: usize = 4 * 1024;
 /// Who answers. Called on the gate's thread: must not wait.
 pub trait Judge: Send + Sync + 'static {
     /// A client has connected: who holds its end, while it is there to be asked for.
-    fn connected(&self, way: Way) -> Option<u32>;
+    fn connected(&self, way: Way) -> Option<Identity>;
     /// A message is complete.
-    fn judge(&self, candidate: &Candidate, connected: Option<u32>) -> Judgement;
+    fn judge(&self, candidate: &Candidate, connected: Option<Identity>) -> Judgement;
     /// The answer was written, this long after the question was read.
     fn answered(&self, took: Duration);
     /// A conversation ended in a way it should not.
@@ -101,7 +102,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, judge: &dyn 
                 Next::Read => {}
                 Next::Connected => connected = judge.connected(session.candidate().way),
                 Next::Judge => {
-                    let judgement = judge.judge(&session.candidate(), connected);
+                    let judgement = judge.judge(&session.candidate(), connected.clone());
                     session.answer(&judgement, &mut output);
                     write(&mut stream, &mut output).await?;
                     judge.answered(read.elapsed());

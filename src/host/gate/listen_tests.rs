@@ -7,17 +7,17 @@ use std::sync::Mutex;
 
 #[derive(Default)]
 struct Told {
-    candidates: Mutex<Vec<(Candidate, Option<u32>)>>,
+    candidates: Mutex<Vec<(Candidate, Option<Identity>)>>,
     answered: AtomicUsize,
     broken: Mutex<Vec<String>>,
 }
 
 impl Judge for Told {
-    fn connected(&self, way: Way) -> Option<u32> {
-        matches!(way, Way::Smtp { .. }).then_some(2_001)
+    fn connected(&self, way: Way) -> Option<Identity> {
+        matches!(way, Way::Smtp { .. }).then_some(Identity::Uid(2_001))
     }
 
-    fn judge(&self, candidate: &Candidate, connected: Option<u32>) -> Judgement {
+    fn judge(&self, candidate: &Candidate, connected: Option<Identity>) -> Judgement {
         self.candidates.lock().unwrap().push((candidate.clone(), connected));
         match candidate.way {
             Way::Handed => Judgement::Pass,
@@ -107,7 +107,7 @@ fn two_messages_of_one_client_in_any_pieces() {
     expect(&mut stream, &held);
     let told = gate.told.candidates.lock().unwrap();
     assert_eq!(told.len(), 2);
-    assert!(told.iter().all(|(candidate, uid)| candidate.recipients == 1 && *uid == Some(2_001)));
+    assert!(told.iter().all(|(candidate, uid)| candidate.recipients == 1 && *uid == Some(Identity::Uid(2_001))));
 }
 
 #[test]

@@ -1,0 +1,224 @@
+//! The gate, wired: one door per instance of the mail server, one turnstile and one tape for all, on a thread of its own.
+//!
+//! The pump tells it who is held and reads its tape; nothing here waits for the pump, the store or a page. It opens when
+//! what stands is known, and closes with the process: what the mail server does without it is the mail server's setting.
+
+use super::dispatch;
+use crate::engine::directory::Directory;
+use crate::engine::turnstile::{Barred, Claim, Turnstile};
+use crate::host::gate::identity::{self, Identity, Instance};
+use crate::host::gate::listen::{self, Judge};
+use crate::host::servers::{self, PostfixPlace, Tools};
+use crate::host::tape::{Record, Tape};
+use crate::host::{clock, names};
+use crate::mail::{Candidate, Judgement, Origin, Way};
+use crate::metrics::{Decision, GateTally};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+
+/// What the gate does with mail of accounts that are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Everything passes; what would have been held is counted.
+    Watch,
+    Enforce,
+}
+
+/// How the gate is set up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub mode: Mode,
+    /// Held mail of a login is refused at once, so that the person at the mail program knows.
+    pub refuse_logins: bool,
+}
+
+/// What all doors share, and the pump's end of it.
+#[derive(Debug)]
+pub struct Gate {
+    settings: Settings,
+    turnstile: Mutex<Turnstile>,
+    pub tape: Tape,
+    tally: Mutex<GateTally>,
+}
+
+impl Gate {
+    pub fn new(settings: Settings, directory: Directory, tape: Tape, seed: u64) -> Gate {
+        Gate {
+            settings,
+            turnstile: Mutex::new(Turnstile::new(directory, seed)),
+            tape,
+            tally: Mutex::new(GateTally::default()),
+        }
+    }
+
+    /// Who is held from now on. When this returns, everything that was held for those before is on the tape.
+    pub fn bar(&self, barred: Vec<Barred>) {
+        lock(&self.turnstile).bar(barred);
+    }
+
+    pub fn set_directory(&self, directory: Directory) {
+        lock(&self.turnstile).set_directory(directory);
+    }
+
+    /// What was counted since the last call.
+    pub fn take_tally(&self) -> GateTally {
+        std::mem::take(&mut *lock(&self.tally))
+    }
+
+    /// Decides, and writes down what is held before anybody is told.
+    fn decide(&self, instance: &Arc<str>, candidate: &Candidate, claim: Claim<'_>) -> (Origin, Decision, Judgement) {
+        let turnstile = lock(&self.turnstile);
+        let origin = turnstile.origin(claim);
+        let Some(barred) = turnstile.admit(claim) else { return (origin, Decision::Passed, Judgement::Pass) };
+        if self.settings.mode == Mode::Watch {
+            return (origin, Decision::WouldHold, Judgement::Pass);
+        }
+        let order = barred.order;
+        if origin == Origin::SmtpAuth && self.settings.refuse_logins {
+            let text = format!("550 5.7.1 Sending from this account is on hold, ask your provider; reference {order}");
+            return (origin, Decision::Refused, Judgement::Refuse { text });
+        }
+        let written = match candidate.id {
+            Some(id) => {
+                let (at, owner, recipients) = (clock::now(), barred.owner, candidate.recipients);
+                let instance = Arc::clone(instance);
+                let record = Record { at, instance, id, owner, order, origin, recipients };
+                self.tape.append(&record).map_err(|why| why.to_string())
+            }
+            None => Err("the mail server does not say its queue id".to_owned()),
+        };
+        drop(turnstile);
+        if let Err(why) = written {
+            lock(&self.tally).unrecorded();
+            tracing::error!(
+                "a message is held, but could not be written down in {}: {why}",
+                self.tape.path().display()
+            );
+        }
+        (origin, Decision::Held, Judgement::Hold { reason: format!("sendwarden {order}") })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic elsewhere leaves no half-written state that matters here.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One instance's entrance.
+struct Door {
+    name: Arc<str>,
+    instance: Instance,
+    gate: Arc<Gate>,
+}
+
+impl Judge for Door {
+    fn connected(&self, way: Way) -> Option<Identity> {
+        identity::connected(way, &self.instance)
+    }
+
+    fn judge(&self, candidate: &Candidate, connected: Option<Identity>) -> Judgement {
+        let identity = identity::identify(candidate, connected, &self.instance);
+        let claim = match (&identity, candidate.way) {
+            (Identity::Login(login), _) => Claim::Login(login),
+            (Identity::Uid(uid), Way::Handed) => Claim::Handed(*uid),
+            (Identity::Uid(uid), _) => Claim::Local(*uid),
+            (Identity::Client(address), _) => Claim::Client(*address),
+            (Identity::Unknown(_), _) => Claim::Nobody,
+        };
+        let (origin, decision, judgement) = self.gate.decide(&self.name, candidate, claim);
+        let mut tally = lock(&self.gate.tally);
+        tally.decided(origin, decision);
+        if let Identity::Unknown(why) = identity {
+            tally.unknown(why.name());
+        }
+        judgement
+    }
+
+    fn answered(&self, took: Duration) {
+        lock(&self.gate.tally).answered(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    fn broken(&self, why: &str) {
+        lock(&self.gate.tally).broken();
+        tracing::debug!("gate: {why}");
+    }
+}
+
+/// The instances of the mail server whose mail comes through a gate: those that can hold mail.
+///
+/// # Errors
+/// When none answers, or one has a name that no log line could have.
+fn entrances(configured: &[PathBuf]) -> Result<Vec<PostfixPlace>, String> {
+    let mut found = Vec::new();
+    for dir in dispatch::directories(configured) {
+        let place = servers::postfix_place(&Tools::default(), &dir)?;
+        if place.name.is_empty() || place.name.contains(char::is_whitespace) {
+            return Err(format!("the instance in {} calls itself `{}` in its log", dir.display(), place.name));
+        }
+        found.push(place);
+    }
+    match found.is_empty() {
+        true => Err("no Postfix was found on this host; name its configuration directory in queue.config_directories"
+            .to_owned()),
+        false => Ok(found),
+    }
+}
+
+/// The socket of an instance: inside its queue, where services with a changed root reach it.
+pub fn socket(queue: &Path) -> PathBuf {
+    queue.join("sendwarden/gate.sock")
+}
+
+/// Opens the doors and starts the thread that keeps them. They close when `stop` is dropped or true.
+///
+/// # Errors
+/// The whole text for the operator.
+pub fn open(gate: &Arc<Gate>, configured: &[PathBuf], stop: watch::Receiver<bool>) -> Result<(), String> {
+    let mut doors = Vec::new();
+    for entrance in entrances(configured)? {
+        let queue = Path::new(&entrance.queue);
+        let socket = socket(queue);
+        make_directory(&socket, queue)?;
+        let listener = listen::bind(&socket).map_err(|why| why.to_string())?;
+        tracing::info!("gate of {}: {}", entrance.name, socket.display());
+        let name = Arc::from(entrance.name.as_str());
+        let door = Door { name, instance: Instance::here(queue), gate: Arc::clone(gate) };
+        doors.push((listener, Arc::new(door)));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|why| format!("cannot start the gate's runtime: {why}"))?;
+    let keep = move || {
+        runtime.block_on(async {
+            let mut open = tokio::task::JoinSet::new();
+            for (listener, door) in doors {
+                match UnixListener::from_std(listener) {
+                    Ok(listener) => drop(open.spawn(listen::serve(listener, door, stop.clone()))),
+                    Err(why) => tracing::error!("the gate cannot be kept open: {why}"),
+                }
+            }
+            while open.join_next().await.is_some() {}
+        });
+    };
+    let started = std::thread::Builder::new().name("gate".into()).spawn(keep);
+    started.map(drop).map_err(|why| format!("cannot start the gate's thread: {why}"))
+}
+
+/// As root the agent makes the socket's directory itself, open to the group of the queue's owner.
+fn make_directory(socket: &Path, queue: &Path) -> Result<(), String> {
+    let Some(directory) = socket.parent().filter(|directory| !directory.is_dir()) else { return Ok(()) };
+    let group = Instance::here(queue).mail_owner().and_then(names::group_of);
+    let Some(group) = group else {
+        return Err(format!(
+            "cannot open the gate {}: nobody knows the mail server's group; make its directory: install -d -g GROUP -m 2750 {}",
+            socket.display(),
+            directory.display()
+        ));
+    };
+    listen::make_directory(directory, group)
+        .map_err(|why| format!("cannot make the gate's directory {}: {why}; make it as root", directory.display()))
+}

@@ -1,0 +1,98 @@
+//! The pump's end of the gate: who is held is told to it, what it held is read from its tape.
+
+use super::{Pump, rows};
+use crate::engine::turnstile::Barred;
+use crate::host::clock;
+use crate::host::tape::Position;
+use crate::mail::{Place, Server};
+use std::sync::Arc;
+
+impl Pump {
+    /// Tells the gate who is held, and what their mail is known by.
+    pub(super) fn tell_gate(&mut self) {
+        let Some(gate) = self.gate.clone() else { return };
+        let mut barred = Vec::new();
+        for held in self.shared.standing().iter() {
+            let accounts = &self.engine.attribution.accounts;
+            let Some(known) = accounts.get(held.owner) else { continue };
+            let (key, own) = (known.key.to_string(), known.uid);
+            let uids = self.uids_of(&key, own);
+            barred.push(Barred { owner: held.owner, key, uids, scope: held.scope.clone(), order: held.order });
+        }
+        gate.bar(barred);
+    }
+
+    /// The uids whose mail is the account's: those of the accounts file and of its unix users, or its own name's.
+    fn uids_of(&mut self, key: &str, own: Option<u32>) -> Vec<u32> {
+        let directory = self.engine.attribution.directory();
+        let spec = directory.accounts().iter().find(|spec| spec.id == key);
+        let (mut uids, users) = match spec {
+            Some(spec) => (spec.uids.clone(), spec.unix_users.clone()),
+            None => (own.into_iter().collect(), vec![key.to_owned()]),
+        };
+        for user in users {
+            uids.extend(self.names.user_named(user.as_bytes()).map(|user| user.uid));
+        }
+        uids.extend(key.strip_prefix("uid").and_then(|uid| uid.parse::<u32>().ok()));
+        let directory = self.engine.attribution.directory();
+        // A uid that another account lists is that one's, whatever its user is called.
+        uids.retain(|uid| directory.by_uid(*uid).is_none_or(|id| id == key));
+        uids.sort_unstable();
+        uids.dedup();
+        uids
+    }
+
+    /// Takes in what the gate has done since it was heard last.
+    pub(super) fn hear_gate(&mut self) {
+        if let Some(gate) = &self.gate {
+            self.tally.gate(&gate.take_tally());
+        }
+        self.read_tape();
+    }
+
+    /// Remembers what the gate holds, so that it can be released.
+    pub(super) fn read_tape(&mut self) {
+        let Some(gate) = self.gate.clone() else { return };
+        loop {
+            let (records, bad, position) = match gate.tape.read(self.taped) {
+                Ok(read) => read,
+                Err(why) => {
+                    tracing::error!(
+                        "cannot read {}: {why}; what the gate holds stays on hold",
+                        gate.tape.path().display()
+                    );
+                    return;
+                }
+            };
+            if position == self.taped {
+                return;
+            }
+            if bad > 0 {
+                tracing::error!(
+                    "{} has {bad} damaged records: those messages stay on hold",
+                    gate.tape.path().display()
+                );
+            }
+            for record in records {
+                let instance: Arc<[u8]> = record.instance.as_bytes().into();
+                let place = Place { server: Server::Postfix, instance, id: record.id };
+                if !self.engine.sanctions.note_held(record.owner, place, record.at) {
+                    tracing::error!("too many messages are held: {} is not remembered, and stays on hold", record.id);
+                }
+            }
+            self.taped = position;
+            self.batch.rows.push(rows::tape_row(position));
+            // Messages that were held for an account that is free by now are released without waiting for their minute.
+            self.mend = clock::monotonic();
+        }
+    }
+
+    /// The tape up to here is in the store.
+    pub(super) fn trim_tape(&self, taped: Position) {
+        if let Some(gate) = &self.gate
+            && let Err(why) = gate.tape.trim(taped, clock::seed())
+        {
+            tracing::warn!("cannot begin {} afresh: {why}", gate.tape.path().display());
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! The gate on a real Postfix: not one message of a blocked account gets out by any way in, nobody else is held, unblock
+//! delivers everything once and unchanged, purge leaves an empty queue; also while the agent is killed.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
+#![allow(clippy::disallowed_methods, reason = "a test of real servers starts processes")]
+mod support;
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use support::agent::{Agent, configure, sendwarden};
+use support::place::{command, succeed};
+use support::postfix::{Options, Postfix};
+use support::smtp::{self, Mail};
+use support::wait_until;
+
+/// As docs/operating.md has it; mail that a script hands over waits for the agent.
+const MILTER: &str = "smtpd_milters = { unix:sendwarden/gate.sock, default_action=accept, connect_timeout=3s, \
+                      command_timeout=5s, content_timeout=10s }\n\
+                      non_smtpd_milters = { unix:sendwarden/gate.sock, default_action=tempfail, connect_timeout=3s, \
+                      command_timeout=5s, content_timeout=10s }\n";
+const PASSWORD: &str = "secret";
+
+struct Site {
+    postfix: Postfix,
+    config: PathBuf,
+    address: String,
+}
+
+impl Site {
+    fn new(gate: &str) -> Site {
+        let postfix = Postfix::start(&Options { extra: MILTER.to_owned(), ..Options::default() });
+        let (dir, address) = (postfix.own_dir("agent"), postfix.address(0));
+        let accounts =
+            "accounts:\n  - id: shop\n    unix_users: [web3]\n    logins: [sales@shop.test, info@shop.test]\n";
+        let config = configure(&dir, &address, &[postfix.log_path()], accounts);
+        let (etc, spool) = (postfix.config_dir(), postfix.queue_dir());
+        let queue =
+            format!("queue:\n  directories: [{}]\n  config_directories: [{}]\n", spool.display(), etc.display());
+        fs::write(&config, fs::read_to_string(&config).unwrap() + &queue + gate).unwrap();
+        Site { postfix, config, address }
+    }
+
+    fn agent(&self) -> Agent {
+        Agent::start(&self.config, &self.address)
+    }
+
+    fn tell(&self, arguments: &[&str]) -> String {
+        sendwarden(&[arguments, &["--config", self.config.to_str().unwrap()]].concat())
+    }
+
+    fn script(&self, user: &str, name: &str) {
+        self.postfix.sendmail(user, &format!("{user}@hosting.test"), &[&format!("{name}@accept.test")], &text(name));
+    }
+
+    fn login(&self, login: &str, name: &str) -> Result<String, String> {
+        let (to, data) = (format!("{name}@accept.test"), text(name));
+        let mail = Mail { sender: login, recipients: &[&to], data: &data, auth: Some((login, PASSWORD)) };
+        smtp::send(self.postfix.submission_port(), &mail)
+    }
+
+    /// SMTP from loopback, by a process of this user.
+    fn local(&self, user: &str, name: &str) {
+        let (port, to) = (self.postfix.smtp_port().to_string(), format!("{name}@accept.test"));
+        let mut client = command("setpriv");
+        client.args(["--reuid", user, "--regid", user, "--clear-groups", "bash", "-c", CLIENT, "bash"]);
+        client.args([&port, "x@y.test", &to, name]).current_dir("/");
+        succeed(&mut client, None);
+    }
+
+    /// Names of the messages that have arrived, each as often as it did.
+    fn arrived(&self, prefix: &str) -> Vec<String> {
+        let messages = self.postfix.accept.messages();
+        let names = messages.iter().filter_map(|message| message.unique()).filter(|name| name.starts_with(prefix));
+        let mut names: Vec<String> = names.map(str::to_owned).collect();
+        names.sort();
+        names
+    }
+
+    /// Recipients of messages on hold.
+    fn on_hold(&self, prefix: &str) -> Vec<String> {
+        let held = self.postfix.queue().into_iter().filter(|one| one.queue == "hold");
+        let names = held.flat_map(|one| one.recipients).filter(|to| to.starts_with(prefix));
+        let mut names: Vec<String> = names.map(|to| to.split('@').next().unwrap_or_default().to_owned()).collect();
+        names.sort();
+        names
+    }
+
+    fn decisions(&self, agent: &Agent, decision: &str) -> f64 {
+        agent.sum("sendwarden_gate_decisions_total", &[&format!("decision=\"{decision}\"")])
+    }
+}
+
+fn text(name: &str) -> String {
+    // Eight bits, a line that begins with a dot, and one that is empty.
+    format!("From: a@hosting.test\nSubject: {name}\nX-Test-Id: {name}\n\nGr\u{fc}\u{df}e\n.dot\n\nend of {name}\n")
+}
+
+fn names(prefix: &str, count: usize) -> Vec<String> {
+    let mut names: Vec<String> = (0..count).map(|n| format!("{prefix}{n}")).collect();
+    names.sort();
+    names
+}
+
+const CLIENT: &str = r#"
+exec 3<>/dev/tcp/127.0.0.1/$1
+read -r reply <&3
+for line in "HELO client.test" "MAIL FROM:<$2>" "RCPT TO:<$3>" DATA "X-Test-Id: $4"$'\r\n\r\nbody\r\n.' QUIT; do
+  printf '%s\r\n' "$line" >&3
+  read -r reply <&3
+  case $reply in [23]*) ;; *) echo "$line: $reply" >&2; exit 1 ;; esac
+done
+"#;
+
+#[test]
+fn not_one_message_of_a_blocked_account_gets_out_and_nobody_elses_is_held() {
+    const EACH: usize = 50;
+    let site = Site::new("gate:\n  mode: enforce\n  logins: hold\n");
+    for login in ["box1@hosting.test", "box2@hosting.test", "sales@shop.test"] {
+        site.postfix.add_login(login, PASSWORD);
+    }
+    let agent = site.agent();
+    // Known to the log before they can be blocked.
+    site.script("web1", "known1");
+    site.login("box1@hosting.test", "known2").unwrap();
+    site.script("web3", "known3");
+    wait_until("the first messages", || site.arrived("known").len() == 3);
+    agent.wait_sum("sendwarden_accounts_known", &[], 3.0);
+    site.tell(&["block", "web1", "--reason", "hacked"]);
+    site.tell(&["block", "box1@hosting.test", "--scope", "all"]);
+    site.tell(&["block", "shop"]);
+
+    std::thread::scope(|scope| {
+        let site = &site;
+        scope.spawn(move || (0..EACH).for_each(|n| site.script("web1", &format!("guilty-a{n}"))));
+        scope.spawn(move || (0..EACH).for_each(|n| site.script("web2", &format!("innocent-a{n}"))));
+        scope.spawn(move || {
+            for n in 0..EACH {
+                site.login("box1@hosting.test", &format!("guilty-b{n}")).unwrap();
+                site.login("box2@hosting.test", &format!("innocent-b{n}")).unwrap();
+            }
+        });
+        scope.spawn(move || {
+            for n in 0..EACH {
+                site.local("web1", &format!("guilty-c{n}"));
+                site.local("web2", &format!("innocent-c{n}"));
+                site.script("web3", &format!("guilty-d{n}"));
+                // The block of the shop covers its scripts, not what its people write.
+                site.login("sales@shop.test", &format!("innocent-d{n}")).unwrap();
+            }
+        });
+    });
+    wait_until("everybody else's mail", || site.arrived("innocent-").len() == 4 * EACH);
+    wait_until("everything else to be on hold", || site.on_hold("guilty-").len() == 4 * EACH);
+    assert_eq!(site.arrived("guilty-"), Vec::<String>::new());
+    assert_eq!(site.on_hold("innocent-"), Vec::<String>::new());
+    agent.wait_sum("sendwarden_gate_decisions_total", &["decision=\"held\""], 4.0 * EACH as f64);
+    assert_eq!(site.decisions(&agent, "passed"), 4.0 * EACH as f64 + 3.0);
+    agent.wait_sum("sendwarden_gate_decision_seconds_count", &[], 8.0 * EACH as f64 + 3.0);
+    assert_eq!(agent.sum("sendwarden_gate_unknown_identities_total", &[]), 0.0);
+    assert_eq!(agent.sum("sendwarden_gate_unrecorded_holds_total", &[]), 0.0);
+
+    // An administrator's hold of a message of the same account is not ours.
+    site.postfix.sendmail("web2", "a@hosting.test", &["stays@defer.test"], &text("stays"));
+    let admins = site.postfix.queue_id("stays@defer.test");
+    site.postfix.run("postsuper", &["-h", &admins]);
+
+    site.tell(&["unblock", "web1"]);
+    wait_until("what was held for web1", || {
+        site.arrived("guilty-a").len() + site.arrived("guilty-c").len() == 2 * EACH
+    });
+    assert_eq!(
+        (site.arrived("guilty-a"), site.arrived("guilty-c")),
+        (names("guilty-a", EACH), names("guilty-c", EACH))
+    );
+    let message = site.postfix.accept.with_id("guilty-a7");
+    let body = message[0].data.replace("\r\n", "\n");
+    assert!(body.ends_with("Gr\u{fc}\u{df}e\n.dot\n\nend of guilty-a7\n"), "{body}");
+    assert_eq!(site.on_hold("guilty-b").len() + site.on_hold("guilty-d").len(), 2 * EACH, "only web1's is free");
+    site.script("web1", "free");
+    wait_until("new mail of a free account", || site.arrived("free").len() == 1);
+
+    site.tell(&["purge", "box1@hosting.test", "--yes"]);
+    site.tell(&["purge", "shop", "--yes"]);
+    wait_until("the queue to hold the administrator's message only", || site.postfix.queue().len() == 1);
+    assert_eq!((site.postfix.queue()[0].id.as_str(), site.arrived("guilty-b").len()), (admins.as_str(), 0));
+    assert_eq!(site.arrived("guilty-d").len(), 0);
+    agent.stop();
+}
+
+#[test]
+fn nothing_that_is_accepted_after_the_acknowledgement_leaves_also_around_a_kill() {
+    let site = Site::new("gate:\n  mode: enforce\n");
+    site.postfix.add_login("box1@hosting.test", PASSWORD);
+    let agent = site.agent();
+    site.script("web1", "known1");
+    site.login("box1@hosting.test", "known2").unwrap();
+    wait_until("the first messages", || site.arrived("known").len() == 2);
+    agent.wait_sum("sendwarden_accounts_known", &[], 2.0);
+
+    let blocked = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (site, blocked) = (&site, &blocked);
+        let burst = scope.spawn(move || {
+            let mut after = 0;
+            for n in 0.. {
+                let late = blocked.load(Ordering::SeqCst);
+                site.script("web1", &format!("{}{n}-", if late { "late" } else { "early" }));
+                after += usize::from(late);
+                if after == 40 {
+                    return;
+                }
+            }
+        });
+        wait_until("the burst to be under way", || site.arrived("early").len() > 20);
+        site.tell(&["block", "web1"]);
+        blocked.store(true, Ordering::SeqCst);
+        burst.join().unwrap();
+    });
+    wait_until("what came after the answer to be on hold", || site.on_hold("late").len() == 40);
+    assert_eq!(site.arrived("late"), Vec::<String>::new());
+
+    // Nobody is held by a login that is blocked: it is told.
+    site.tell(&["block", "box1@hosting.test", "--scope", "all"]);
+    let refused = site.login("box1@hosting.test", "login").unwrap_err();
+    assert!(refused.contains("550 5.7.1") && refused.contains("on hold"), "{refused}");
+
+    agent.kill();
+    // Without the agent a script's mail waits where it was handed in, and nothing is lost.
+    site.script("web1", "late-away");
+    site.script("web2", "innocent-away");
+    let agent = site.agent();
+    site.postfix.run("postkick", &["public", "pickup", "W"]);
+    wait_until("the innocent one's mail", || site.arrived("innocent").len() == 1);
+    wait_until("the blocked one's mail to be on hold", || site.on_hold("late").len() == 41);
+
+    // Killed with the tape written and the store behind, the next agent knows all that is held.
+    (0..20).for_each(|n| site.script("web1", &format!("late-last{n}-")));
+    wait_until("the last ones to be on hold", || site.on_hold("late").len() == 61);
+    agent.kill();
+    let agent = site.agent();
+    site.tell(&["unblock", "web1"]);
+    wait_until("all of it to arrive", || site.arrived("late").len() == 61);
+    let mut once = site.arrived("");
+    once.dedup();
+    assert_eq!(once, site.arrived(""), "nothing arrives twice");
+    wait_until("an empty queue", || site.postfix.queue().is_empty());
+    agent.stop();
+}
+
+#[test]
+fn a_gate_that_watches_lets_everything_pass_and_says_what_it_would_hold() {
+    let site = Site::new("gate:\n  mode: watch\n");
+    let agent = site.agent();
+    site.script("web1", "first");
+    agent.wait_sum("sendwarden_accounts_known", &[], 1.0);
+    wait_until("the first message", || site.arrived("first").len() == 1);
+    site.tell(&["block", "web1"]);
+    (0..5).for_each(|n| site.script("web1", &format!("watched{n}")));
+    wait_until("everything", || site.arrived("watched").len() == 5);
+    agent.wait_sum("sendwarden_gate_decisions_total", &["decision=\"would_hold\"", "origin=\"script\""], 5.0);
+    assert_eq!(site.decisions(&agent, "held"), 0.0);
+    agent.stop();
+}
