@@ -59,11 +59,30 @@ static ROWS: LazyLock<Vec<(ReplyClass, &'static str)>> = LazyLock::new(|| {
 
 /// The built-in table, compiled when the first reply is classed. A test compiles it: should that fail all the same,
 /// everything is classed by its status code.
-static TABLE: LazyLock<RegexSet> = LazyLock::new(|| {
-    let mut builder = RegexSetBuilder::new(ROWS.iter().map(|(_, pattern)| pattern));
-    // The words are in small letters already. A cache that holds the states of usual replies: without it each is slow.
-    builder.unicode(false).size_limit(16 << 20).dfa_size_limit(8 << 20).build().unwrap_or_else(|_| RegexSet::empty())
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    let patterns: Vec<&str> = ROWS.iter().map(|(_, pattern)| *pattern).collect();
+    Table(patterns.chunks(ROWS_IN_A_SET).map(|some| set(some).unwrap_or_else(|_| RegexSet::empty())).collect())
 });
+
+/// Rows that are matched at once. What may still match of all rows together is a product: of few, it stays small enough
+/// for the cache, and most replies are decided before the last set.
+const ROWS_IN_A_SET: usize = 8;
+
+/// The rows in their order, in sets.
+struct Table(Vec<RegexSet>);
+
+impl Table {
+    /// The first row that matches.
+    fn first(&self, words: &[u8]) -> Option<usize> {
+        let mut sets = self.0.iter().enumerate();
+        sets.find_map(|(n, set)| Some(n * ROWS_IN_A_SET + set.matches(words).iter().next()?))
+    }
+}
+
+/// The words are in small letters already. A cache holds the states of usual replies: without it each is slow.
+fn set(patterns: &[&str]) -> Result<RegexSet, regex::Error> {
+    RegexSetBuilder::new(patterns).unicode(false).size_limit(4 << 20).dfa_size_limit(1 << 20).build()
+}
 
 /// An operator's pattern cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -114,7 +133,7 @@ impl Replies {
             return *class;
         }
         let words = plain::plain(reply);
-        if let Some((class, _)) = TABLE.matches(&words).iter().next().and_then(|at| ROWS.get(at)) {
+        if let Some((class, _)) = TABLE.first(&words).and_then(|at| ROWS.get(at)) {
             return *class;
         }
         // A log without status codes, or one that only repeats the first digit.
