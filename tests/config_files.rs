@@ -162,6 +162,24 @@ fn merged_keys_count_and_own_keys_win() {
 }
 
 #[test]
+fn towers_of_brackets_are_refused_before_they_are_parsed() {
+    for tower in ["[".repeat(100_000), "{a: ".repeat(100_000)] {
+        let found = config::parse("f", format!("x: 1\na: {tower}").as_bytes()).unwrap_err();
+        assert_eq!((found[0].line, found.len()), (2, 1));
+        assert!(explain(&found).contains("nested deeper"), "{}", explain(&found));
+    }
+}
+
+#[test]
+fn a_named_pipe_is_no_file_and_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("accounts.yaml");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+    let why = explain(&config::load_accounts(&pipe).unwrap_err());
+    assert!(why.contains("no regular file"), "{why}");
+}
+
+#[test]
 fn large_bad_or_absent_files_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("c.yaml");

@@ -249,6 +249,66 @@ fn nothing_that_is_accepted_after_the_acknowledgement_leaves_also_around_a_kill(
     agent.stop();
 }
 
+/// All of it in one write, and gone: nobody holds that end any more when the message is complete.
+const HIT_AND_RUN: &str = r#"
+exec 3<>/dev/tcp/127.0.0.1/$1
+printf 'HELO x\r\nMAIL FROM:<x@y.test>\r\nRCPT TO:<%s>\r\nDATA\r\nX-Test-Id: %s\r\n\r\nbody\r\n.\r\nQUIT\r\n' "$2" "$3" >&3
+exec 3>&-
+"#;
+
+#[test]
+fn a_client_that_hangs_up_at_once_is_no_way_out() {
+    const EACH: usize = 40;
+    let site = Site::new("gate:\n  mode: enforce\n");
+    let agent = site.agent();
+    site.script("web1", "known");
+    wait_until("the first message", || site.arrived("known").len() == 1);
+    agent.wait_sum("sendwarden_accounts_known", &[], 1.0);
+    let run = |name: &str| {
+        std::thread::scope(|scope| {
+            for part in 0..4 {
+                let site = &site;
+                scope.spawn(move || {
+                    for n in (0..EACH).filter(|n| n % 4 == part) {
+                        let name = format!("{name}{n}");
+                        let (port, to) = (site.postfix.smtp_port().to_string(), format!("{name}@accept.test"));
+                        let mut client = command("setpriv");
+                        client.args([
+                            "--reuid",
+                            "web1",
+                            "--regid",
+                            "web1",
+                            "--clear-groups",
+                            "bash",
+                            "-c",
+                            HIT_AND_RUN,
+                        ]);
+                        client.args(["bash", &port, &to, &name]).current_dir("/");
+                        succeed(&mut client, None);
+                    }
+                });
+            }
+        });
+        wait_until("every conversation to be over", || {
+            let log = site.postfix.log();
+            let count = |word: &str| log.lines().filter(|line| line.contains(word)).count();
+            count("]: connect from") == count("]: disconnect from")
+                && site.postfix.queue().iter().all(|m| m.queue == "hold")
+        });
+    };
+    // Nobody is blocked: whoever hangs up is served as ever.
+    run("free");
+    assert!(site.arrived("free").len() > EACH / 2, "{}", site.arrived("free").len());
+    site.tell(&["block", "web1"]);
+    run("ran");
+    assert_eq!(site.arrived("ran"), Vec::<String>::new());
+    let refused = ["decision=\"refused\"", "origin=\"local_smtp\""];
+    wait_until("some to have been too late to be known", || {
+        agent.sum("sendwarden_gate_decisions_total", &refused) > 0.0 || !site.on_hold("ran").is_empty()
+    });
+    agent.stop();
+}
+
 #[test]
 fn a_gate_that_watches_lets_everything_pass_and_says_what_it_would_hold() {
     let site = Site::new("gate:\n  mode: watch\n");

@@ -403,6 +403,9 @@ fn any_bytes_are_survived() {
         "mx ",
         "exim[7]: ",
         "postfix/qmgr[7]: ",
+        // Whole heads, or the texts behind them would be too rare to be seen.
+        "Nov 23 10:33:28 mx postfix/qmgr[7]: ",
+        "Nov 23 10:33:28 mx exim[7]: 1xVROW-0001BH-2c ",
         "[1/2] ",
         "[2/2] ",
         "[1\\3] ",

@@ -6,7 +6,7 @@
 use super::dispatch;
 use crate::engine::directory::Directory;
 use crate::engine::turnstile::{Barred, Claim, Turnstile};
-use crate::host::gate::identity::{self, Identity, Instance};
+use crate::host::gate::identity::{self, Identity, Instance, Why};
 use crate::host::gate::listen::{self, Judge};
 use crate::host::servers::{self, PostfixPlace, Tools};
 use crate::host::tape::{Record, Tape};
@@ -57,6 +57,11 @@ impl Gate {
     /// Who is held from now on. When this returns, everything that was held for those before is on the tape.
     pub fn bar(&self, barred: Vec<Barred>) {
         lock(&self.turnstile).bar(barred);
+    }
+
+    /// Anybody is held, and not only watched.
+    fn bars(&self) -> bool {
+        self.settings.mode == Mode::Enforce && !lock(&self.turnstile).is_open()
     }
 
     pub fn set_directory(&self, directory: Directory) {
@@ -128,7 +133,16 @@ impl Judge for Door {
             (Identity::Client(address), _) => Claim::Client(*address),
             (Identity::Unknown(_), _) => Claim::Nobody,
         };
-        let (origin, decision, judgement) = self.gate.decide(&self.name, candidate, claim);
+        let (origin, decision, judgement) = match identity {
+            // Its client has hung up, which nobody does who waits for an answer: who it was cannot be told any more, so
+            // nobody who is held gets through by it. Nothing is lost: the message was not accepted.
+            Identity::Unknown(Why::NoSocket) if self.gate.bars() => {
+                let text =
+                    "451 4.7.1 The sender of this message has hung up; try again and wait for the answer".to_owned();
+                (Origin::LocalSmtp, Decision::Refused, Judgement::Refuse { text })
+            }
+            _ => self.gate.decide(&self.name, candidate, claim),
+        };
         let mut tally = lock(&self.gate.tally);
         tally.decided(origin, decision);
         if let Identity::Unknown(why) = identity {

@@ -250,13 +250,21 @@ pub fn parse(file: &str, text: &[u8]) -> Result<Config, Vec<Problem>> {
 /// Reads at most `limit` bytes: a file may grow, or be a device, whatever its metadata says.
 fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, Vec<Problem>> {
     use std::io::Read;
+    use std::os::unix::fs::OpenOptionsExt;
     let file = path.display().to_string();
     let fail = |message: String, hint: &str| {
         let found = problem::Found::new("", message).hint(hint);
         problem::place(&file, "", vec![found])
     };
     let mut bytes = Vec::new();
-    std::fs::File::open(path).and_then(|f| f.take(limit.saturating_add(1)).read_to_end(&mut bytes)).map_err(|e| {
+    // A named pipe would be waited for until somebody writes to it.
+    let open =
+        std::fs::File::options().read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed()).open(path);
+    let regular = |file: std::fs::File| match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no regular file")),
+    };
+    open.and_then(regular).and_then(|f| f.take(limit.saturating_add(1)).read_to_end(&mut bytes)).map_err(|e| {
         fail(format!("cannot read this file: {e}"), "check that it exists and that the agent may read it")
     })?;
     if bytes.len() as u64 > limit {

@@ -44,6 +44,10 @@ impl Node {
 
 /// Parses one document of at most `max_nodes` values, aliases unfolded and `<<` merged.
 pub(super) fn parse(text: &str, max_nodes: usize) -> Result<Node, Found> {
+    if let Some(line) = too_deep(text) {
+        let found = Found::new("", format!("this is nested deeper than {MAX_DEPTH} brackets"));
+        return Err(Found { at: Some((line, 1)), ..found }.hint("a configuration needs three at most"));
+    }
     let budget = Cell::new(max_nodes);
     Seed(&budget).deserialize(serde_yaml::Deserializer::from_str(text)).map_err(|e| {
         // A file that ends too early is reported on the line after its last.
@@ -58,6 +62,27 @@ pub(super) fn parse(text: &str, max_nodes: usize) -> Result<Node, Found> {
         let message = whole.split(" at line ").next().unwrap_or(&whole).to_owned();
         Found { at, ..Found::new("", format!("this is not readable YAML: {message}")) }
     })
+}
+
+/// Brackets in brackets: the parser's time grows with the square of them.
+const MAX_DEPTH: usize = 200;
+
+/// The line at which brackets stand too deep in brackets, wherever they stand: text has no such towers.
+fn too_deep(text: &str) -> Option<usize> {
+    let mut depth = 0usize;
+    for (number, line) in (1usize..).zip(text.lines()) {
+        for byte in line.bytes() {
+            match byte {
+                b'[' | b'{' => depth += 1,
+                b']' | b'}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if depth > MAX_DEPTH {
+                return Some(number);
+            }
+        }
+    }
+    None
 }
 
 /// The line indented by a tab at which reading ended: the parser may have gone on to the next before it stopped, and

@@ -79,6 +79,8 @@ impl CommitError {
 pub enum ViewError {
     #[error("cannot read the store {}: there is none; has the agent run, with this state directory?", path.display())]
     Missing { path: PathBuf },
+    #[error("cannot read the store {}: {why}; ask as root, or as the user the agent runs as", path.display())]
+    Denied { path: PathBuf, why: std::io::Error },
     #[error(
         "cannot read the store {}: its format is version {found}, this program reads version {known}; \
          run the agent of this version once, or the command of the agent's version", path.display()

@@ -33,8 +33,10 @@ impl Views {
     /// Opens the store in `dir` for reading.
     pub fn open(dir: &Path) -> Result<Views, ViewError> {
         let path = dir.join(FILE_NAME);
-        if !path.exists() {
-            return Err(ViewError::Missing { path });
+        match std::fs::metadata(&path) {
+            Ok(_) => {}
+            Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Err(ViewError::Missing { path }),
+            Err(why) => return Err(ViewError::Denied { path, why }),
         }
         let fail = |source| ViewError::Sqlite { path: path.clone(), source };
         let reader = Reader::open(&path).map_err(fail)?;

@@ -78,11 +78,13 @@ fn write_files(dir: &Path, listen: SocketAddr) -> std::io::Result<PathBuf> {
     let config = dir.join("config.yaml");
     let text = format!(
         "logs:\n  - path: {}\nstate_dir: {}\nlisten: \"{listen}\"\naccounts_file: {}\nlog_level: warn\n\
-         metrics:\n  public: true\nqueue:\n  directories: [{}]\n",
+         metrics:\n  public: true\nqueue:\n  directories: [{}]\n  config_directories: [{}]\n",
         quoted("mail.log"),
         quoted("state"),
         quoted("accounts.yaml"),
         quoted("queue"),
+        // No mail server: an order in the demonstration must not reach this host's.
+        quoted("no-mail-server"),
     );
     std::fs::write(&config, text)?;
     Ok(config)

@@ -5,6 +5,7 @@ use crate::engine::turnstile::Barred;
 use crate::host::clock;
 use crate::host::tape::Position;
 use crate::mail::{Place, Server};
+use crate::metrics::GateTally;
 use std::sync::Arc;
 
 impl Pump {
@@ -45,7 +46,10 @@ impl Pump {
     /// Takes in what the gate has done since it was heard last.
     pub(super) fn hear_gate(&mut self) {
         if let Some(gate) = &self.gate {
-            self.tally.gate(&gate.take_tally());
+            let tally = gate.take_tally();
+            // Also on a host where nothing else happens, what the gate did is soon seen.
+            self.gate_spoke |= tally != GateTally::default();
+            self.tally.gate(&tally);
         }
         self.read_tape();
     }

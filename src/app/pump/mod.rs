@@ -83,6 +83,8 @@ pub struct Pump {
     mend: Instant,
     told_trouble: Option<String>,
     gate: Option<Arc<Gate>>,
+    /// The gate has counted something that is not in the store.
+    gate_spoke: bool,
     /// How far the gate's tape was read.
     taped: Position,
 }
@@ -127,6 +129,7 @@ impl Pump {
             mend: now,
             told_trouble: None,
             gate,
+            gate_spoke: false,
             taped: kept.taped,
         };
         // What stands is known to the gate, and what was under way goes on, before a line is read.
@@ -252,6 +255,7 @@ impl Pump {
 
     fn something_changed(&self) -> bool {
         self.durable
+            || self.gate_spoke
             || !self.batch.is_empty()
             || self.engine.ledger.has_changes()
             || self.sources.iter().any(Source::moved)
@@ -283,7 +287,7 @@ impl Pump {
         for source in &mut self.sources {
             source.committed();
         }
-        self.durable = false;
+        (self.durable, self.gate_spoke) = (false, false);
         self.trim_tape(taped);
         self.orders_committed();
         self.publish(more);

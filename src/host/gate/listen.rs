@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use super::identity::Identity;
 use crate::host::clock;
 use crate::mail::{Candidate, Judgement, Way};
-use crate::mta::postfix::milter::wire::{self, MAX_FRAME};
+use crate::mta::postfix::milter::wire;
 use crate::mta::postfix::milter::{Next, Session};
 
 /// More than the server's own limit of processes, which is 100 per service by default (`default_process_limit`).
@@ -74,18 +74,34 @@ pub async fn serve(listener: UnixListener, judge: Arc<dyn Judge>, mut stop: watc
             judge.broken("more connections than the mail server can have");
             continue;
         }
-        open.fetch_add(1, Ordering::Relaxed);
-        let (judge, open) = (Arc::clone(&judge), Arc::clone(&open));
+        let (judge, seat) = (Arc::clone(&judge), Seat::take(&open));
         tokio::spawn(async move {
+            let _seat = seat;
             if let Err(why) = converse(stream, judge.as_ref()).await {
                 judge.broken(&why);
             }
-            open.fetch_sub(1, Ordering::Relaxed);
         });
     }
 }
 
-/// One conversation to its end. The error is what went wrong, for the log.
+/// One of the connections that may be open: given back whatever ends the conversation.
+struct Seat(Arc<AtomicUsize>);
+
+impl Seat {
+    fn take(open: &Arc<AtomicUsize>) -> Seat {
+        open.fetch_add(1, Ordering::Relaxed);
+        Seat(Arc::clone(open))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One conversation to its end. What waits for the end of a frame is bounded: by the frame, and what is read at a time.
+/// The error is what went wrong, for the log.
 async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, judge: &dyn Judge) -> Result<(), String> {
     let mut session = Session::default();
     let mut connected = None;
@@ -113,14 +129,13 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, judge: &dyn 
         input.drain(..taken);
         write(&mut stream, &mut output).await?;
         input.reserve(CHUNK);
-        match timeout(QUIET, stream.read_buf(&mut input)).await {
+        match timeout(QUIET, (&mut stream).take(CHUNK as u64).read_buf(&mut input)).await {
             Ok(Ok(0)) if input.is_empty() => return Ok(()),
             Ok(Ok(0)) => return Err("the mail server hung up in the middle of a frame".to_owned()),
             Ok(Ok(_)) => {}
             Ok(Err(why)) => return Err(format!("reading from the mail server: {why}")),
             Err(_) => return Err(format!("the mail server said nothing for {QUIET:?}")),
         }
-        debug_assert!(input.len() <= 4 + MAX_FRAME + CHUNK * 2, "a frame is bounded, so is what waits for its end");
     }
 }
 

@@ -130,6 +130,24 @@ fn a_bad_conversation_ends_alone() {
 }
 
 #[test]
+fn the_largest_frames_back_to_back_are_read_and_the_connection_goes_on() {
+    let gate = Gate::open();
+    let mut stream = gate.connect();
+    stream.write_all(&offer()).unwrap();
+    expect(&mut stream, &framed(b'O', &[6, 0x20, 0xD372].map(u32::to_be_bytes).concat()));
+    // The body was declined: whoever sends it all the same is answered each time.
+    let body = framed(b'B', &vec![b'x'; wire::MAX_FRAME - 1]);
+    for _ in 0..4 {
+        stream.write_all(&body).unwrap();
+        expect(&mut stream, &framed(b'c', b""));
+    }
+    let two = [body.clone(), body].concat();
+    stream.write_all(&two).unwrap();
+    expect(&mut stream, &framed(b'c', b"").repeat(2));
+    assert!(gate.told.broken.lock().unwrap().is_empty());
+}
+
+#[test]
 fn a_socket_left_behind_is_replaced_and_one_in_use_is_not() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("gate.sock");
