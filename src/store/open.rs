@@ -195,7 +195,7 @@ fn connect(path: &Path, settings: &Settings) -> rusqlite::Result<Connection> {
     // long enough that a page is folded in once for many batches (halves the time of such a batch).
     conn.execute_batch(
         "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 16000; PRAGMA journal_size_limit = 67108864;
-         PRAGMA cache_size = -8000; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF;",
+         PRAGMA cache_size = -4000; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF;",
     )?;
     Ok(conn)
 }
