@@ -191,8 +191,8 @@ fn connect(path: &Path, settings: &Settings) -> rusqlite::Result<Connection> {
     // What is deleted is overwritten: `forget` and retention mean it.
     conn.execute_batch("PRAGMA secure_delete = ON")?;
     conn.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-    // With 100,000 accounts a batch changes pages all over the tables of figures: a cache that holds them, and a log
-    // long enough that a page is folded in once for many batches (halves the time of such a batch).
+    // With 100,000 accounts a batch changes pages all over the tables of figures: a log long enough that a page is folded
+    // in once for many batches (halves the time of such a batch). The cache is small: the kernel's holds the pages too.
     conn.execute_batch(
         "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 16000; PRAGMA journal_size_limit = 67108864;
          PRAGMA cache_size = -4000; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF;",
