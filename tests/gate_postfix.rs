@@ -156,7 +156,8 @@ fn not_one_message_of_a_blocked_account_gets_out_and_nobody_elses_is_held() {
     assert_eq!(site.arrived("guilty-"), Vec::<String>::new());
     assert_eq!(site.on_hold("innocent-"), Vec::<String>::new());
     agent.wait_sum("sendwarden_gate_decisions_total", &["decision=\"held\""], 4.0 * EACH as f64);
-    assert_eq!(site.decisions(&agent, "passed"), 4.0 * EACH as f64 + 3.0);
+    // The last of either may be counted in the next batch.
+    agent.wait_sum("sendwarden_gate_decisions_total", &["decision=\"passed\""], 4.0 * EACH as f64 + 3.0);
     agent.wait_sum("sendwarden_gate_decision_seconds_count", &[], 8.0 * EACH as f64 + 3.0);
     assert_eq!(agent.sum("sendwarden_gate_unknown_identities_total", &[]), 0.0);
     assert_eq!(agent.sum("sendwarden_gate_unrecorded_holds_total", &[]), 0.0);
