@@ -7,6 +7,7 @@ pub mod files;
 pub mod follow;
 pub mod gate;
 pub mod hands;
+pub mod helper;
 pub mod input;
 pub mod journal;
 pub mod names;

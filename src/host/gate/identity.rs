@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::super::addresses;
+use super::super::helper::client::Client;
 use crate::mail::{Candidate, QueueId, Way};
 
 /// One instance of the mail server on this host.
@@ -26,12 +27,20 @@ pub struct Instance {
     pub addresses: Box<[IpAddr]>,
     /// The process of pickup(8) the last time it was looked for, or 0: it is asked first.
     pickup: Arc<AtomicU32>,
+    /// Who looks into queue files and processes for us, who may not, and the name of the instance there.
+    helper: Option<(Arc<Client>, Arc<str>)>,
 }
 
 impl Instance {
     /// The instance with this queue directory, and the addresses that the host has now.
     pub fn here(queue_dir: impl Into<PathBuf>) -> Instance {
-        Instance { queue_dir: queue_dir.into(), addresses: addresses::of_host().into(), pickup: Arc::default() }
+        let addresses = addresses::of_host().into();
+        Instance { queue_dir: queue_dir.into(), addresses, pickup: Arc::default(), helper: None }
+    }
+
+    /// The same, where only the helper may look into the queue.
+    pub fn through(self, helper: Arc<Client>, name: Arc<str>) -> Instance {
+        Instance { helper: Some((helper, name)), ..self }
     }
 
     fn is_local(&self, address: IpAddr) -> bool {
@@ -84,6 +93,8 @@ pub enum Why {
     NoOpenMessage,
     /// The server has not waited for the answer.
     Late,
+    /// The helper, who alone may look, does not answer.
+    NoHelper,
     /// The kernel knows no such connection, or its process is gone.
     NoSocket,
     /// Connections of several users share the client's port, and nothing tells which one is meant.
@@ -91,7 +102,7 @@ pub enum Why {
 }
 
 impl Why {
-    pub const ALL: [Why; 14] = [
+    pub const ALL: [Why; 15] = [
         Why::NoWay,
         Why::NoQueueId,
         Why::NoQueueFile,
@@ -104,6 +115,7 @@ impl Why {
         Why::SeveralPickups,
         Why::NoOpenMessage,
         Why::Late,
+        Why::NoHelper,
         Why::NoSocket,
         Why::SharedPort,
     ];
@@ -123,6 +135,7 @@ impl Why {
             Why::SeveralPickups => "several_pickups",
             Why::NoOpenMessage => "no_open_message",
             Why::Late => "late",
+            Why::NoHelper => "no_helper",
             Why::NoSocket => "no_socket",
             Why::SharedPort => "shared_port",
         }
@@ -157,8 +170,19 @@ pub fn identify(candidate: &Candidate, connected: Option<Identity>, instance: &I
     }
 }
 
-/// The user whose message pickup(8) hands over: by the first header, else by the file that it came from.
+/// The user whose message pickup(8) hands over.
 fn handed(id: QueueId, instance: &Instance) -> Result<u32, Why> {
+    match &instance.helper {
+        Some((helper, name)) => helper.identify(name, id),
+        None => handed_here(id, instance),
+    }
+}
+
+/// By the first header, else by the file that it came from; only root may look.
+///
+/// # Errors
+/// Why nobody is named.
+pub fn handed_here(id: QueueId, instance: &Instance) -> Result<u32, Why> {
     let file = queue_file::incoming(&instance.queue_dir, id)?;
     queue_file::submitter(&file, id).or_else(|why| {
         let mail_owner = instance.mail_owner().ok_or(why)?;

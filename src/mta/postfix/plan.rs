@@ -37,16 +37,21 @@ pub fn plan(verb: Verb, places: &[Place], instance: &Instance) -> Vec<Step> {
         let places = batch.iter().map(|place| (*place).clone()).collect();
         steps.push(Step::Run(Run { argv, places, says, tries, pause_ms }));
         if verb == Verb::Release {
-            // `-H` moves to `deferred`, where it would wait for the next queue run. `D` (qmgr(8): QMGR_REQ_SCAN_DEFERRED)
-            // scans that queue; what is others' keeps its own retry time.
-            steps.push(Step::Ring { path: format!("{}/public/qmgr", instance.queue), byte: b'D' });
+            // `-H` moves to `deferred`, where it would wait for the next queue run; what is others' there keeps its own
+            // retry time.
+            steps.push(kick(instance));
         }
     }
     steps
 }
 
+/// The step that has qmgr(8) look at the messages that were put off (`D`: QMGR_REQ_SCAN_DEFERRED).
+pub fn kick(instance: &Instance) -> Step {
+    Step::Ring { path: format!("{}/public/qmgr", instance.queue), byte: b'D' }
+}
+
 /// Letters and digits only: never an option, never a pattern, never `ALL`.
-fn is_queue_id(id: &QueueId) -> bool {
+pub fn is_queue_id(id: &QueueId) -> bool {
     let bytes = id.as_bytes();
     bytes.len() >= 5 && bytes.iter().all(u8::is_ascii_alphanumeric)
 }

@@ -16,6 +16,8 @@ use core::net::IpAddr;
 use super::scan;
 use crate::mail::{QueueId, Time};
 
+/// The queues whose files are messages, below `queue_directory`.
+pub const QUEUES: [&str; 5] = ["maildrop", "incoming", "active", "deferred", "hold"];
 /// How many bytes to read at a time. Fewer are taken for the end of the file.
 pub const ASK: usize = 16 * 1024;
 /// Most that is read of a file until its first header: an envelope of some 10,000 recipients.

@@ -1,0 +1,226 @@
+//! The agent's end of the helper's socket: a question, and the answer or what to do about its not coming.
+//!
+//! A connection is kept for the next question. A helper that was started anew meanwhile is asked once more: every verb may
+//! be done twice. It never waits longer than it is told.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{About, Answer, Counted, MOST_ANSWER, MOST_REQUEST, Request, fds};
+use crate::host::clock;
+use crate::host::gate::identity::Why;
+use crate::mail::{QueueId, Verb};
+
+/// For what it has at hand.
+const AT_HAND: Duration = Duration::from_secs(2);
+/// For a batch: postsuper(1) takes well below a second for one, but a disk may hang.
+const BATCH: Duration = Duration::from_secs(150);
+/// For counting and listing queues of many files.
+const LOOK: Duration = Duration::from_secs(30);
+/// Who handed in a message is asked while a mail server waits.
+const IDENTIFY: Duration = Duration::from_secs(1);
+/// After it was waited for in vain, it is not waited for with every message.
+const SPARED: Duration = Duration::from_secs(5);
+
+/// The helper cannot be asked, or does not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Trouble {
+    #[error("the helper does not answer on {}: {why}; start it as root: systemctl start sendwarden-helper", socket.display())]
+    Away { socket: PathBuf, why: String },
+    #[error("the helper refuses: {0}")]
+    Refused(String),
+}
+
+/// One connection to the helper, made when it is needed.
+#[derive(Debug)]
+pub struct Client {
+    socket: PathBuf,
+    open: Mutex<Option<UnixStream>>,
+    /// When it was waited for in vain.
+    silent: Mutex<Option<Instant>>,
+}
+
+/// The gate's socket, and the connection that holds it: it ends when the helper does.
+#[derive(Debug)]
+pub struct Door {
+    pub listener: UnixListener,
+    pub holds: UnixStream,
+}
+
+impl Client {
+    pub fn new(socket: impl Into<PathBuf>) -> Client {
+        Client { socket: socket.into(), open: Mutex::default(), silent: Mutex::default() }
+    }
+
+    /// Another connection to the same helper, for questions that must not wait for these.
+    pub fn another(&self) -> Client {
+        Client::new(&self.socket)
+    }
+
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    fn away(&self, why: &std::io::Error) -> Trouble {
+        let why = match why.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => "it takes too long".to_owned(),
+            ErrorKind::NotFound => "there is no such socket".to_owned(),
+            _ => why.to_string(),
+        };
+        Trouble::Away { socket: self.socket.clone(), why }
+    }
+
+    /// # Errors
+    /// It is away, or refuses.
+    pub fn hello(&self) -> Result<About, Trouble> {
+        match self.ask(&Request::Hello {}, AT_HAND)? {
+            Answer::Hello(about) => Ok(about),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Does it to these; those that the server says it has done it for, and what kept it from the rest.
+    ///
+    /// # Errors
+    /// It is away, or refuses.
+    pub fn work(&self, verb: Verb, instance: &str, ids: &[QueueId]) -> Result<(Vec<QueueId>, Option<String>), Trouble> {
+        let ids = ids.iter().map(QueueId::to_string).collect();
+        match self.ask(&Request::work(verb, instance.to_owned(), ids), BATCH)? {
+            Answer::Done { ids, trouble } => {
+                Ok((ids.iter().filter_map(|id| QueueId::new(id.as_bytes())).collect(), trouble))
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Who hands over the message that comes in with this id.
+    ///
+    /// # Errors
+    /// Why nobody is named; that the helper is away is one of the reasons.
+    pub fn identify(&self, instance: &str, id: QueueId) -> Result<u32, Why> {
+        let spared = || *self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        if spared().is_some_and(|since| since.elapsed() < SPARED) {
+            return Err(Why::NoHelper);
+        }
+        let asked = clock::monotonic();
+        match self.ask(&Request::Identify { instance: instance.to_owned(), id: id.to_string() }, IDENTIFY) {
+            Ok(Answer::Uid(uid)) => Ok(uid),
+            Ok(Answer::Unknown(why)) => {
+                Err(Why::ALL.into_iter().find(|known| known.name() == why).unwrap_or(Why::NoHelper))
+            }
+            Ok(_) | Err(Trouble::Refused(_)) => Err(Why::NoHelper),
+            Err(Trouble::Away { .. }) => {
+                let vain = asked.elapsed() >= IDENTIFY;
+                *self.silent.lock().unwrap_or_else(PoisonError::into_inner) = vain.then(clock::monotonic);
+                Err(Why::NoHelper)
+            }
+        }
+    }
+
+    /// # Errors
+    /// It is away, or refuses.
+    pub fn count(&self, instance: &str) -> Result<Vec<Counted>, Trouble> {
+        match self.ask(&Request::Count { instance: instance.to_owned() }, LOOK)? {
+            Answer::Counts(counts) => Ok(counts),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The gate's listening socket. It has a connection of its own, which holds it.
+    ///
+    /// # Errors
+    /// It is away, or refuses.
+    pub fn door(&self, instance: &str) -> Result<Door, Trouble> {
+        let asked = || -> std::io::Result<(UnixStream, Vec<u8>, Option<std::os::fd::OwnedFd>)> {
+            let mut stream = connect(&self.socket, AT_HAND)?;
+            stream.write_all(&line(&Request::Gate { instance: instance.to_owned() })?)?;
+            let (text, file) = fds::receive(&stream)?;
+            Ok((stream, text, file))
+        };
+        let (holds, text, file) = asked().map_err(|why| self.away(&why))?;
+        match (read(&text).map_err(|why| self.away(&why))?, file) {
+            (Answer::Gate {}, Some(file)) => Ok(Door { listener: UnixListener::from(file), holds }),
+            (Answer::Refused(why), _) => Err(Trouble::Refused(why)),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    /// The connection is there no more, and nobody has noticed yet.
+    #[cfg(test)]
+    pub fn hang_up(&self) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.as_ref().map(|stream| stream.shutdown(std::net::Shutdown::Both));
+    }
+
+    /// Asks, and waits for the answer for so long.
+    fn ask(&self, request: &Request, limit: Duration) -> Result<Answer, Trouble> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = line(request).map_err(|why| self.away(&why))?;
+        // A connection of before may have ended meanwhile: then, and only then, another one is tried.
+        let kept = open.take().and_then(|stream| match exchange(&stream, &line, limit) {
+            Err(why) if matches!(why.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Some(Err(why)),
+            Err(_) => None,
+            Ok(answer) => Some(Ok((answer, stream))),
+        });
+        let asked = kept.unwrap_or_else(|| {
+            let stream = connect(&self.socket, limit)?;
+            exchange(&stream, &line, limit).map(|answer| (answer, stream))
+        });
+        let (answer, stream) = asked.map_err(|why| self.away(&why))?;
+        *open = Some(stream);
+        match answer {
+            Answer::Refused(why) => Err(Trouble::Refused(why)),
+            answer => Ok(answer),
+        }
+    }
+}
+
+fn unexpected(answer: &Answer) -> Trouble {
+    Trouble::Refused(format!("it answers something else ({answer:?}); is it of another version?"))
+}
+
+fn connect(socket: &Path, limit: Duration) -> std::io::Result<UnixStream> {
+    let stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(limit))?;
+    stream.set_write_timeout(Some(limit))?;
+    let server = rustix::net::sockopt::socket_peercred(&stream)?.uid;
+    // What it says of a message decides whose it is.
+    if server.is_root() {
+        Ok(stream)
+    } else {
+        Err(std::io::Error::other(format!("uid {} listens there, not root", server.as_raw())))
+    }
+}
+
+fn line(request: &Request) -> std::io::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec(request)?;
+    text.push(b'\n');
+    if text.len() > MOST_REQUEST { Err(std::io::Error::other("the question is too long")) } else { Ok(text) }
+}
+
+fn read(text: &[u8]) -> std::io::Result<Answer> {
+    if text.is_empty() {
+        return Err(std::io::Error::new(ErrorKind::UnexpectedEof, "it has hung up"));
+    }
+    serde_json::from_slice(text).map_err(std::io::Error::other)
+}
+
+fn exchange(mut stream: &UnixStream, line: &[u8], limit: Duration) -> std::io::Result<Answer> {
+    stream.write_all(line)?;
+    let (mut text, mut piece) = (Vec::new(), [0; 4096]);
+    let began = clock::monotonic();
+    loop {
+        stream.set_read_timeout(Some(clock::left(began, limit).max(Duration::from_millis(1))))?;
+        let length = stream.read(&mut piece)?;
+        text.extend_from_slice(piece.get(..length).unwrap_or_default());
+        if length == 0 || text.last() == Some(&b'\n') {
+            return read(&text);
+        }
+        if text.len() > MOST_ANSWER {
+            return Err(std::io::Error::other("its answer has no end"));
+        }
+    }
+}

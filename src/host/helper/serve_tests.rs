@@ -1,0 +1,186 @@
+//! The helper over a real socket, with a made-up instance: what is refused is refused whole, what is done is done.
+
+use super::super::client::{Client, Trouble};
+use super::*;
+use std::fs;
+
+const OWN: &str = "mx";
+
+/// An instance whose postsuper writes down what it is told, and says that it has done it.
+struct Site {
+    dir: tempfile::TempDir,
+    socket: PathBuf,
+    house: Arc<House>,
+}
+
+impl Site {
+    fn new(agent: u32) -> Site {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        for queue in QUEUES {
+            fs::create_dir_all(at("spool").join(queue)).unwrap();
+        }
+        fs::create_dir(at("etc")).unwrap();
+        let script = format!(
+            "#!/bin/sh\necho \"$@\" >> {0}/seen\nwhile read -r id; do echo $id >> {0}/seen\n\
+             echo \"postsuper: $id: placed on hold\" >&2; done\n",
+            dir.path().display()
+        );
+        fs::write(at("postsuper"), script).unwrap();
+        fs::set_permissions(at("postsuper"), fs::Permissions::from_mode(0o755)).unwrap();
+        let shown = |name: &str| at(name).display().to_string();
+        let place = PostfixPlace {
+            name: OWN.into(),
+            tools: dir.path().display().to_string(),
+            config: shown("etc"),
+            queue: shown("spool"),
+        };
+        let house = Arc::new(House::new(Settings { agent, instances: vec![place] }).unwrap());
+        let socket = at("helper.sock");
+        let (listener, serves) = (bind(&socket).unwrap(), Arc::clone(&house));
+        std::thread::spawn(move || serve(&listener, &serves));
+        Site { dir, socket, house }
+    }
+
+    fn seen(&self) -> String {
+        fs::read_to_string(self.dir.path().join("seen")).unwrap_or_default()
+    }
+
+    /// What is answered to these bytes, sent as they are.
+    fn raw(&self, bytes: &[u8]) -> String {
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        stream.write_all(bytes).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut text = String::new();
+        drop(stream.read_to_string(&mut text));
+        text
+    }
+}
+
+fn ids(names: &[&str]) -> Vec<QueueId> {
+    names.iter().map(|name| QueueId::new(name.as_bytes()).unwrap()).collect()
+}
+
+#[test]
+fn one_bad_id_and_nothing_is_done() {
+    let site = Site::new(4_000_000_001);
+    let client = Client::new(&site.socket);
+    let good = "4jY2SQ3blzz5bcl";
+    let long = "A".repeat(10_000);
+    for bad in ["ALL", "-", "../x", "", "A B", "AAAAA\nBBBBB", "-dAAAAA", "4jY2SQ3blzz5bcl\u{0}", "é4jY2SQ", &long] {
+        for all in [vec![bad.to_owned()], vec![good.to_owned(), bad.to_owned()]] {
+            for verb in Verb::ALL {
+                let request = Request::work(verb, OWN.into(), all.clone());
+                let said = site.raw(&[serde_json::to_vec(&request).unwrap(), b"\n".to_vec()].concat());
+                assert!(said.starts_with("{\"refused\":"), "{bad:?}: {said}");
+            }
+        }
+    }
+    let many: Vec<QueueId> = (0..=MOST_IDS).map(|n| QueueId::new(format!("{n:08X}").as_bytes()).unwrap()).collect();
+    assert!(matches!(client.work(Verb::Hold, OWN, &many), Err(Trouble::Refused(_))));
+    assert!(matches!(client.work(Verb::Hold, OWN, &[]), Err(Trouble::Refused(_))));
+    for name in ["other", "/etc/postfix", "../mx", ""] {
+        assert!(matches!(client.work(Verb::Hold, name, &ids(&[good])), Err(Trouble::Refused(_))), "{name}");
+    }
+    assert_eq!(site.seen(), "", "nothing was started");
+    let done = client.work(Verb::Hold, OWN, &ids(&[good, "AAAAA1"])).unwrap();
+    assert_eq!(done, (ids(&["AAAAA1", good]), None));
+    assert_eq!(site.seen(), format!("-c {}/etc -h -\nAAAAA1\n{good}\n", site.dir.path().display()));
+    assert_eq!(client.hello().unwrap().refused_requests, 60 + 6);
+}
+
+#[test]
+fn what_is_no_request_is_refused_and_the_next_connection_served() {
+    let site = Site::new(4_000_000_001);
+    for (bytes, why) in [
+        (&b"\n"[..], "no request"),
+        (b"{\"hello\":{}}", "line feed"),
+        (b"{\"hello\":{}}\n{\"hello\":{}}\n", "one request at a time"),
+        (b"{\"run\":{}}\n", "unknown variant"),
+        (b"\xff\xfe\x00\n", "no request"),
+        (&[b'['; MOST_REQUEST + 1], "bytes at most"),
+        (&[&[b'['; 10_000][..], b"\n"].concat(), "no request"),
+    ] {
+        let said = site.raw(bytes);
+        assert!(said.contains(why), "{why}: {said}");
+    }
+    let hello = Client::new(&site.socket).hello().unwrap();
+    assert_eq!((hello.instances.len(), hello.refused_requests), (1, 7));
+    assert_eq!(hello.instances[0].queue, site.dir.path().join("spool").display().to_string());
+}
+
+#[test]
+fn only_root_and_one_user_may_speak() {
+    let site = Site::new(2_001);
+    assert_eq!(
+        [0, 2_001, 2_000, 2_002, 33, u32::MAX].map(|uid| site.house.may_speak(uid)),
+        [true, true, false, false, false, false]
+    );
+}
+
+#[test]
+fn connections_are_bounded_and_given_back() {
+    let site = Site::new(4_000_000_001);
+    let clients: Vec<Client> = (0..MOST_CONNECTIONS).map(|_| Client::new(&site.socket)).collect();
+    clients.iter().for_each(|client| drop(client.hello().unwrap()));
+    let more = Client::new(&site.socket);
+    assert_eq!(more.hello(), Err(Trouble::Refused("there are too many connections to the helper".into())));
+    drop(clients);
+    let began = clock::monotonic();
+    while more.hello().is_err() {
+        assert!(began.elapsed() < Duration::from_secs(60), "places are given back");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn queues_are_counted_and_listed() {
+    let site = Site::new(4_000_000_001);
+    let hold = site.dir.path().join("spool/hold");
+    fs::create_dir(hold.join("A")).unwrap();
+    for name in ["A/AAAAA1", "AAAAA2", "no-id.txt"] {
+        fs::write(hold.join(name), "").unwrap();
+    }
+    let counts = Client::new(&site.socket).count(OWN).unwrap();
+    let found: Vec<(&str, u64)> = counts.iter().map(|one| (one.queue.as_str(), one.files)).collect();
+    assert_eq!(found, [("maildrop", 0), ("incoming", 0), ("active", 0), ("deferred", 0), ("hold", 3)]);
+    assert_eq!(site.raw(b"{\"list\":{\"instance\":\"mx\",\"queue\":\"hold\"}}\n"), {
+        "{\"ids\":{\"ids\":[\"AAAAA1\",\"AAAAA2\"],\"more\":false}}\n"
+    });
+    for queue in ["..", "etc", "hold/../../etc", ""] {
+        let said = site.raw(format!("{{\"list\":{{\"instance\":\"mx\",\"queue\":\"{queue}\"}}}}\n").as_bytes());
+        assert!(said.contains("no such queue"), "{queue}: {said}");
+    }
+}
+
+#[test]
+fn a_helper_that_is_away_or_somebody_elses_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let client = Client::new(dir.path().join("none.sock"));
+    let told = client.hello().unwrap_err().to_string();
+    assert!(told.contains("there is no such socket; start it as root: systemctl start"), "{told}");
+    assert_eq!(client.identify(OWN, ids(&["AAAAA1"])[0]), Err(identity::Why::NoHelper));
+    // Its directory must be root's alone, or anybody could put a socket in its place.
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(bind(&dir.path().join("helper.sock")).unwrap_err().contains("not believed"));
+    let silent = dir.path().join("silent.sock");
+    let _listener = UnixListener::bind(&silent).unwrap();
+    let client = Client::new(&silent);
+    let id = ids(&["AAAAA1"])[0];
+    assert_eq!(client.identify(OWN, id), Err(identity::Why::NoHelper));
+    let began = clock::monotonic();
+    assert_eq!(client.identify(OWN, id), Err(identity::Why::NoHelper));
+    assert!(began.elapsed() < Duration::from_millis(500), "it is not waited for with every message");
+}
+
+#[test]
+fn a_helper_that_was_started_anew_is_asked_again() {
+    let site = Site::new(4_000_000_001);
+    let client = Client::new(&site.socket);
+    client.hello().unwrap();
+    // The connection ends, as with the helper that served it.
+    client.another().hello().unwrap();
+    client.hang_up();
+    assert_eq!(client.hello().unwrap().instances.len(), 1);
+}
