@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use support::agent::{Agent, configure, sendwarden};
+use support::helper::{Helper, Role};
 use support::place::{command, succeed};
 use support::postfix::{Options, Postfix};
 use support::smtp::{self, Mail};
@@ -23,13 +24,16 @@ const MILTER: &str = "smtpd_milters = { unix:sendwarden/gate.sock, default_actio
 const PASSWORD: &str = "secret";
 
 struct Site {
+    /// Ends before the server whose queue it works in.
+    _helper: Option<Helper>,
+    role: Role,
     postfix: Postfix,
     config: PathBuf,
     address: String,
 }
 
 impl Site {
-    fn new(gate: &str) -> Site {
+    fn new(gate: &str, role: Role) -> Site {
         let postfix = Postfix::start(&Options { extra: MILTER.to_owned(), ..Options::default() });
         let (dir, address) = (postfix.own_dir("agent"), postfix.address(0));
         let accounts =
@@ -39,11 +43,12 @@ impl Site {
         let queue =
             format!("queue:\n  directories: [{}]\n  config_directories: [{}]\n", spool.display(), etc.display());
         fs::write(&config, fs::read_to_string(&config).unwrap() + &queue + gate).unwrap();
-        Site { postfix, config, address }
+        role.prepare(&config, &postfix.log_path());
+        Site { _helper: role.helper(&config), role, postfix, config, address }
     }
 
     fn agent(&self) -> Agent {
-        Agent::start(&self.config, &self.address)
+        self.role.agent(&self.config, &self.address)
     }
 
     fn tell(&self, arguments: &[&str]) -> String {
@@ -115,8 +120,17 @@ done
 
 #[test]
 fn not_one_message_of_a_blocked_account_gets_out_and_nobody_elses_is_held() {
+    every_way_in(Role::Root);
+}
+
+#[test]
+fn not_one_message_of_a_blocked_account_gets_out_and_nobody_elses_is_held_by_an_ordinary_user() {
+    every_way_in(Role::Ordinary);
+}
+
+fn every_way_in(role: Role) {
     const EACH: usize = 50;
-    let site = Site::new("gate:\n  mode: enforce\n  logins: hold\n");
+    let site = Site::new("gate:\n  mode: enforce\n  logins: hold\n", role);
     for login in ["box1@hosting.test", "box2@hosting.test", "sales@shop.test"] {
         site.postfix.add_login(login, PASSWORD);
     }
@@ -192,7 +206,16 @@ fn not_one_message_of_a_blocked_account_gets_out_and_nobody_elses_is_held() {
 
 #[test]
 fn nothing_that_is_accepted_after_the_acknowledgement_leaves_also_around_a_kill() {
-    let site = Site::new("gate:\n  mode: enforce\n");
+    around_a_kill(Role::Root);
+}
+
+#[test]
+fn nothing_that_is_accepted_after_the_acknowledgement_leaves_also_around_a_kill_by_an_ordinary_user() {
+    around_a_kill(Role::Ordinary);
+}
+
+fn around_a_kill(role: Role) {
+    let site = Site::new("gate:\n  mode: enforce\n", role);
     site.postfix.add_login("box1@hosting.test", PASSWORD);
     let agent = site.agent();
     site.script("web1", "known1");
@@ -259,8 +282,17 @@ exec 3>&-
 
 #[test]
 fn a_client_that_hangs_up_at_once_is_no_way_out() {
+    hit_and_run(Role::Root);
+}
+
+#[test]
+fn a_client_that_hangs_up_at_once_is_no_way_out_by_an_ordinary_user() {
+    hit_and_run(Role::Ordinary);
+}
+
+fn hit_and_run(role: Role) {
     const EACH: usize = 40;
-    let site = Site::new("gate:\n  mode: enforce\n");
+    let site = Site::new("gate:\n  mode: enforce\n", role);
     let agent = site.agent();
     site.script("web1", "known");
     wait_until("the first message", || site.arrived("known").len() == 1);
@@ -312,7 +344,16 @@ fn a_client_that_hangs_up_at_once_is_no_way_out() {
 
 #[test]
 fn a_gate_that_watches_lets_everything_pass_and_says_what_it_would_hold() {
-    let site = Site::new("gate:\n  mode: watch\n");
+    watch(Role::Root);
+}
+
+#[test]
+fn a_gate_that_watches_lets_everything_pass_and_says_what_it_would_hold_by_an_ordinary_user() {
+    watch(Role::Ordinary);
+}
+
+fn watch(role: Role) {
+    let site = Site::new("gate:\n  mode: watch\n", role);
     let agent = site.agent();
     site.script("web1", "first");
     agent.wait_sum("sendwarden_accounts_known", &[], 1.0);

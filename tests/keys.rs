@@ -16,11 +16,11 @@ use crash_support::{House, Running, exchange, wait};
 use serde_json::Value;
 
 /// Keys that only hold others.
-const SECTIONS: [&str; 10] =
-    ["logs", "web", "metrics", "attribution", "tracking", "history", "retention", "queue", "gate", "replies"];
+const SECTIONS: [&str; 11] =
+    ["logs", "web", "metrics", "attribution", "tracking", "history", "retention", "queue", "gate", "helper", "replies"];
 
 /// Keys whose effect needs a real journal or a sender: where their tests are.
-const ELSEWHERE: [(&str, &str, &str); 9] = [
+const ELSEWHERE: [(&str, &str, &str); 10] = [
     (
         "gate.mode",
         "a_gate_that_watches_lets_everything_pass_and_says_what_it_would_hold",
@@ -31,6 +31,7 @@ const ELSEWHERE: [(&str, &str, &str); 9] = [
         "nothing_that_is_accepted_after_the_acknowledgement_leaves_also_around_a_kill",
         include_str!("gate_postfix.rs"),
     ),
+    ("helper.socket", "only_root_and_the_agents_user_are_heard", include_str!("helper.rs")),
     ("logs[].journal", "journalctl_killed_and_the_agent_killed_count_every_entry_once", include_str!("journal.rs")),
     ("logs[].directory", "journalctl_killed_and_the_agent_killed_count_every_entry_once", include_str!("journal.rs")),
     ("logs[].identifiers", "identifiers_and_units_choose_and_check_says_what_there_is", include_str!("journal.rs")),

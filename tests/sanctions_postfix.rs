@@ -12,17 +12,21 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 use support::agent::{Agent, configure, sendwarden};
+use support::helper::{Helper, Role};
 use support::postfix::{Options, Postfix};
 use support::{wait_for, wait_until};
 
 struct Site {
+    /// Ends before the server whose queue it works in.
+    _helper: Option<Helper>,
+    role: Role,
     postfix: Postfix,
     config: PathBuf,
     address: String,
 }
 
 impl Site {
-    fn new(extra: &str) -> Site {
+    fn new(extra: &str, role: Role) -> Site {
         let postfix = Postfix::start(&Options { extra: extra.to_owned(), ..Options::default() });
         let (dir, address) = (postfix.own_dir("agent"), postfix.address(0));
         let config = configure(&dir, &address, &[postfix.log_path()], "accounts: []\n");
@@ -35,7 +39,8 @@ impl Site {
         );
         fs::write(dir.join("token"), "0123456789abcdef\n").unwrap();
         fs::write(&config, fs::read_to_string(&config).unwrap() + &more).unwrap();
-        Site { postfix, config, address }
+        role.prepare(&config, &postfix.log_path());
+        Site { _helper: role.helper(&config), role, postfix, config, address }
     }
 
     /// A message that waits in the queue until the receiver takes it.
@@ -46,7 +51,7 @@ impl Site {
     }
 
     fn agent(&self) -> Agent {
-        Agent::start(&self.config, &self.address)
+        self.role.agent(&self.config, &self.address)
     }
 
     fn tell(&self, arguments: &[&str]) -> String {
@@ -91,7 +96,16 @@ const TAKEN: &str = "250 2.0.0 Ok";
 
 #[test]
 fn only_the_accounts_mail_is_held_and_only_what_the_agent_holds_is_released_and_purged() {
-    let site = Site::new("");
+    hold_release_purge(Role::Root);
+}
+
+#[test]
+fn only_the_accounts_mail_is_held_and_only_what_the_agent_holds_is_released_and_purged_by_an_ordinary_user() {
+    hold_release_purge(Role::Ordinary);
+}
+
+fn hold_release_purge(role: Role) {
+    let site = Site::new("", role);
     site.postfix.forge(LATER);
     let own: Vec<String> = ["a1", "a2", "a3"].map(|name| site.waits("web1", name)).to_vec();
     let others: Vec<String> = ["b1", "b2"].map(|name| site.waits("web2", name)).to_vec();
@@ -176,9 +190,18 @@ fn end_hanging(dir: &Path) {
 
 #[test]
 fn killed_between_the_order_and_its_steps_it_is_carried_out_by_the_next_agent() {
+    killed_between(Role::Root);
+}
+
+#[test]
+fn killed_between_the_order_and_its_steps_it_is_carried_out_by_the_next_agent_by_an_ordinary_user() {
+    killed_between(Role::Ordinary);
+}
+
+fn killed_between(role: Role) {
     let tools = tempfile::tempdir().unwrap();
     hanging_tools(tools.path());
-    let site = Site::new(&format!("command_directory = {}\n", tools.path().display()));
+    let site = Site::new(&format!("command_directory = {}\n", tools.path().display()), role);
     site.postfix.forge(LATER);
     let own: Vec<String> = ["e1", "e2"].map(|name| site.waits("web1", name)).to_vec();
     let own: Vec<&String> = own.iter().collect();
@@ -208,7 +231,16 @@ fn killed_between_the_order_and_its_steps_it_is_carried_out_by_the_next_agent() 
 
 #[test]
 fn orders_over_http_need_the_token_and_over_the_socket_root() {
-    let site = Site::new("");
+    who_may_order(Role::Root);
+}
+
+#[test]
+fn orders_over_http_need_the_token_and_over_the_socket_root_by_an_ordinary_user() {
+    who_may_order(Role::Ordinary);
+}
+
+fn who_may_order(role: Role) {
+    let site = Site::new("", role);
     site.postfix.forge(LATER);
     let id = site.waits("web1", "g1");
     let agent = site.agent();

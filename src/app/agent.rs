@@ -3,6 +3,7 @@
 use super::backend::AgentBackend;
 use super::gate::{self, Gate};
 use super::numbers::counted;
+use super::powers::Powers;
 use super::pump::{self, Pump};
 use super::setup::Setup;
 use super::shared::{Request, Shared};
@@ -61,7 +62,8 @@ pub fn run(setup: Setup, start: Start) -> Result<Exit, String> {
     }
     let waker = Waker::new(&[]);
     let shared = Arc::new(Shared::new(waker.handle()));
-    let scanned = queues::start(&setup.queue_dirs, setup.queue_interval);
+    let powers = Powers::of_process(&setup.helper_socket);
+    let scanned = queues::start(&setup.queue_dirs, setup.queue_interval, powers.another());
     say_what_is_followed(&setup);
 
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -74,23 +76,28 @@ pub fn run(setup: Setup, start: Start) -> Result<Exit, String> {
         let addresses = listeners.tcp.iter().filter_map(|listener| listener.local_addr().ok());
         addresses.take_while(|address| bound.send(*address).is_ok()).for_each(drop);
     }
-    let hands = dispatch::start(&setup.postfix_dirs, shared.clone(), waker.handle())?;
+    let hands = dispatch::start(&setup.postfix_dirs, powers.another(), shared.clone(), waker.handle())?;
     let gate = open_tape(&setup, seed)?;
     let parts = (metrics.clone(), shared.clone());
     let pump = Pump::new(setup.clone(), engine, store, kept, waker, parts.0, parts.1, scanned, hands, gate.clone());
     // The pump has told it who is held: not a message of theirs passes.
     let (close_gate, closed) = watch::channel(false);
-    if let Some(gate) = &gate {
-        gate::open(gate, &setup.postfix_dirs, closed)?;
-    }
+    let doors = match &gate {
+        Some(gate) => Some(gate::open(gate, &powers, &setup.postfix_dirs, closed)?),
+        None => None,
+    };
     let thread = std::thread::Builder::new()
         .name("pump".into())
         .spawn(move || pump.run())
         .map_err(|why| format!("cannot start the thread that reads the logs: {why}"))?;
-    let backend = Arc::new(AgentBackend::new(&setup, start.config.clone(), metrics, shared.clone()));
+    let backend = Arc::new(AgentBackend::new(&setup, start.config.clone(), metrics, shared.clone(), powers, gate));
     let alive = runtime.block_on(serve(listeners, backend, &setup, &shared, || thread.is_finished()));
     if close_gate.send(true).is_err() {
         tracing::debug!("there is no gate to be closed");
+    }
+    // Whoever is being answered is answered to the end, for a moment.
+    if doors.is_some_and(|doors| doors.join().is_err()) {
+        tracing::error!("the gate's thread has ended by a fault");
     }
     shared.stop();
     let joined = thread.join();

@@ -1,7 +1,10 @@
 //! The agent as the web sees it: figures from memory, everything else from the store's committed state.
 
 use super::agent::hand_over;
+use super::dispatch;
+use super::gate::Gate;
 use super::orders;
+use super::powers::Powers;
 use super::setup::{self, Setup};
 use super::shared::{Request, Shared};
 use super::views;
@@ -18,7 +21,7 @@ use crate::web::api::{
 use crate::web::{Caller, OrderRequest, OrderView};
 use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 pub struct AgentBackend {
@@ -31,13 +34,24 @@ pub struct AgentBackend {
     metrics: Arc<Metrics>,
     shared: Arc<Shared>,
     started: crate::mail::Time,
+    powers: Powers,
+    gate: Option<Arc<Gate>>,
+    /// There is a Postfix here, whose queue only root may touch.
+    has_queue: OnceLock<bool>,
 }
 
 /// How long a person's change may wait for the pump.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl AgentBackend {
-    pub fn new(setup: &Setup, config: Option<PathBuf>, metrics: Arc<Metrics>, shared: Arc<Shared>) -> AgentBackend {
+    pub fn new(
+        setup: &Setup,
+        config: Option<PathBuf>,
+        metrics: Arc<Metrics>,
+        shared: Arc<Shared>,
+        powers: Powers,
+        gate: Option<Arc<Gate>>,
+    ) -> AgentBackend {
         AgentBackend {
             state_dir: setup.state_dir.clone(),
             config,
@@ -46,7 +60,17 @@ impl AgentBackend {
             metrics,
             shared,
             started: clock::now(),
+            powers,
+            gate,
+            has_queue: OnceLock::new(),
         }
+    }
+
+    /// Why no order can be carried out in the queue; waits for the helper for a moment.
+    fn powerless(&self) -> Option<String> {
+        let why = self.powers.trouble()?;
+        let has_queue = || !dispatch::directories(&self.started_with.postfix_dirs).is_empty();
+        self.has_queue.get_or_init(has_queue).then_some(why)
     }
 
     /// The accounts file in force.
@@ -106,7 +130,8 @@ impl Backend for AgentBackend {
                 .collect();
             return Err(format!("still reading what was written before the start{}", left.concat()));
         }
-        Ok(())
+        // Asked often, so what is known is said and nobody is waited for.
+        self.gate.as_ref().and_then(|gate| gate.trouble()).map_or(Ok(()), Err)
     }
 
     fn reload(&self) -> Result<(), Vec<String>> {
@@ -144,6 +169,9 @@ impl Backend for AgentBackend {
         status.store_up = state.store_trouble.is_none();
         status.held_accounts = self.shared.standing().len() as u64;
         status.open_messages = state.open_messages;
+        if self.gate.is_some() || status.held_accounts > 0 {
+            status.queue_trouble = self.powerless();
+        }
         status.sources = state
             .sources
             .into_iter()
@@ -199,6 +227,10 @@ impl Backend for AgentBackend {
         let said = match done.outcome {
             Outcome::Already => format!("{name}: nothing to do, {details} (state {})", done.state.name()),
             _ => format!("{name}: {action}, state {}; {details}", done.state.name()),
+        };
+        let said = match self.powerless() {
+            Some(why) => format!("{said}; nothing in the queue can be held or released until then: {why}"),
+            None => said,
         };
         let (state, outcome) = (done.state.name().to_owned(), done.outcome.name().to_owned());
         Ok(OrderView { account: name.to_owned(), state, order: id, outcome, done: said })

@@ -50,6 +50,8 @@ enum Command {
     Unblock(UnblockArgs),
     /// Delete an account's held mail, then let it send again
     Purge(PurgeArgs),
+    /// What only root may, for an agent that is an ordinary user
+    Helper(HelperArgs),
     /// List, rename, close, forget or export accounts
     #[command(subcommand)]
     Account(AccountCommand),
@@ -271,6 +273,28 @@ pub struct PurgeArgs {
     pub ask: AskArgs,
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sudo sendwarden helper --user sendwarden\n\n\
+Runs as root beside `sendwarden run`, which is then an ordinary user. It answers on a unix socket, and only root and that \
+user, by the credentials that the kernel gives. It does this and nothing else: put messages of Postfix's queue on hold, \
+release and delete them by queue id, say which user handed in a message that comes in, count and list the queue, wake \
+qmgr, and keep the gate's listening socket while the agent is restarted. It starts postsuper and postconf, never a shell; \
+instances are those that it finds at its start; a request with one wrong id is refused whole.\n\n\
+Configuration (queue.config_directories, helper.socket, log_level), Postfix's directories and the socket's directory must \
+be such that only root can change them. An agent that is root needs no helper.\n\
+Exit status: 1 failed, 2 wrong usage or configuration; it ends by a signal.")]
+pub struct HelperArgs {
+    /// Configuration file, the agent's
+    #[arg(long, value_name = "F")]
+    pub config: Option<PathBuf>,
+    /// Where it listens [default: helper.socket of the configuration]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// The user that the agent runs as
+    #[arg(long, default_value = crate::host::helper::USER, value_name = "USER")]
+    pub user: String,
+}
+
 const CLOSE: &str = "\
 Example:
   sendwarden account close web1
@@ -365,6 +389,7 @@ pub fn main() -> Exit {
             Command::Block(args) => commands::order::block(&args),
             Command::Unblock(args) => commands::order::unblock(&args),
             Command::Purge(args) => commands::order::purge(&args),
+            Command::Helper(args) => commands::helper::run(&args),
             Command::Account(command) => commands::account::run(&command),
         },
         Err(error) => {

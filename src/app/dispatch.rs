@@ -5,12 +5,15 @@
 //! next start. What it holds is bounded: a few works wait, and a work names the messages of one account.
 
 use super::logs;
+use super::powers::Powers;
 use super::shared::Shared;
 use crate::host::follow::wake;
 use crate::host::hands;
+use crate::host::helper::MOST_IDS;
+use crate::host::helper::client::Client;
 use crate::host::servers::{self, PostfixPlace, Tools};
-use crate::mail::{OrderId, Owner, Place, Report, Server, Work};
-use crate::mta::postfix::plan::{Instance, plan};
+use crate::mail::{OrderId, Owner, Place, QueueId, Report, Server, Verb, Work};
+use crate::mta::postfix::plan::{Instance, is_queue_id, plan};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,11 +41,16 @@ pub struct Dispatch {
 }
 
 /// Starts the thread; it ends when the pump's end is dropped.
-pub fn start(configured: &[PathBuf], shared: Arc<Shared>, waker: wake::Handle) -> Result<Dispatch, String> {
+pub fn start(
+    configured: &[PathBuf],
+    powers: Powers,
+    shared: Arc<Shared>,
+    waker: wake::Handle,
+) -> Result<Dispatch, String> {
     let (works, inbox) = sync_channel::<Work>(WAITING);
     // Bounded by the inbox: each work is answered once.
     let (answers, settled) = channel();
-    let mut hands = Hands { configured: configured.to_vec(), instances: Vec::new(), shared };
+    let mut hands = Hands { configured: configured.to_vec(), instances: Vec::new(), powers, shared };
     let run = move || {
         while let Ok(work) = inbox.recv() {
             if hands.shared.stopping() {
@@ -71,6 +79,7 @@ struct Hands {
     configured: Vec<PathBuf>,
     /// Those that have answered.
     instances: Vec<PostfixPlace>,
+    powers: Powers,
     shared: Arc<Shared>,
 }
 
@@ -82,6 +91,10 @@ impl Hands {
         }
         let (mut done, mut trouble) = (BTreeSet::new(), None);
         for ((server, name), places) in by_instance {
+            if let (Server::Postfix, Powers::Helper(helper)) = (server, &self.powers) {
+                trouble = trouble.or(by_helper(helper, work.verb, &places, &mut done));
+                continue;
+            }
             let instance = match self.instance(server, &name) {
                 Ok(instance) => instance,
                 Err(why) => {
@@ -133,6 +146,27 @@ impl Hands {
             format!("no instance of Postfix on this host logs as `{name}`{why}; set queue.config_directories")
         })
     }
+}
+
+/// Has the helper do it to these, which are of one instance; it makes the steps itself. What kept it from it.
+fn by_helper(helper: &Client, verb: Verb, places: &[Place], done: &mut BTreeSet<Place>) -> Option<String> {
+    let mut trouble = None;
+    for batch in places.chunks(MOST_IDS) {
+        let name = batch.first().and_then(|place| std::str::from_utf8(&place.instance).ok()).unwrap_or_default();
+        // An id that no message of this server has would have all of them refused.
+        let ids: Vec<QueueId> = batch.iter().map(|place| place.id).filter(is_queue_id).collect();
+        if ids.is_empty() {
+            continue;
+        }
+        match helper.work(verb, name, &ids) {
+            Ok((said, why)) => {
+                done.extend(batch.iter().filter(|place| said.contains(&place.id)).cloned());
+                trouble = trouble.or(why);
+            }
+            Err(why) => return Some(why.to_string()),
+        }
+    }
+    trouble
 }
 
 /// Postfix's configuration directories: those that are named, or those that it names itself.

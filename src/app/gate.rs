@@ -3,20 +3,24 @@
 //! The pump tells it who is held and reads its tape; nothing here waits for the pump, the store or a page. It opens when
 //! what stands is known, and closes with the process: what the mail server does without it is the mail server's setting.
 
+mod keeper;
+
 use super::dispatch;
+use super::powers::Powers;
 use crate::engine::directory::Directory;
 use crate::engine::turnstile::{Barred, Claim, Turnstile};
+use crate::host::clock;
 use crate::host::gate::identity::{self, Identity, Instance, Why};
-use crate::host::gate::listen::{self, Judge};
+use crate::host::gate::listen::Judge;
 use crate::host::servers::{self, PostfixPlace, Tools};
 use crate::host::tape::{Record, Tape};
-use crate::host::{clock, names};
 use crate::mail::{Candidate, Judgement, Origin, Way};
 use crate::metrics::{Decision, GateTally};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::net::UnixListener;
 use tokio::sync::watch;
 
 /// What the gate does with mail of accounts that are held.
@@ -42,6 +46,8 @@ pub struct Gate {
     turnstile: Mutex<Turnstile>,
     pub tape: Tape,
     tally: Mutex<GateTally>,
+    /// What is wrong with a door, by its instance.
+    troubles: Mutex<BTreeMap<Arc<str>, String>>,
 }
 
 impl Gate {
@@ -51,6 +57,7 @@ impl Gate {
             turnstile: Mutex::new(Turnstile::new(directory, seed)),
             tape,
             tally: Mutex::new(GateTally::default()),
+            troubles: Mutex::default(),
         }
     }
 
@@ -66,6 +73,28 @@ impl Gate {
 
     pub fn set_directory(&self, directory: Directory) {
         lock(&self.turnstile).set_directory(directory);
+    }
+
+    /// What keeps a door from being open, or from proving who sends.
+    pub fn trouble(&self) -> Option<String> {
+        lock(&self.troubles).values().next().cloned()
+    }
+
+    /// What is wrong with this door from now on; it is logged when it changes.
+    fn set_trouble(&self, name: &Arc<str>, trouble: Option<String>) {
+        let mut troubles = lock(&self.troubles);
+        match trouble {
+            Some(text) if troubles.get(name) != Some(&text) => {
+                tracing::error!("{text}");
+                troubles.insert(Arc::clone(name), text);
+            }
+            Some(_) => {}
+            None => {
+                if troubles.remove(name).is_some() {
+                    tracing::info!("the gate of {name} is open, and the helper answers");
+                }
+            }
+        }
     }
 
     /// What was counted since the last call.
@@ -181,58 +210,39 @@ fn entrances(configured: &[PathBuf]) -> Result<Vec<PostfixPlace>, String> {
     }
 }
 
-/// The socket of an instance: inside its queue, where services with a changed root reach it.
-pub fn socket(queue: &Path) -> PathBuf {
-    queue.join("sendwarden/gate.sock")
-}
-
-/// Opens the doors and starts the thread that keeps them. They close when `stop` is dropped or true.
+/// Opens the doors and starts the thread that keeps them; it ends soon after `stop` is dropped or true.
 ///
 /// # Errors
 /// The whole text for the operator.
-pub fn open(gate: &Arc<Gate>, configured: &[PathBuf], stop: watch::Receiver<bool>) -> Result<(), String> {
+pub fn open(
+    gate: &Arc<Gate>,
+    powers: &Powers,
+    configured: &[PathBuf],
+    stop: watch::Receiver<bool>,
+) -> Result<JoinHandle<()>, String> {
     let mut doors = Vec::new();
     for entrance in entrances(configured)? {
         let queue = Path::new(&entrance.queue);
-        let socket = socket(queue);
-        make_directory(&socket, queue)?;
-        let listener = listen::bind(&socket).map_err(|why| why.to_string())?;
-        tracing::info!("gate of {}: {}", entrance.name, socket.display());
-        let name = Arc::from(entrance.name.as_str());
-        let door = Door { name, instance: Instance::here(queue), gate: Arc::clone(gate) };
-        doors.push((listener, Arc::new(door)));
+        let name: Arc<str> = Arc::from(entrance.name.as_str());
+        let (instance, open) = match powers {
+            Powers::Own => (Instance::here(queue), keeper::bind(queue, powers)?),
+            Powers::Helper(helper) => {
+                let asked = Arc::new(helper.another());
+                let open = keeper::through(helper, &name, queue, powers)?;
+                (Instance::here(queue).through(asked, Arc::clone(&name)), open)
+            }
+        };
+        doors.push((open, Arc::new(Door { name, instance, gate: Arc::clone(gate) })));
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|why| format!("cannot start the gate's runtime: {why}"))?;
     let keep = move || {
-        runtime.block_on(async {
-            let mut open = tokio::task::JoinSet::new();
-            for (listener, door) in doors {
-                match UnixListener::from_std(listener) {
-                    Ok(listener) => drop(open.spawn(listen::serve(listener, door, stop.clone()))),
-                    Err(why) => tracing::error!("the gate cannot be kept open: {why}"),
-                }
-            }
-            while open.join_next().await.is_some() {}
-        });
+        runtime.block_on(keeper::keep(doors, stop));
+        // A question to the helper that is under way is not waited for.
+        runtime.shutdown_background();
     };
     let started = std::thread::Builder::new().name("gate".into()).spawn(keep);
-    started.map(drop).map_err(|why| format!("cannot start the gate's thread: {why}"))
-}
-
-/// As root the agent makes the socket's directory itself, open to the group of the queue's owner.
-fn make_directory(socket: &Path, queue: &Path) -> Result<(), String> {
-    let Some(directory) = socket.parent().filter(|directory| !directory.is_dir()) else { return Ok(()) };
-    let group = Instance::here(queue).mail_owner().and_then(names::group_of);
-    let Some(group) = group else {
-        return Err(format!(
-            "cannot open the gate {}: nobody knows the mail server's group; make its directory: install -d -g GROUP -m 2750 {}",
-            socket.display(),
-            directory.display()
-        ));
-    };
-    listen::make_directory(directory, group)
-        .map_err(|why| format!("cannot make the gate's directory {}: {why}; make it as root", directory.display()))
+    started.map_err(|why| format!("cannot start the gate's thread: {why}"))
 }

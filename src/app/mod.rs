@@ -12,6 +12,7 @@ mod ingest;
 mod logs;
 mod numbers;
 mod orders;
+mod powers;
 mod pump;
 mod queues;
 mod setup;

@@ -1,15 +1,16 @@
 //! The real queue: files in the mail server's queue directories, counted on a thread of its own.
 
+use super::powers::Powers;
 use crate::host::files::FileCount;
+use crate::host::helper::client::Client;
 use crate::host::{clock, files};
 use crate::mail::{Server, Time};
 use crate::metrics::QueueGauge;
-use std::path::PathBuf;
+use crate::mta::postfix::queue::QUEUES;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Queue directories of Postfix below its `queue_directory`.
-const QUEUES: [&str; 5] = ["maildrop", "incoming", "active", "deferred", "hold"];
 /// Where the queue is by default.
 const DEFAULT_DIR: &str = "/var/spool/postfix";
 
@@ -34,8 +35,43 @@ impl Scanned {
     }
 }
 
-/// Counts all queues once, over all instances. Errors say which directory may not be read and what to do.
-pub fn scan(dirs: &[PathBuf]) -> Result<Scan, String> {
+/// Counts all queues once, over all instances; the helper does where this user may not. Errors say which directory may
+/// not be read and what to do.
+pub fn scan(dirs: &[PathBuf], powers: &Powers) -> Result<Scan, String> {
+    match (scan_here(dirs), powers) {
+        (Err(why), Powers::Helper(helper)) => {
+            scan_by(helper, dirs).map_err(|helpers| format!("{why}; the helper could: {helpers}"))
+        }
+        (scanned, _) => scanned,
+    }
+}
+
+fn gauge(queue: &str, sum: FileCount) -> QueueGauge {
+    QueueGauge { server: Server::Postfix, queue: queue.to_owned(), messages: sum.files, oldest: sum.oldest }
+}
+
+fn add(sum: &mut FileCount, files: u64, oldest: Option<Time>) {
+    sum.files += files;
+    sum.oldest = [sum.oldest, oldest].into_iter().flatten().min();
+}
+
+fn scan_by(helper: &Client, dirs: &[PathBuf]) -> Result<Scan, String> {
+    let served = helper.hello().map_err(|why| why.to_string())?.instances;
+    let mut sums = QUEUES.map(|queue| (queue, FileCount::default()));
+    for dir in dirs {
+        let same = |queue: &Path| queue == dir || queue.canonicalize().ok() == dir.canonicalize().ok();
+        let instance = served.iter().find(|one| same(Path::new(&one.queue)));
+        let instance = instance.ok_or_else(|| format!("it does not serve an instance with {}", dir.display()))?;
+        for counted in helper.count(&instance.name).map_err(|why| why.to_string())? {
+            if let Some((_, sum)) = sums.iter_mut().find(|(queue, _)| *queue == counted.queue) {
+                add(sum, counted.files, counted.oldest.map(Time));
+            }
+        }
+    }
+    Ok(Scan { queues: sums.iter().map(|(queue, sum)| gauge(queue, *sum)).collect(), at: clock::now() })
+}
+
+fn scan_here(dirs: &[PathBuf]) -> Result<Scan, String> {
     let mut queues = Vec::new();
     for queue in QUEUES {
         let mut sum = FileCount::default();
@@ -47,15 +83,9 @@ pub fn scan(dirs: &[PathBuf]) -> Result<Scan, String> {
                 };
                 format!("cannot count the queue {}: {why}; {todo}", path.display())
             })?;
-            sum.files += count.files;
-            sum.oldest = [sum.oldest, count.oldest].into_iter().flatten().min();
+            add(&mut sum, count.files, count.oldest);
         }
-        queues.push(QueueGauge {
-            server: Server::Postfix,
-            queue: queue.to_owned(),
-            messages: sum.files,
-            oldest: sum.oldest,
-        });
+        queues.push(gauge(queue, sum));
     }
     Ok(Scan { queues, at: clock::now() })
 }
@@ -69,7 +99,7 @@ pub fn directories(configured: &[PathBuf]) -> Vec<PathBuf> {
 }
 
 /// Starts the counting thread; it ends with the process. Nothing is started where there is no queue.
-pub fn start(configured: &[PathBuf], interval: Duration) -> Scanned {
+pub fn start(configured: &[PathBuf], interval: Duration, powers: Powers) -> Scanned {
     let scanned = Scanned::default();
     let dirs = directories(configured);
     if dirs.is_empty() {
@@ -80,7 +110,7 @@ pub fn start(configured: &[PathBuf], interval: Duration) -> Scanned {
         let (_hold, never) = std::sync::mpsc::channel::<()>();
         let mut told = String::new();
         loop {
-            match scan(&dirs) {
+            match scan(&dirs, &powers) {
                 Ok(scan) => out.set(scan),
                 Err(why) if why != told => {
                     tracing::warn!("{why}");

@@ -42,6 +42,8 @@ pub struct Setup {
     pub queue_interval: Duration,
     /// Postfix's configuration directories; empty: those that it names itself.
     pub postfix_dirs: Vec<PathBuf>,
+    /// Where the helper listens, for an agent that is not root.
+    pub helper_socket: PathBuf,
     /// `None`: no gate.
     pub gate: Option<gate::Settings>,
     pub log_level: &'static str,
@@ -160,6 +162,7 @@ fn build(config: Config) -> Result<Setup, String> {
         queue_dirs: config.queue.directories.clone(),
         queue_interval: config.queue.interval,
         postfix_dirs: config.queue.config_directories.clone(),
+        helper_socket: config.helper.socket.clone(),
         gate: gate(&config.gate),
         log_level: match config.log_level {
             config::LogLevel::Error => "error",
@@ -259,6 +262,7 @@ impl Setup {
             ("tracking", (self.max_open, self.max_line) != (new.max_open, new.max_line)),
             ("history and retention", self.store != new.store),
             ("gate", self.gate != new.gate),
+            ("helper.socket", self.helper_socket != new.helper_socket),
             (
                 "queue",
                 (&self.queue_dirs, &self.postfix_dirs, self.queue_interval)

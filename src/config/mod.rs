@@ -20,7 +20,7 @@ pub use schema::key_paths;
 
 use crate::engine::directory::Policy;
 use crate::engine::replies::Pattern;
-use crate::host::{journal, socket};
+use crate::host::{helper, journal, socket};
 
 /// A configuration file is small: more is a mistake or an attack.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -47,6 +47,7 @@ pub struct Config {
     pub retention: Retention,
     pub queue: Queue,
     pub gate: Gate,
+    pub helper: Helper,
     /// Addresses under which others see this host, beside those of its interfaces (behind NAT).
     pub own_addresses: Vec<IpAddr>,
     /// The operator's own reply patterns, tried before the built-in ones.
@@ -199,6 +200,13 @@ pub enum GateLogins {
     Hold,
 }
 
+/// The process of root's that does what an agent of another user may not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Helper {
+    /// Where it listens.
+    pub socket: PathBuf,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queue {
     /// Queue directories, one per instance; empty: the usual one where it exists.
@@ -226,6 +234,7 @@ impl Default for Config {
             retention: Retention { errors_days: 90, index_days: 30, index_max_bytes: 1 << 30 },
             queue: Queue { directories: Vec::new(), config_directories: Vec::new(), interval: Duration::from_secs(30) },
             gate: Gate { mode: GateMode::Off, logins: GateLogins::Refuse },
+            helper: Helper { socket: PathBuf::from(helper::SOCKET) },
             own_addresses: Vec::new(),
             replies: Vec::new(),
         }

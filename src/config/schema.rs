@@ -29,6 +29,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "retention",
             "queue",
             "gate",
+            "helper",
             "own_addresses",
             "replies",
         ],
@@ -56,6 +57,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("retention", &["errors_days", "index_days", "index_max_bytes"]),
     ("queue", &["directories", "config_directories", "interval"]),
     ("gate", &["mode", "logins"]),
+    ("helper", &["socket"]),
     ("replies[]", &["pattern", "class"]),
 ];
 
@@ -135,6 +137,9 @@ pub(super) fn read(node: &Node, found: &mut Vec<Found>) -> Config {
     let modes = [("off", GateMode::Off), ("watch", GateMode::Watch), ("enforce", GateMode::Enforce)];
     s.choice("mode", &mut c.gate.mode, &modes);
     s.choice("logins", &mut c.gate.logins, &[("refuse", GateLogins::Refuse), ("hold", GateLogins::Hold)]);
+
+    let mut s = top.section("helper", keys("helper"));
+    s.text("socket", &mut c.helper.socket, absolute);
 
     top.list("own_addresses", &mut c.own_addresses, |item| text_of(item).and_then(address));
     replies(node, &mut c.replies, found);

@@ -264,6 +264,8 @@ pub struct StatusView {
     /// Accounts whose mail is held.
     pub held_accounts: u64,
     pub open_messages: u64,
+    /// Why no message in the queue can be held or released right now.
+    pub queue_trouble: Option<String>,
     pub sources: Vec<SourceView>,
     /// COUNTS of the whole host, and of what belongs to no account.
     pub totals: serde_json::Value,

@@ -15,9 +15,23 @@ impl Agent {
     /// Starts `run --config config` and waits until `/-/ready` answers 200 on `address`.
     /// What the agent prints is appended to `agent.log` beside the configuration.
     pub fn start(config: &Path, address: &str) -> Self {
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_sendwarden")), config, address, true)
+    }
+
+    /// The same as the user `sendwarden`, with these groups (`--groups adm`, as setpriv(1) takes them).
+    pub fn start_as(groups: &[&str], config: &Path, address: &str) -> Self {
+        Self::start_by(as_user(groups), config, address, true)
+    }
+
+    /// The same, and it need not get ready.
+    pub fn start_unready(groups: &[&str], config: &Path, address: &str) -> Self {
+        Self::start_by(as_user(groups), config, address, false)
+    }
+
+    fn start_by(mut binary: Command, config: &Path, address: &str, ready: bool) -> Self {
         let log = config.with_file_name("agent.log");
         let out = File::options().create(true).append(true).open(&log).expect("the agent's log can be written");
-        let child = Command::new(env!("CARGO_BIN_EXE_sendwarden"))
+        let child = binary
             .args(["run", "--config"])
             .arg(config)
             .stdin(Stdio::null())
@@ -30,7 +44,10 @@ impl Agent {
             if let Some(status) = agent.child.try_wait().expect("the agent is our child") {
                 panic!("the agent ended with {status} before it was ready:\n{}", agent.printed());
             }
-            matches!(http::get(&agent.address, "/-/ready"), Ok((200, _)))
+            match http::get(&agent.address, "/-/ready") {
+                Ok((status, _)) => status == 200 || !ready,
+                Err(_) => false,
+            }
         });
         agent
     }
@@ -88,6 +105,13 @@ impl Agent {
     pub fn signal(&self, signal: rustix::process::Signal) {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).expect("our own child");
     }
+}
+
+fn as_user(groups: &[&str]) -> Command {
+    let mut command = super::place::command("setpriv");
+    command.args(["--reuid", super::helper::USER, "--regid", super::helper::USER]).args(groups);
+    command.arg(env!("CARGO_BIN_EXE_sendwarden"));
+    command
 }
 
 /// Runs the built binary to its end; its output. Fails the test if it does.

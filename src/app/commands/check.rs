@@ -79,6 +79,7 @@ pub fn run(args: &CheckArgs) -> Exit {
     findings.push(host::state_dir(&setup.state_dir));
     findings.extend(host::agent_and_port(&setup));
     findings.push(host::queues(&setup));
+    findings.extend(host::helper(&setup));
     let (mut figures, mut told) = (Vec::new(), scripts::Told::default());
     for source in &chosen {
         let Some(path) = source.path() else { continue };

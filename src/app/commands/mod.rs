@@ -5,6 +5,7 @@ mod ask;
 pub mod check;
 pub mod demo;
 pub mod errors;
+pub mod helper;
 pub mod history;
 pub mod order;
 pub mod replay;

@@ -108,6 +108,9 @@ fn host(view: &Value, accounts: &Value) -> String {
         let ready = view.get("ready").and_then(Value::as_bool).unwrap_or(false);
         let state = if ready { "ready" } else { "not ready" };
         out.push_str(&format!("running since {}, {state}\n", words(view, "started")));
+        if !words(view, "queue_trouble").is_empty() {
+            out.push_str(&format!("no message can be held or released: {}\n", words(view, "queue_trouble")));
+        }
     } else {
         out.push_str("no agent is running here (or this user may not ask it): figures as of its last commit\n");
     }

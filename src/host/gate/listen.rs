@@ -53,9 +53,14 @@ pub struct CannotListen {
     todo: &'static str,
 }
 
-/// Serves until `stop` is true. Must run inside a tokio runtime of the gate's own.
-pub async fn serve(listener: UnixListener, judge: Arc<dyn Judge>, mut stop: watch::Receiver<bool>) {
-    let open = Arc::new(AtomicUsize::new(0));
+/// Serves until `stop` is true or its sender is gone; `open` counts the conversations of all listeners, which go on then.
+/// Must run inside a tokio runtime of the gate's own.
+pub async fn serve(
+    listener: UnixListener,
+    judge: Arc<dyn Judge>,
+    mut stop: watch::Receiver<bool>,
+    open: Arc<AtomicUsize>,
+) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,

@@ -52,7 +52,9 @@ impl Gate {
         let judge: Arc<dyn Judge> = told.clone();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async { serve(UnixListener::from_std(listener).unwrap(), judge, stopped).await });
+            runtime.block_on(async {
+                serve(UnixListener::from_std(listener).unwrap(), judge, stopped, Arc::default()).await
+            });
         });
         Gate { folder, told, stop, thread: Some(thread) }
     }

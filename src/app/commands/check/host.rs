@@ -2,8 +2,9 @@
 
 use super::Finding;
 use crate::app::commands::counted;
+use crate::app::powers::Powers;
 use crate::app::setup::{DEFAULT_CONFIG, LogInput, LogSource, Setup, socket};
-use crate::app::{logs as known, queues as queue};
+use crate::app::{dispatch, logs as known, queues as queue};
 use crate::host::files;
 use crate::host::journal::{self, Settings};
 use crate::host::socket::Address;
@@ -192,6 +193,34 @@ pub fn agent_and_port(setup: &Setup) -> Vec<Finding> {
     findings
 }
 
+/// Whether what only root may can be done: by this user, or by the helper. `None` where no server needs it.
+pub fn helper(setup: &Setup) -> Option<Finding> {
+    (!dispatch::directories(&setup.postfix_dirs).is_empty()).then(|| judge_helper(setup))
+}
+
+fn judge_helper(setup: &Setup) -> Finding {
+    let powers = Powers::of_process(&setup.helper_socket);
+    let Powers::Helper(helper) = &powers else {
+        return Finding::ok("helper", "is not needed: this is root");
+    };
+    match helper.hello() {
+        Ok(about) => {
+            let names: Vec<&str> = about.instances.iter().map(|one| one.name.as_str()).collect();
+            let refused = match (about.refused_peers, about.refused_requests) {
+                (0, 0) => String::new(),
+                (peers, requests) => format!("; it has refused {peers} connections and {requests} requests"),
+            };
+            Finding::ok("helper", format!("answers on {} for {}{refused}", helper.socket().display(), names.join(", ")))
+        }
+        // Without a gate the agent only counts, and needs nobody.
+        Err(why) if setup.gate.is_none() => Finding::warn("helper", why.to_string(), "blocks hold nothing without it"),
+        Err(why) => {
+            let next = "without it mail of scripts passes the gate unproven, and blocks hold nothing in the queue";
+            Finding::fail("helper", why.to_string(), next)
+        }
+    }
+}
+
 pub fn queues(setup: &Setup) -> Finding {
     let dirs = queue::directories(&setup.queue_dirs);
     let shown = dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(", ");
@@ -199,7 +228,7 @@ pub fn queues(setup: &Setup) -> Finding {
         let next = "set queue.directories if your server keeps its queue elsewhere";
         return Finding::warn("queue", "no queue directory was found: there will be no figures of the queue", next);
     }
-    match queue::scan(&dirs) {
+    match queue::scan(&dirs, &Powers::of_process(&setup.helper_socket)) {
         Ok(scan) => {
             let counts: Vec<String> = scan.queues.iter().map(|q| format!("{} {}", q.queue, q.messages)).collect();
             Finding::ok("queue", format!("{shown}: {}", counts.join(", ")))
