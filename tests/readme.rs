@@ -61,7 +61,7 @@ fn every_file_it_points_to_is_there() {
     for link in links.iter().filter(|link| !link.starts_with("http") && !link.starts_with('#')) {
         assert!(tree().join(link).is_file(), "{link}");
     }
-    for named in ["packaging/sendwarden.service", "config.example.yaml"] {
+    for named in ["packaging/sendwarden.service", "packaging/sendwarden-helper.service", "config.example.yaml"] {
         assert!(README.contains(named) && tree().join(named).is_file(), "{named}");
     }
 }
