@@ -144,6 +144,24 @@ fn only_root_and_the_agents_user_are_heard() {
     let hello = site.client().hello().unwrap();
     assert_eq!((hello.refused_peers, hello.refused_requests), (5, 0));
     assert!(helper.printed().contains("a connection was refused: uid 2001, process "), "{}", helper.printed());
+    // A crowd of them keeps nobody waiting who may ask.
+    std::thread::scope(|scope| {
+        let crowd = scope.spawn(|| {
+            let connect =
+                format!("for ($i = 0; $i < 3000; $i++) fclose(stream_socket_client('unix://{}'));", socket.display());
+            let mut php = command("setpriv");
+            php.args(["--reuid", "web1", "--regid", "web1", "--clear-groups", "php", "-r", &connect]).current_dir("/");
+            support::place::succeed(&mut php, None);
+        });
+        while !crowd.is_finished() {
+            let began = Instant::now();
+            site.client().hello().unwrap();
+            assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        }
+        crowd.join().unwrap();
+    });
+    wait_until("all of them to be refused", || site.client().hello().unwrap().refused_peers == 3_005);
+    assert!(helper.printed().lines().count() < 500, "not each of a flood is told");
     let agent = &["--reuid", USER, "--regid", USER, "--clear-groups"][..];
     let said = ask_as(agent, &socket, &hold);
     assert_eq!(said, format!("{{\"done\":{{\"ids\":[\"{id}\"],\"trouble\":null}}}}"));
@@ -277,6 +295,70 @@ fn what_others_can_change_is_not_started_from() {
     other.wait().unwrap();
 }
 
+/// Sends over SMTP, with a login and by script as long as it is told to, and counts what was taken.
+struct Load<'s> {
+    site: &'s Site,
+    stop: &'s AtomicBool,
+}
+
+impl Load<'_> {
+    fn until(&self, mut send: impl FnMut(usize)) -> usize {
+        let mut sent = 0;
+        while !self.stop.load(Ordering::SeqCst) {
+            send(sent);
+            sent += 1;
+        }
+        sent
+    }
+
+    /// Every reply must be one of success: 4xx and 5xx end the test.
+    fn smtp(&self, port: u16, prefix: &str, auth: Option<(&str, &str)>) -> usize {
+        self.until(|n| {
+            let name = format!("{prefix}{n}-");
+            let (to, data) = (format!("{name}@accept.test"), format!("X-Test-Id: {name}\n\nbody\n"));
+            smtp::send(port, &Mail { sender: "box2@hosting.test", recipients: &[&to], data: &data, auth }).unwrap();
+        })
+    }
+
+    /// sendmail(1) must not keep its caller waiting.
+    fn script(&self, user: &str, prefix: &str) -> usize {
+        self.until(|n| {
+            let began = Instant::now();
+            self.site.script(user, &format!("{prefix}{n}-"));
+            assert!(began.elapsed() < Duration::from_secs(5), "sendmail(1) took {:?}", began.elapsed());
+        })
+    }
+
+    /// SMTP by a process of this user, for an account that is blocked: taken and put on hold.
+    fn client(&self, user: &str, prefix: &str) -> usize {
+        let port = self.site.postfix.smtp_port().to_string();
+        self.until(|n| {
+            let (name, mut client) = (format!("{prefix}{n}-"), command("setpriv"));
+            client.args(["--reuid", user, "--regid", user, "--clear-groups", "bash", "-c", CLIENT, "bash"]);
+            client.args([&port, &format!("{name}@accept.test"), &name]).current_dir("/");
+            support::place::succeed(&mut client, None);
+        })
+    }
+}
+
+const CLIENT: &str = r#"
+exec 3<>/dev/tcp/127.0.0.1/$1
+read -r reply <&3
+for line in "HELO client.test" "MAIL FROM:<x@y.test>" "RCPT TO:<$2>" DATA "X-Test-Id: $3"$'\r\n\r\nbody\r\n.' QUIT; do
+  printf '%s\r\n' "$line" >&3
+  read -r reply <&3
+  case $reply in [23]*) ;; *) echo "$line: $reply" >&2; exit 1 ;; esac
+done
+"#;
+
+/// What a script handed over while the agent went waits in maildrop for a minute, unless pickup is woken; it is not when
+/// it has more to do than it can queue.
+fn wake_pickup(site: &Site) {
+    let mut kick = command("postkick");
+    kick.arg("-c").arg(site.postfix.config_dir()).args(["public", "pickup", "W"]);
+    drop(kick.output().unwrap());
+}
+
 #[test]
 fn a_restart_of_the_agent_is_not_felt_by_anybody() {
     const RESTARTS: usize = 6;
@@ -289,39 +371,16 @@ fn a_restart_of_the_agent_is_not_felt_by_anybody() {
     agent.wait_sum("sendwarden_accounts_known", &[], 1.0);
     site.tell(&["block", "web1", "--scope", "all"]);
     let stop = AtomicBool::new(false);
+    let load = &Load { site: &site, stop: &stop };
     let (sent, agent) = std::thread::scope(|scope| {
-        let (site, stop) = (&site, &stop);
-        let until = move |mut send: Box<dyn FnMut(usize) + Send>| {
-            let mut sent = 0;
-            while !stop.load(Ordering::SeqCst) {
-                send(sent);
-                sent += 1;
-            }
-            sent
-        };
-        let client = move |port: u16, prefix: &'static str, auth: Option<(&'static str, &'static str)>| {
-            move |n: usize| {
-                let name = format!("{prefix}{n}-");
-                let (to, data) = (format!("{name}@accept.test"), format!("X-Test-Id: {name}\n\nbody\n"));
-                let mail = Mail { sender: "box2@hosting.test", recipients: &[&to], data: &data, auth };
-                // Every reply must be one of success: 4xx and 5xx are errors here.
-                smtp::send(port, &mail).unwrap();
-            }
-        };
-        let local = scope.spawn(move || until(Box::new(client(site.postfix.smtp_port(), "local", None))));
-        let login = Some(("box2@hosting.test", PASSWORD));
-        let login = scope.spawn(move || until(Box::new(client(site.postfix.submission_port(), "login", login))));
-        let script = |user: &'static str, prefix: &'static str| {
-            move || {
-                until(Box::new(move |n| {
-                    let began = Instant::now();
-                    site.script(user, &format!("{prefix}{n}-"));
-                    assert!(began.elapsed() < Duration::from_secs(5), "sendmail(1) took {:?}", began.elapsed());
-                }))
-            }
-        };
-        let innocent = scope.spawn(script("web2", "innocent"));
-        let guilty = scope.spawn(script("web1", "guilty"));
+        let (smtp, submission) = (site.postfix.smtp_port(), site.postfix.submission_port());
+        let threads = [
+            scope.spawn(move || load.smtp(smtp, "local", None)),
+            scope.spawn(move || load.smtp(submission, "login", Some(("box2@hosting.test", PASSWORD)))),
+            scope.spawn(|| load.script("web2", "innocent")),
+            scope.spawn(|| load.script("web1", "guilty-a")),
+            scope.spawn(|| load.client("web1", "guilty-b")),
+        ];
         let mut agent = agent;
         for _ in 0..RESTARTS {
             let (before, held) = (site.arrived("innocent"), site.on_hold("guilty"));
@@ -330,29 +389,72 @@ fn a_restart_of_the_agent_is_not_felt_by_anybody() {
             agent = site.agent();
         }
         stop.store(true, Ordering::SeqCst);
-        ([local, login, innocent, guilty].map(|thread| thread.join().unwrap()), agent)
+        (threads.map(|thread| thread.join().unwrap()), agent)
     });
-    println!("{RESTARTS} restarts, messages by SMTP, with a login, by script, of the blocked account: {sent:?}");
-    // What a script handed over while the agent went waits in maildrop for a minute, unless pickup is woken; it is not
-    // when it has more to do than it can queue.
-    let wake = || {
-        let mut kick = command("postkick");
-        kick.arg("-c").arg(site.postfix.config_dir()).args(["public", "pickup", "W"]);
-        drop(kick.output().unwrap());
-    };
+    println!(
+        "{RESTARTS} restarts; by SMTP, with a login, by script, of the blocked account by script and SMTP: {sent:?}"
+    );
     wait_until("everybody else's mail", || {
-        wake();
+        wake_pickup(&site);
         [site.arrived("local"), site.arrived("login"), site.arrived("innocent")] == [sent[0], sent[1], sent[2]]
     });
-    wait_until("all of the blocked account's to be on hold", || site.on_hold("guilty") == sent[3]);
+    wait_until("all of the blocked account's to be on hold", || site.on_hold("guilty") == sent[3] + sent[4]);
     assert_eq!(site.arrived("guilty"), 0);
     assert_eq!(site.postfix.log().matches("milter-reject").count(), 0, "nothing was put off");
+    let page = agent.metrics();
+    page.lines().filter(|line| line.contains("gate_decision_seconds")).for_each(|line| println!("{line}"));
     agent.stop();
     // Without an agent for half a minute it closes: the server then does at once what its settings say.
     let gate = site.postfix.queue_dir().join("sendwarden/gate.sock");
     assert!(gate.exists(), "the next agent could come yet");
     wait_until("the gate to be closed", || !gate.exists());
     assert!(helper.printed().contains("no agent has come for the gate of "));
+}
+
+#[test]
+fn agent_and_helper_killed_under_load_are_not_felt_by_those_who_are_not_blocked() {
+    let site = Site::new(MILTER, "gate:\n  mode: enforce\n");
+    site.postfix.add_login("box2@hosting.test", PASSWORD);
+    let (helper, agent) = (Helper::start(&site.config), site.agent());
+    let stop = AtomicBool::new(false);
+    let load = &Load { site: &site, stop: &stop };
+    let (sent, helper, agent) = std::thread::scope(|scope| {
+        let (smtp, submission) = (site.postfix.smtp_port(), site.postfix.submission_port());
+        let threads = [
+            scope.spawn(move || load.smtp(smtp, "local", None)),
+            scope.spawn(move || load.smtp(submission, "login", Some(("box2@hosting.test", PASSWORD)))),
+            scope.spawn(|| load.script("web2", "innocent")),
+        ];
+        let flows = || {
+            let before = site.arrived("local") + site.arrived("login");
+            wait_until("mail to flow", || site.arrived("local") + site.arrived("login") > before + 10);
+        };
+        let (mut helper, mut agent) = (helper, agent);
+        for _ in 0..3 {
+            flows();
+            agent.kill();
+            agent = site.agent();
+            flows();
+            helper.kill();
+            flows();
+            helper = Helper::start(&site.config);
+        }
+        stop.store(true, Ordering::SeqCst);
+        (threads.map(|thread| thread.join().unwrap()), helper, agent)
+    });
+    println!("3 kills of either; by SMTP, with a login, by script: {sent:?}");
+    wait_until("all of it", || {
+        wake_pickup(&site);
+        [site.arrived("local"), site.arrived("login"), site.arrived("innocent")] == sent
+    });
+    // The new helper's socket is the gate's now: who is blocked is held.
+    wait_until("the agent to be ready", || agent.get("/-/ready").0 == 200);
+    agent.wait_sum("sendwarden_accounts_known", &[], 2.0);
+    site.tell(&["block", "web2"]);
+    site.script("web2", "guilty");
+    wait_until("it to be on hold", || site.on_hold("guilty") == 1);
+    agent.stop();
+    drop(helper);
 }
 
 #[test]

@@ -111,6 +111,16 @@ fn what_is_no_request_is_refused_and_the_next_connection_served() {
 }
 
 #[test]
+fn half_a_request_does_not_keep_its_place() {
+    let site = Site::new(4_000_000_001);
+    let mut slow = UnixStream::connect(&site.socket).unwrap();
+    slow.write_all(b"{\"hello\"").unwrap();
+    let mut said = String::new();
+    slow.read_to_string(&mut said).unwrap();
+    assert!(said.contains("must not take so long"), "{said}");
+}
+
+#[test]
 fn only_root_and_one_user_may_speak() {
     let site = Site::new(2_001);
     assert_eq!(

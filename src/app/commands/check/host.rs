@@ -201,7 +201,7 @@ pub fn helper(setup: &Setup) -> Option<Finding> {
 fn judge_helper(setup: &Setup) -> Finding {
     let powers = Powers::of_process(&setup.helper_socket);
     let Powers::Helper(helper) = &powers else {
-        return Finding::ok("helper", "is not needed: this is root");
+        return Finding::ok("helper", "an agent that is root, as this is, needs none");
     };
     match helper.hello() {
         Ok(about) => {
