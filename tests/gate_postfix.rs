@@ -174,6 +174,9 @@ fn every_way_in(role: Role) {
     agent.wait_sum("sendwarden_gate_decisions_total", &["decision=\"passed\""], 4.0 * EACH as f64 + 3.0);
     agent.wait_sum("sendwarden_gate_decision_seconds_count", &[], 8.0 * EACH as f64 + 3.0);
     assert_eq!(agent.sum("sendwarden_gate_unknown_identities_total", &[]), 0.0);
+    let within = |bound: &str| agent.sum("sendwarden_gate_decision_seconds_bucket", &[&format!("le=\"{bound}\"")]);
+    let bounds = ["0.0001", "0.00025", "0.0005", "0.001", "0.0025", "0.005", "+Inf"];
+    println!("{role:?}: decisions within {}", bounds.map(|bound| format!("{bound} s: {}", within(bound))).join(", "));
     assert_eq!(agent.sum("sendwarden_gate_unrecorded_holds_total", &[]), 0.0);
 
     // An administrator's hold of a message of the same account is not ours.
