@@ -24,7 +24,7 @@ fn sendwarden(args: &[&str]) -> (i32, String, String) {
 }
 
 /// The commands of this version, as they are called.
-const COMMANDS: [&[&str]; 14] = [
+const COMMANDS: [&[&str]; 16] = [
     &["run"],
     &["check"],
     &["demo"],
@@ -33,6 +33,8 @@ const COMMANDS: [&[&str]; 14] = [
     &["history"],
     &["errors"],
     &["trace"],
+    &["setup"],
+    &["setup", "postfix"],
     &["account"],
     &["account", "list"],
     &["account", "rename"],
@@ -69,6 +71,8 @@ fn wrong_usage_is_two_and_says_how() {
         (&["replay", "--mta", "sendmail", "x.log"], "auto, postfix, exim"),
         (&["demo", "--listen", "nowhere"], "--listen"),
         (&["account", "forget", "web1", "--state-dir", "/nonexistent"], "--yes"),
+        (&["setup", "postfix", "--apply", "--undo"], "--undo"),
+        (&["setup", "postfix", "--submission", "reject"], "accept, tempfail"),
     ] {
         let (status, out, err) = sendwarden(args);
         assert_eq!(status, 2, "{args:?}: {out}{err}");

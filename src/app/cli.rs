@@ -52,6 +52,9 @@ enum Command {
     Purge(PurgeArgs),
     /// What only root may, for an agent that is an ordinary user
     Helper(HelperArgs),
+    /// Show, make or take back what the mail server's configuration needs so that mail can be held
+    #[command(subcommand)]
+    Setup(SetupCommand),
     /// List, rename, close, forget or export accounts
     #[command(subcommand)]
     Account(AccountCommand),
@@ -295,6 +298,55 @@ pub struct HelperArgs {
     pub user: String,
 }
 
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  sendwarden setup postfix\n  sudo sendwarden setup postfix --apply\n\n\
+Exit status: 0 done, 1 failed or refused, 2 wrong usage.")]
+pub enum SetupCommand {
+    /// The gate in main.cf and master.cf, of all instances
+    Postfix(SetupPostfixArgs),
+}
+
+/// What is to be done; nothing named: show it.
+#[derive(Debug, Clone, Copy, Args)]
+#[group(multiple = false)]
+pub struct SetupAction {
+    /// Show what would be changed, and change nothing [default]
+    #[arg(long)]
+    pub print: bool,
+    /// Make the change, after the server's own checker has passed it, and reload
+    #[arg(long)]
+    pub apply: bool,
+    /// Take out what --apply put in, and nothing else
+    #[arg(long)]
+    pub undo: bool,
+}
+
+/// Whether a service's mail passes or waits while no agent answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WhenAway {
+    Accept,
+    Tempfail,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  sendwarden setup postfix\n  sudo sendwarden setup postfix --apply\n  \
+sudo sendwarden setup postfix --undo --config-directory /etc/postfix-out\n\n\
+Lists of milters that are there are added to, never replaced. Of each file that changes a copy is kept beside it.\n\
+Exit status: 0 done or nothing to do, 1 failed or refused, 2 wrong usage.")]
+pub struct SetupPostfixArgs {
+    #[command(flatten)]
+    pub action: SetupAction,
+    /// Configuration directory of an instance; may be given several times [default: all that Postfix names]
+    #[arg(long, value_name = "DIR")]
+    pub config_directory: Vec<PathBuf>,
+    /// What becomes of mail of logins while no agent answers
+    #[arg(long, value_enum, default_value = "accept", value_name = "ACTION")]
+    pub submission: WhenAway,
+    /// Apply though no agent answers yet: what scripts hand over waits until one does
+    #[arg(long)]
+    pub ahead: bool,
+}
+
 const CLOSE: &str = "\
 Example:
   sendwarden account close web1
@@ -390,6 +442,7 @@ pub fn main() -> Exit {
             Command::Unblock(args) => commands::order::unblock(&args),
             Command::Purge(args) => commands::order::purge(&args),
             Command::Helper(args) => commands::helper::run(&args),
+            Command::Setup(command) => commands::setup::run(&command),
             Command::Account(command) => commands::account::run(&command),
         },
         Err(error) => {

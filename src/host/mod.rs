@@ -12,6 +12,7 @@ pub mod input;
 pub mod journal;
 pub mod names;
 pub mod process;
+pub mod replace;
 pub mod servers;
 pub mod socket;
 pub mod tape;

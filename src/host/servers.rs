@@ -113,6 +113,18 @@ pub fn postfix_place(tools: &Tools, config: &Path) -> Result<PostfixPlace, Strin
     }
 }
 
+/// Values of an instance's settings, by postconf(1); with `expand` without references.
+///
+/// # Errors
+/// What keeps postconf(1) from answering, or what it complains of.
+pub fn postfix_values(tools: &Tools, config: &Path, expand: bool, names: &[&str]) -> Result<Vec<String>, String> {
+    let tool = first(&tools.postfix).ok_or("postconf(1) is not installed here")?;
+    let dir = config.display().to_string();
+    let how = if expand { "-hx" } else { "-h" };
+    let more: Vec<&str> = ["-c", dir.as_str(), how].into_iter().chain(names.iter().copied()).collect();
+    Ok(ask(tool, &more)?.lines().map(|line| line.trim().to_owned()).collect())
+}
+
 /// The first instance, and those that its `multi_instance_directories` names.
 fn postfix(tool: &[String], found: &mut Vec<Installed>) {
     let names = ["-h", "mail_version", "maillog_file", "config_directory", "multi_instance_directories"];

@@ -10,6 +10,7 @@ pub mod history;
 pub mod order;
 pub mod replay;
 pub mod run;
+pub mod setup;
 pub mod status;
 pub mod trace;
 

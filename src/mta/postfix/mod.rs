@@ -13,6 +13,7 @@ pub mod plan;
 pub mod queue;
 mod scan;
 mod script;
+pub mod setup;
 mod tag;
 
 #[cfg(test)]
