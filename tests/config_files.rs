@@ -104,8 +104,8 @@ fn every_key_takes_effect() {
         attribution: {min_uid: 1, web_server_users: [w], web_server_uids: [1], local_networks: [10.0.0.1], \
         max_known_accounts: 1, claimed_domains: false, name_service_timeout: 500ms}\n\
         tracking: {max_open_messages: 1000, max_line_bytes: 4096}\nhistory: {hours_days: 1, days_days: 2}\n\
-        retention: {errors_days: 1, index_days: 2, index_max_bytes: 2MiB}\nqueue: {directories: [/q], config_directories: [/e], interval: 72s}\n\
-        gate: {mode: watch, logins: hold}\n\
+        retention: {errors_days: 1, index_days: 2, index_max_bytes: 2MiB}\nqueue: {directories: [/q], config_directories: [/e], exim_program: /x, interval: 72s}\n\
+        gate: {mode: watch, logins: hold, exim_flags: /g}\n\
         own_addresses: [192.0.2.25, '2001:db8::1']\nreplies: [{pattern: 'a.b', class: loop}]\n";
     let c = config::parse("f", text.as_bytes()).map_err(|p| explain(&p)).unwrap();
     assert_eq!(c.logs[0].format, config::Format::Php);
@@ -140,12 +140,14 @@ fn every_key_takes_effect() {
     assert_eq!(c.retention, config::Retention { errors_days: 1, index_days: 2, index_max_bytes: 2 << 20 });
     assert_eq!(c.own_addresses, ["192.0.2.25".parse::<std::net::IpAddr>().unwrap(), "2001:db8::1".parse().unwrap()]);
     assert_eq!(c.replies, [Pattern { pattern: "a.b".into(), class: ReplyClass::Loop }]);
-    assert_eq!(c.gate, config::Gate { mode: config::GateMode::Watch, logins: config::GateLogins::Hold });
+    let (mode, logins) = (config::GateMode::Watch, config::GateLogins::Hold);
+    assert_eq!(c.gate, config::Gate { mode, logins, exim_flags: "/g".into() });
     assert_eq!(
         c.queue,
         config::Queue {
             directories: vec!["/q".into()],
             config_directories: vec!["/e".into()],
+            exim_program: Some("/x".into()),
             interval: Duration::from_secs(72)
         }
     );

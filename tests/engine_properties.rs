@@ -102,6 +102,7 @@ fn event(step: &Step, at: i64) -> Event<'static> {
             by: if b % 2 == 0 { Holder::Admin } else { Holder::Milter },
             sender,
         },
+        17 if a % 3 == 0 => Kind::Gated { id, held: b % 2 == 0 },
         17 => Kind::Released { id },
         18 if a % 3 == 0 => Kind::Requeued { id },
         18 => {
@@ -168,6 +169,7 @@ fn name(kind: &Kind<'_>) -> &'static str {
         Kind::Expired { .. } => "expired",
         Kind::Ended { .. } => "ended",
         Kind::Held { .. } => "held",
+        Kind::Gated { .. } => "gated",
         Kind::Released { .. } => "released",
         Kind::Requeued { .. } => "requeued",
         Kind::Swept { .. } => "swept",
@@ -316,5 +318,5 @@ fn books_balance_and_restarts_change_nothing() {
         .unwrap();
     let seen = SEEN.lock().unwrap();
     println!("{cases} cases; events: {seen:?}");
-    assert_eq!(seen.len(), 24, "every kind of event occurred: {seen:?}");
+    assert_eq!(seen.len(), 25, "every kind of event occurred: {seen:?}");
 }

@@ -217,6 +217,34 @@ const CASES: &[(&str, &str, &[&str])] = &[
         &["web1 messages=1 recipients=2 sent=1 queued=1 held=1"],
     ),
     (
+        "held by our access rule, released, delivered",
+        "01 A sendwarden: HOLD user:web1
+         01 A <= w@l.test U=web1 P=local S=360 for a@d.test b@d.test
+         02 B sendwarden: HOLD auth:box@shop.test
+         03 B <= box@shop.test H=(c) [192.0.2.9] P=esmtpa A=plain:box@shop.test S=9 for a@d.test
+         03 B frozen by ACL
+         04 A unfrozen by root
+         05 A => a@d.test R=remote T=smtp H=mx [192.0.2.7]
+         05 A -> b@d.test R=remote T=smtp H=mx [192.0.2.7]
+         05 A Completed",
+        &["shop messages=1 recipients=1 queued=1 held=1", "web1 messages=1 recipients=2 sent=2"],
+    ),
+    (
+        "held, and refused all the same",
+        "01 A sendwarden: HOLD auth:box@shop.test
+         01 A H=(c) [192.0.2.9] F=<s@d.test> rejected after DATA: no",
+        &[],
+    ),
+    (
+        "kept back by our routers: no attempt, and no recipient",
+        "01 A <= w@l.test U=web1 P=local S=360
+         02 A == h17@m1xvroa-0001bh-2c.sendwarden-hold.invalid <a@d.test> R=defer_by_sendwarden defer (-1): held by sendwarden
+         02 A == h18@m1xvroa-0001bh-2c.sendwarden-hold.invalid <b@d.test> R=defer_by_sendwarden defer (-1): held by sendwarden
+         02 B == h18@m1xvrob-0001bh-2c.sendwarden-hold.invalid <b@d.test> R=defer_by_sendwarden defer (-1): held by sendwarden
+         03 A frozen by root",
+        &["web1 messages=1 recipients=1 queued=1 held=1"],
+    ),
+    (
         "removed by its user",
         "01 A <= w@l.test U=web1 P=local S=360 for a@d.test b@d.test
          02 A => a@d.test R=remote T=smtp H=mx [192.0.2.7]

@@ -30,6 +30,7 @@ fn name(read: &Read<'_>) -> &'static str {
             Kind::Expired { .. } => "expired",
             Kind::Ended { .. } => "ended",
             Kind::Held { .. } => "held",
+            Kind::Gated { .. } => "gated",
             Kind::Released { .. } => "released",
             Kind::Requeued { .. } => "requeued",
             Kind::Swept { .. } => "swept",

@@ -7,7 +7,7 @@ use super::powers::Powers;
 use super::pump::{self, Pump};
 use super::setup::Setup;
 use super::shared::{Request, Shared};
-use super::{Exit, dispatch, logs, queues};
+use super::{Exit, dispatch, flags, logs, queues};
 use crate::engine::Engine;
 use crate::engine::tracker::Settings as TrackerSettings;
 use crate::host::follow::wake::Waker;
@@ -76,14 +76,16 @@ pub fn run(setup: Setup, start: Start) -> Result<Exit, String> {
         let addresses = listeners.tcp.iter().filter_map(|listener| listener.local_addr().ok());
         addresses.take_while(|address| bound.send(*address).is_ok()).for_each(drop);
     }
-    let hands = dispatch::start(&setup.postfix_dirs, powers.another(), shared.clone(), waker.handle())?;
+    let hands = dispatch::start(setup.mail_servers.clone(), powers.another(), shared.clone(), waker.handle())?;
     let gate = open_tape(&setup, seed)?;
+    let flags = flags::open(setup.flags.as_ref(), setup.mail_servers.exim.as_deref())?;
     let parts = (metrics.clone(), shared.clone());
-    let pump = Pump::new(setup.clone(), engine, store, kept, waker, parts.0, parts.1, scanned, hands, gate.clone());
+    let pump =
+        Pump::new(setup.clone(), engine, store, kept, waker, parts.0, parts.1, scanned, hands, gate.clone(), flags);
     // The pump has told it who is held: not a message of theirs passes.
     let (close_gate, closed) = watch::channel(false);
-    let doors = match &gate {
-        Some(gate) => Some(gate::open(gate, &powers, &setup.postfix_dirs, closed)?),
+    let doors = match gate.as_ref().filter(|_| setup.doors) {
+        Some(gate) => Some(gate::open(gate, &powers, &setup.mail_servers.postfix, closed)?),
         None => None,
     };
     let thread = std::thread::Builder::new()

@@ -69,7 +69,7 @@ impl AgentBackend {
     /// Why no order can be carried out in the queue; waits for the helper for a moment.
     fn powerless(&self) -> Option<String> {
         let why = self.powers.trouble()?;
-        let has_queue = || !dispatch::directories(&self.started_with.postfix_dirs).is_empty();
+        let has_queue = || !dispatch::directories(&self.started_with.mail_servers.postfix).is_empty();
         self.has_queue.get_or_init(has_queue).then_some(why)
     }
 

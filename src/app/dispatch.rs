@@ -12,10 +12,11 @@ use crate::host::hands;
 use crate::host::helper::MOST_IDS;
 use crate::host::helper::client::Client;
 use crate::host::servers::{self, PostfixPlace, Tools};
-use crate::mail::{OrderId, Owner, Place, QueueId, Report, Server, Verb, Work};
+use crate::mail::{OrderId, Owner, Place, QueueId, Report, Server, Step, Verb, Work};
+use crate::mta::exim;
 use crate::mta::postfix::plan::{Instance, is_queue_id, plan};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::time::Duration;
@@ -41,16 +42,11 @@ pub struct Dispatch {
 }
 
 /// Starts the thread; it ends when the pump's end is dropped.
-pub fn start(
-    configured: &[PathBuf],
-    powers: Powers,
-    shared: Arc<Shared>,
-    waker: wake::Handle,
-) -> Result<Dispatch, String> {
+pub fn start(tools: Servers, powers: Powers, shared: Arc<Shared>, waker: wake::Handle) -> Result<Dispatch, String> {
     let (works, inbox) = sync_channel::<Work>(WAITING);
     // Bounded by the inbox: each work is answered once.
     let (answers, settled) = channel();
-    let mut hands = Hands { configured: configured.to_vec(), instances: Vec::new(), powers, shared };
+    let mut hands = Hands { tools, instances: Vec::new(), powers, shared };
     let run = move || {
         while let Ok(work) = inbox.recv() {
             if hands.shared.stopping() {
@@ -74,9 +70,17 @@ pub fn start(
     Ok(Dispatch { works, settled, under_way: 0 })
 }
 
-struct Hands {
+/// Where the mail servers of this host are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Servers {
     /// Postfix's configuration directories; empty: those that it names itself.
-    configured: Vec<PathBuf>,
+    pub postfix: Vec<PathBuf>,
+    /// Exim's program; `None`: where distributions and panels put it.
+    pub exim: Option<PathBuf>,
+}
+
+struct Hands {
+    tools: Servers,
     /// Those that have answered.
     instances: Vec<PostfixPlace>,
     powers: Powers,
@@ -95,8 +99,8 @@ impl Hands {
                 trouble = trouble.or(by_helper(helper, work.verb, &places, &mut done));
                 continue;
             }
-            let instance = match self.instance(server, &name) {
-                Ok(instance) => instance,
+            let steps = match self.steps(work.verb, server, &name, &places) {
+                Ok(steps) => steps,
                 Err(why) => {
                     trouble.get_or_insert(why);
                     continue;
@@ -104,7 +108,7 @@ impl Hands {
             };
             let shared = self.shared.clone();
             let mut pause = |pause| !shared.wait_stop(pause);
-            for step in plan(work.verb, &places, &instance) {
+            for step in steps {
                 if self.shared.stopping() {
                     trouble.get_or_insert("the agent was stopped".to_owned());
                     break;
@@ -120,11 +124,15 @@ impl Hands {
         Report { done: done.into_iter().collect(), missing, trouble }
     }
 
-    /// The instance that logs under this name. All are asked again when none is known: they come and go.
-    fn instance(&mut self, server: Server, name: &[u8]) -> Result<Instance, String> {
-        if server != Server::Postfix {
-            return Err(format!("mail in the queue of {} is not held by this version", server.name()));
+    fn steps(&mut self, verb: Verb, server: Server, name: &[u8], places: &[Place]) -> Result<Vec<Step>, String> {
+        match server {
+            Server::Postfix => Ok(plan(verb, places, &self.instance(name)?)),
+            Server::Exim => Ok(exim::plan::plan(verb, places, &program(self.tools.exim.as_deref())?)),
         }
+    }
+
+    /// The instance that logs under this name. All are asked again when none is known: they come and go.
+    fn instance(&mut self, name: &[u8]) -> Result<Instance, String> {
         let find = |instances: &[PostfixPlace]| {
             let its = instances.iter().find(|one| one.name.as_bytes() == name)?.clone();
             Some(Instance { tools: its.tools, config: its.config, queue: its.queue })
@@ -134,7 +142,7 @@ impl Hands {
         }
         let mut problem = None;
         self.instances.clear();
-        for dir in directories(&self.configured) {
+        for dir in directories(&self.tools.postfix) {
             match servers::postfix_place(&Tools::default(), &dir) {
                 Ok(place) => self.instances.push(place),
                 Err(why) => problem = Some(why),
@@ -176,6 +184,16 @@ pub fn directories(configured: &[PathBuf]) -> Vec<PathBuf> {
     }
     let installed = logs::servers().iter().filter(|one| one.server == Server::Postfix);
     installed.map(|one| one.place.clone()).filter(|place| place.is_absolute()).collect()
+}
+
+/// Exim's program: the one that is named, or the one that is installed.
+///
+/// # Errors
+/// The whole text for the operator.
+pub fn program(configured: Option<&Path>) -> Result<String, String> {
+    let named = configured.map(|path| path.display().to_string());
+    let found = named.or_else(|| servers::exim_program(&Tools::default()));
+    found.ok_or_else(|| "no Exim was found on this host; name its program in queue.exim_program".to_owned())
 }
 
 /// Between two tries of a step the agent may be told to stop.

@@ -7,6 +7,7 @@ mod commands;
 mod demo;
 mod dialect;
 mod dispatch;
+mod flags;
 mod gate;
 mod ingest;
 mod logs;

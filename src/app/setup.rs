@@ -1,6 +1,6 @@
 //! Everything the agent is started or reloaded with: the settings of all rooms, already checked.
 
-use super::gate;
+use super::{dispatch, flags, gate};
 use crate::config::{self, Config, Problem};
 pub use crate::config::{Format, LogInput};
 use crate::engine::directory::Directory;
@@ -40,12 +40,15 @@ pub struct Setup {
     pub web: web::Settings,
     pub queue_dirs: Vec<PathBuf>,
     pub queue_interval: Duration,
-    /// Postfix's configuration directories; empty: those that it names itself.
-    pub postfix_dirs: Vec<PathBuf>,
+    pub mail_servers: dispatch::Servers,
     /// Where the helper listens, for an agent that is not root.
     pub helper_socket: PathBuf,
     /// `None`: no gate.
     pub gate: Option<gate::Settings>,
+    /// A server that asks the gate is among those that are heard here.
+    pub doors: bool,
+    /// `None`: no server that looks for flags is among them.
+    pub flags: Option<flags::Settings>,
     pub log_level: &'static str,
 }
 
@@ -117,6 +120,10 @@ fn build(config: Config) -> Result<Setup, String> {
         logs.push(LogSource { input: log.input.clone(), only, format: log.format, zone });
     }
     let servers = servers(&logs);
+    let doors = servers.contains(&Server::Postfix) || !config.queue.config_directories.is_empty();
+    let looks = servers.contains(&Server::Exim) || config.queue.exim_program.is_some();
+    let hold = config.gate.mode == config::GateMode::Enforce;
+    let flags = looks.then(|| flags::Settings { dir: config.gate.exim_flags.clone(), hold });
     Ok(Setup {
         logs,
         past: match config.backfill {
@@ -161,9 +168,14 @@ fn build(config: Config) -> Result<Setup, String> {
         state_dir,
         queue_dirs: config.queue.directories.clone(),
         queue_interval: config.queue.interval,
-        postfix_dirs: config.queue.config_directories.clone(),
+        mail_servers: dispatch::Servers {
+            postfix: config.queue.config_directories.clone(),
+            exim: config.queue.exim_program.clone(),
+        },
         helper_socket: config.helper.socket.clone(),
         gate: gate(&config.gate),
+        doors,
+        flags,
         log_level: match config.log_level {
             config::LogLevel::Error => "error",
             config::LogLevel::Warn => "warn",
@@ -261,12 +273,12 @@ impl Setup {
             ("attribution.name_service_timeout", self.name_timeout != new.name_timeout),
             ("tracking", (self.max_open, self.max_line) != (new.max_open, new.max_line)),
             ("history and retention", self.store != new.store),
-            ("gate", self.gate != new.gate),
+            ("gate", (&self.gate, &self.flags, self.doors) != (&new.gate, &new.flags, new.doors)),
             ("helper.socket", self.helper_socket != new.helper_socket),
             (
                 "queue",
-                (&self.queue_dirs, &self.postfix_dirs, self.queue_interval)
-                    != (&new.queue_dirs, &new.postfix_dirs, new.queue_interval),
+                (&self.queue_dirs, &self.mail_servers, self.queue_interval)
+                    != (&new.queue_dirs, &new.mail_servers, new.queue_interval),
             ),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()

@@ -183,6 +183,8 @@ pub struct Retention {
 pub struct Gate {
     pub mode: GateMode,
     pub logins: GateLogins,
+    /// Where the flags are that Exim looks for. Not below the state directory, which no mail server may enter.
+    pub exim_flags: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,8 +215,12 @@ pub struct Queue {
     pub directories: Vec<PathBuf>,
     /// Postfix's configuration directories, one per instance; empty: those that it names itself.
     pub config_directories: Vec<PathBuf>,
+    /// Exim's program; `None`: the one that is installed.
+    pub exim_program: Option<PathBuf>,
     pub interval: Duration,
 }
+
+const FLAGS: &str = "/var/lib/sendwarden-gate";
 
 impl Default for Config {
     fn default() -> Config {
@@ -232,8 +238,13 @@ impl Default for Config {
             tracking: Tracking { max_open_messages: 1_000_000, max_line_bytes: 64 << 10 },
             history: History { hours_days: 35, days_days: 400 },
             retention: Retention { errors_days: 90, index_days: 30, index_max_bytes: 1 << 30 },
-            queue: Queue { directories: Vec::new(), config_directories: Vec::new(), interval: Duration::from_secs(30) },
-            gate: Gate { mode: GateMode::Off, logins: GateLogins::Refuse },
+            queue: Queue {
+                directories: Vec::new(),
+                config_directories: Vec::new(),
+                exim_program: None,
+                interval: Duration::from_secs(30),
+            },
+            gate: Gate { mode: GateMode::Off, logins: GateLogins::Refuse, exim_flags: FLAGS.into() },
             helper: Helper { socket: PathBuf::from(helper::SOCKET) },
             own_addresses: Vec::new(),
             replies: Vec::new(),

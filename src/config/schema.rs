@@ -55,8 +55,8 @@ const KEYS: &[(&str, &[&str])] = &[
     ("tracking", &["max_open_messages", "max_line_bytes"]),
     ("history", &["hours_days", "days_days"]),
     ("retention", &["errors_days", "index_days", "index_max_bytes"]),
-    ("queue", &["directories", "config_directories", "interval"]),
-    ("gate", &["mode", "logins"]),
+    ("queue", &["directories", "config_directories", "exim_program", "interval"]),
+    ("gate", &["mode", "logins", "exim_flags"]),
     ("helper", &["socket"]),
     ("replies[]", &["pattern", "class"]),
 ];
@@ -131,12 +131,16 @@ pub(super) fn read(node: &Node, found: &mut Vec<Found>) -> Config {
     if !is_auto(s.node("config_directories")) {
         s.list("config_directories", &mut c.queue.config_directories, |item| text_of(item).and_then(absolute));
     }
+    if !is_auto(s.node("exim_program")) {
+        s.optional("exim_program", &mut c.queue.exim_program, absolute);
+    }
     s.duration("interval", &mut c.queue.interval, Duration::from_secs(1)..=Duration::from_secs(3600));
 
     let mut s = top.section("gate", keys("gate"));
     let modes = [("off", GateMode::Off), ("watch", GateMode::Watch), ("enforce", GateMode::Enforce)];
     s.choice("mode", &mut c.gate.mode, &modes);
     s.choice("logins", &mut c.gate.logins, &[("refuse", GateLogins::Refuse), ("hold", GateLogins::Hold)]);
+    s.text("exim_flags", &mut c.gate.exim_flags, absolute);
 
     let mut s = top.section("helper", keys("helper"));
     s.text("socket", &mut c.helper.socket, absolute);

@@ -10,6 +10,7 @@ pub mod directory;
 pub mod homes;
 pub mod keys;
 pub mod ledger;
+pub mod marks;
 pub mod replies;
 pub mod sanctions;
 pub mod scripts;
@@ -49,6 +50,10 @@ pub struct Engine {
     pub ledger: Ledger,
     pub replies: Replies,
     pub sanctions: Sanctions,
+    /// Mail of a blocked account waits in the queue and is not on hold, or that of a free one is: time to mend.
+    pub slipped: bool,
+    /// Messages that our rules at the server hold, and for which there is no room in the sanctions: they stay on hold.
+    pub unremembered: u64,
 }
 
 impl Engine {
@@ -61,6 +66,8 @@ impl Engine {
             attribution: Attribution::new(accounts, directory, seed),
             replies,
             sanctions: Sanctions::new(sanctions::Settings::default()),
+            slipped: false,
+            unremembered: 0,
         }
     }
 
@@ -68,6 +75,25 @@ impl Engine {
     pub fn observe<S: Sink>(&mut self, event: &Event<'_>, sink: &mut S) {
         let (tracker, mut cx) = self.parts(event.head.at, sink);
         tracker.observe(event, &mut cx);
+        if self.tracker.has_gated() {
+            self.hear_gated();
+        }
+    }
+
+    /// What our rules at the server hold is held by us. Whose it is was proven there, and is what the log says.
+    fn hear_gated(&mut self) {
+        for one in self.tracker.take_gated() {
+            if one.owner.unattributed().is_some() {
+                continue;
+            }
+            // Kept back and not on hold, or on hold for somebody who is free by now.
+            self.slipped |= self.sanctions.is_blocked(one.owner) != one.held;
+            if !one.held {
+                self.sanctions.note_loose(one.owner, &one.place, one.at);
+            } else if !self.sanctions.note_held(one.owner, one.place, one.at) {
+                self.unremembered += 1;
+            }
+        }
     }
 
     /// Time has passed: `now` is the host's clock, never behind the log by more than its own delay.

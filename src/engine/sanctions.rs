@@ -260,6 +260,17 @@ impl Sanctions {
         self.held.set(owner, place, Entry { stage, at, missed: 0 })
     }
 
+    /// The server kept back a message at a delivery: it is not on hold any more, if it came on hold before that. It may
+    /// have come on hold since: log time has whole seconds.
+    pub fn note_loose(&mut self, owner: Owner, place: &Place, at: Time) {
+        let change = self.accounts.get(&owner).and_then(|account| account.change.as_ref());
+        // What is being released or deleted is settled by that.
+        let stays = change.is_none_or(|change| change.verb == Verb::Hold);
+        if stays && self.held.get(owner, place).is_some_and(|entry| entry.stage == Stage::Held && entry.at < at) {
+            self.held.remove(owner, place);
+        }
+    }
+
     /// Ends what has an end: a block with a set time, a second chance. `fresh` makes ids of orders.
     pub fn tick(&mut self, now: Time, mut fresh: impl FnMut() -> OrderId) -> Vec<Record> {
         let due: Vec<Owner> =
@@ -291,6 +302,11 @@ impl Sanctions {
     /// When `tick` has something to do.
     pub fn next_wake(&self) -> Option<Time> {
         self.accounts.values().filter_map(wake).min()
+    }
+
+    /// A block of the account stands.
+    pub fn is_blocked(&self, owner: Owner) -> bool {
+        self.accounts.get(&owner).is_some_and(|account| account.block.is_some())
     }
 
     /// Accounts of which `mend` wants to know what is queued.

@@ -13,9 +13,11 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 mod running;
+mod started;
 
 use super::clock;
 pub use running::{Running, Taken};
+pub use started::start;
 
 /// Bytes kept of each of stdout and stderr.
 pub const MAX_OUTPUT: usize = 4 * 1024 * 1024;

@@ -27,6 +27,10 @@ pub struct Done {
 pub fn carry_out(step: &Step, pause: &mut dyn FnMut(Duration) -> bool) -> Done {
     match step {
         Step::Run(run) => repeat(run, pause),
+        Step::Start { argv } => {
+            exec::start(argv.clone());
+            Done::default()
+        }
         Step::Ring { path, byte } => {
             let trouble = ring(Path::new(path), *byte).err();
             Done { trouble: trouble.map(|why| format!("waking {path}: {why}")), ..Done::default() }
@@ -41,19 +45,20 @@ fn repeat(run: &Run, pause: &mut dyn FnMut(Duration) -> bool) -> Done {
         if n > 0 && !pause(Duration::from_millis(run.pause_ms)) {
             break;
         }
-        let output = match exec::run(&run.argv, &Run::stdin(left.iter().map(|place| &place.id)), LIMIT) {
+        let (argv, stdin) = run.command(&left);
+        let output = match exec::run(&argv, &stdin, LIMIT) {
             Ok(output) => output,
             Err(why) => {
                 done.trouble = Some(why.to_string());
                 break;
             }
         };
-        let mut said = run.read_back(&output.stderr);
+        let mut said = run.read_back(&output.stdout, &output.stderr);
         said.sort_unstable();
         let (now, rest) = left.into_iter().partition(|place| said.binary_search(&place.id).is_ok());
         done.places.extend::<Vec<Place>>(now);
         left = rest;
-        if !output.status.success() {
+        if run.is_trouble(output.status.success(), &output.stderr) {
             let words = String::from_utf8_lossy(&output.stderr);
             let last = words.lines().last().unwrap_or_default();
             done.trouble = Some(format!("{} ended with {}: {last}", run.argv.join(" "), output.status));
@@ -82,7 +87,7 @@ fn ring(path: &Path, byte: u8) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::{QueueId, Server};
+    use crate::mail::{QueueId, Server, Talk};
     use std::io::Read;
 
     fn place(id: &str) -> Place {
@@ -92,7 +97,7 @@ mod tests {
     fn run(script: &str, tries: u32) -> Run {
         let argv = ["sh", "-c", script].map(str::to_owned).to_vec();
         let places = ["AAAAA1", "AAAAA2", "AAAAA3"].map(place).to_vec();
-        Run { argv, places, says: "released from hold", tries, pause_ms: 7 }
+        Run { argv, places, talk: Talk::Lines, says: "released from hold", tries, pause_ms: 7 }
     }
 
     #[test]
@@ -132,6 +137,22 @@ mod tests {
         };
         assert_eq!(carry_out(&Step::Run(run("true", 9)), stop), Done::default());
         assert_eq!(asked, 1, "no time for another try");
+    }
+
+    #[test]
+    fn ids_are_arguments_of_a_program_that_fails_when_one_is_not_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let seen = dir.path().join("seen").display().to_string();
+        // The first id is done, the others are locked; nothing is said on standard error.
+        let script = format!("echo $* >> {seen}; [ $1 = AAAAA1 ] && echo Message $1 is now frozen; exit 1");
+        let argv = ["sh", "-c", &script, "sh"].map(str::to_owned).to_vec();
+        let run = Run { argv, talk: Talk::Arguments, says: "is now frozen", ..run("", 2) };
+        let done = carry_out(&Step::Run(run.clone()), &mut |_| true);
+        assert_eq!(done, Done { places: vec![place("AAAAA1")], trouble: None });
+        assert_eq!(std::fs::read_to_string(&seen).unwrap(), "AAAAA1 AAAAA2 AAAAA3\nAAAAA2 AAAAA3\n");
+        let argv = ["sh", "-c", "echo 'permission denied' >&2; exit 1"].map(str::to_owned).to_vec();
+        let done = carry_out(&Step::Run(Run { argv, ..run }), &mut |_| true);
+        assert!(done.trouble.unwrap().ends_with("permission denied"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod addresses;
 pub mod clock;
 pub mod exec;
 pub mod files;
+pub mod flags;
 pub mod follow;
 pub mod gate;
 pub mod hands;

@@ -125,6 +125,22 @@ pub fn postfix_values(tools: &Tools, config: &Path, expand: bool, names: &[&str]
     Ok(ask(tool, &more)?.lines().map(|line| line.trim().to_owned()).collect())
 }
 
+/// The program of the Exim that is installed here.
+pub fn exim_program(tools: &Tools) -> Option<String> {
+    first(&tools.exim)?.first().cloned()
+}
+
+/// Where the Exim that this program is keeps its queue (anybody may ask).
+///
+/// # Errors
+/// What keeps it from answering.
+pub fn exim_spool(program: &str) -> Result<PathBuf, String> {
+    let text = ask(&[program.to_owned()], &["-bP", "spool_directory"])?;
+    let path = text.lines().find_map(|line| line.strip_prefix("spool_directory = ")).map(str::trim);
+    let path = path.filter(|path| path.starts_with('/')).map(PathBuf::from);
+    path.ok_or_else(|| format!("{program} -bP spool_directory names no directory"))
+}
+
 /// The first instance, and those that its `multi_instance_directories` names.
 fn postfix(tool: &[String], found: &mut Vec<Installed>) {
     let names = ["-h", "mail_version", "maillog_file", "config_directory", "multi_instance_directories"];

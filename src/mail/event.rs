@@ -57,6 +57,10 @@ pub enum Kind<'a> {
     Ended { id: QueueId, end: End },
     /// Put on hold. Without an id: the message that the same process accepts next.
     Held { id: Option<QueueId>, by: Holder, sender: &'a [u8] },
+    /// Our own access rules at the server: with `held`, they put the message on hold while it is being accepted, and the
+    /// line of its acceptance is still to come; without, they kept it from a delivery, which is no attempt, and it waits
+    /// in the queue.
+    Gated { id: QueueId, held: bool },
     /// Back to the queue from hold.
     Released { id: QueueId },
     /// This id ends; the message comes back as a new id that names it.

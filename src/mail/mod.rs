@@ -31,5 +31,5 @@ pub use order::{
 pub use queue::QueueId;
 pub use script::{Script, ScriptClaim, ScriptSource};
 pub use server::Server;
-pub use step::{Run, Step};
+pub use step::{Run, Step, Talk};
 pub use time::Time;

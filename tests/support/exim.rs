@@ -19,6 +19,7 @@ use super::place::{BASE, Kind, Place, command, succeed};
 use super::server::{MailServer, Queued};
 use super::sink::{Received, Sink};
 use super::wait_until;
+use sendwarden::mta::exim::setup;
 
 const KIND: Kind = Kind { prefix: "x", ports: 22_000 };
 /// What both packages have compiled in (Debian's `CONFIGURE_FILE`).
@@ -67,11 +68,19 @@ pub struct Options {
     pub evidence: String,
     /// More lines for the main section.
     pub extra: String,
+    /// With the rules that look for flags in `flags_dir`.
+    pub gate: bool,
 }
 
 impl Options {
     pub fn new(version: Version, selector: &str) -> Self {
-        Options { version, selector: selector.to_owned(), evidence: EVIDENCE.to_owned(), extra: String::new() }
+        Options {
+            version,
+            selector: selector.to_owned(),
+            evidence: EVIDENCE.to_owned(),
+            extra: String::new(),
+            gate: false,
+        }
     }
 }
 
@@ -156,6 +165,15 @@ impl Exim {
         dir
     }
 
+    /// Where the flags are of an instance with `gate`.
+    pub fn flags_dir(&self) -> PathBuf {
+        self.place.dir.join("flags")
+    }
+
+    pub fn program(&self) -> PathBuf {
+        self.binary()
+    }
+
     pub fn spool_dir(&self) -> PathBuf {
         self.place.dir.join("spool")
     }
@@ -216,7 +234,7 @@ impl Exim {
             }
             Call::Conversation => {
                 let to: String = script.recipients.iter().map(|to| format!("RCPT TO:<{to}>\r\n")).collect();
-                let data = script.message.replace('\n', "\r\n");
+                let data = script.message.replace("\n.", "\n..").replace('\n', "\r\n");
                 let said = format!("EHLO script\r\nMAIL FROM:<{}>\r\n{to}DATA\r\n{data}.\r\nQUIT\r\n", script.sender);
                 let told = succeed(command.arg("-bs"), Some(&said));
                 assert!(told.contains("250 OK id="), "{said}{told}");
@@ -270,7 +288,21 @@ impl Exim {
             text.push_str(&format!("EVIDENCE = {}\n", options.evidence));
         }
         text.push_str(&options.extra);
-        text.push_str(include_str!("../rig/exim.conf"));
+        let mut rules = include_str!("../rig/exim.conf").to_owned();
+        if options.gate {
+            let flags = self.flags_dir().display().to_string();
+            for (behind, more) in [
+                ("begin acl\n", setup::acl(&flags)),
+                ("acl_not_smtp:\n", setup::acl_call().to_owned()),
+                ("acl_data:\n", setup::acl_call().to_owned()),
+                ("begin routers\n", setup::routers(&flags)),
+                ("begin retry\n", setup::retry().to_owned()),
+            ] {
+                let (before, after) = rules.split_once(behind).expect("the configuration has every section");
+                rules = format!("{before}{behind}{more}{after}");
+            }
+        }
+        text.push_str(&rules);
         fs::write(dir.join("exim.conf"), text).expect("the configuration can be written");
     }
 }

@@ -1,6 +1,7 @@
 //! The pump's end of the gate: who is held is told to it, what it held is read from its tape.
 
 use super::{Pump, rows};
+use crate::engine::marks::Marks;
 use crate::engine::turnstile::Barred;
 use crate::host::clock;
 use crate::host::tape::Position;
@@ -11,7 +12,9 @@ use std::sync::Arc;
 impl Pump {
     /// Tells the gate who is held, and what their mail is known by.
     pub(super) fn tell_gate(&mut self) {
-        let Some(gate) = self.gate.clone() else { return };
+        if self.gate.is_none() && self.flags.is_none() {
+            return;
+        }
         let mut barred = Vec::new();
         for held in self.shared.standing().iter() {
             let accounts = &self.engine.attribution.accounts;
@@ -20,7 +23,40 @@ impl Pump {
             let uids = self.uids_of(&key, own);
             barred.push(Barred { owner: held.owner, key, uids, scope: held.scope.clone(), order: held.order });
         }
-        gate.bar(barred);
+        self.tell_flags(&barred);
+        if let Some(gate) = &self.gate {
+            gate.bar(barred);
+        }
+    }
+
+    /// The same for a server that looks it up itself.
+    fn tell_flags(&mut self, barred: &[Barred]) {
+        if self.flags.is_none() {
+            return;
+        }
+        let mut marks = Marks::default();
+        for one in barred {
+            let users = self.users_of(one);
+            marks.add(self.engine.attribution.directory(), one, users);
+        }
+        if let Some(flags) = &mut self.flags {
+            flags.tell(&marks);
+        }
+    }
+
+    /// The names of the unix users whose mail is the account's, as the mail server is told them.
+    fn users_of(&mut self, barred: &Barred) -> Vec<String> {
+        let mut names: Vec<String> =
+            barred.uids.iter().filter_map(|uid| self.names.user(*uid)).map(|user| user.login).collect();
+        let directory = self.engine.attribution.directory();
+        let listed = directory.accounts().iter().find(|spec| spec.id == barred.key);
+        for user in listed.map_or_else(Vec::new, |spec| spec.unix_users.clone()) {
+            // The name service does not answer: the name alone leads to the account.
+            if self.names.user_named(user.as_bytes()).is_none() {
+                names.push(user);
+            }
+        }
+        names
     }
 
     /// The uids whose mail is the account's: those of the accounts file and of its unix users, or its own name's.

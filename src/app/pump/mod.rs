@@ -19,6 +19,7 @@ use super::logs;
 use super::setup::{self, Setup};
 use super::shared::{PumpState, Shared};
 use crate::app::dispatch::Dispatch;
+use crate::app::flags::Standing;
 use crate::app::gate::Gate;
 use crate::app::ingest;
 use crate::engine::Engine;
@@ -83,6 +84,11 @@ pub struct Pump {
     mend: Instant,
     told_trouble: Option<String>,
     gate: Option<Arc<Gate>>,
+    flags: Option<Standing>,
+    /// When the flags are compared with what stands next.
+    compare_flags: Instant,
+    /// Messages that are held and could not be remembered, as told last.
+    told_unremembered: u64,
     /// The gate has counted something that is not in the store.
     gate_spoke: bool,
     /// How far the gate's tape was read.
@@ -102,6 +108,7 @@ impl Pump {
         queues: super::queues::Scanned,
         dispatch: Dispatch,
         gate: Option<Arc<Gate>>,
+        flags: Option<Standing>,
     ) -> Pump {
         let now = clock::monotonic();
         let mut pump = Pump {
@@ -129,6 +136,9 @@ impl Pump {
             mend: now,
             told_trouble: None,
             gate,
+            flags,
+            compare_flags: now,
+            told_unremembered: 0,
             gate_spoke: false,
             taped: kept.taped,
         };

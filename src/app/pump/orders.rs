@@ -47,6 +47,20 @@ impl Pump {
             }
             self.durable = true;
         }
+        // What slipped past while work was under way would be passed over.
+        if self.engine.slipped && self.dispatch.under_way == 0 {
+            self.engine.slipped = false;
+            self.mend = clock::monotonic();
+        }
+        let unremembered = self.engine.unremembered;
+        if std::mem::replace(&mut self.told_unremembered, unremembered) != unremembered {
+            tracing::error!("too many messages are held: {unremembered} are not remembered, and stay on hold");
+        }
+        if clock::monotonic() >= self.compare_flags {
+            self.compare_flags = clock::monotonic() + MEND;
+            // Those that somebody made or removed.
+            self.tell_gate();
+        }
         if caught_up && clock::monotonic() >= self.mend && !self.engine.sanctions.is_idle() {
             self.mend = clock::monotonic() + MEND;
             let (tracker, sanctions) = (&self.engine.tracker, &mut self.engine.sanctions);

@@ -81,6 +81,7 @@ impl Tracker {
         leg.parent = accepted.notice_of;
         books::book(leg, leg.expected.saturating_sub(leg.booked), cx);
         self.use_spares(slot, cx);
+        self.accepted_on_hold(slot, head.at, cx);
     }
 
     /// Recipients of a list, each once: the server delivers to none twice.
@@ -299,7 +300,7 @@ impl Tracker {
         self.be_held(slot, sender, cx);
     }
 
-    fn be_held<S: Sink>(&mut self, slot: Slot, sender: &[u8], cx: &mut Cx<'_, S>) {
+    pub(super) fn be_held<S: Sink>(&mut self, slot: Slot, sender: &[u8], cx: &mut Cx<'_, S>) {
         if self.table.get(slot).is_some_and(|leg| leg.class == Class::Unborn) {
             self.be_born(slot, sender, cx);
         }

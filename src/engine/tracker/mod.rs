@@ -26,6 +26,7 @@ mod books;
 mod comebacks;
 mod deliveries;
 mod evidence;
+mod gated;
 mod joins;
 mod leg;
 mod log_time;
@@ -37,6 +38,7 @@ mod sweep;
 mod table;
 
 pub use books::Cx;
+pub use gated::Gated;
 pub use rows::{Row, RowKind};
 
 use crate::engine::Sink;
@@ -105,6 +107,8 @@ pub struct Tracker {
     pub evictions: Evictions,
     /// Wildcard deletes and the like whose messages could not be told.
     pub ambiguous_sweeps: u64,
+    /// What our own access rules at the server did since it was asked last.
+    gated: Vec<Gated>,
 }
 
 impl Tracker {
@@ -120,6 +124,7 @@ impl Tracker {
             hand: 0,
             evictions: Evictions::default(),
             ambiguous_sweeps: 0,
+            gated: Vec::new(),
         }
     }
 
@@ -176,6 +181,7 @@ impl Tracker {
             Kind::Ended { id, end } => self.ended(head, id, end, cx),
             Kind::Held { id: Some(id), by, sender } => self.held(head, id, by, sender, cx),
             Kind::Held { id: None, .. } => self.hold_next(head),
+            Kind::Gated { id, held } => self.gated(head, id, held, cx),
             Kind::Released { id } => self.released(head, id, cx),
             Kind::Requeued { id } => self.requeued(head, id, cx),
             Kind::Swept { what, count } => self.swept(head, what, count, cx),

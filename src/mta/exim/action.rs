@@ -3,7 +3,7 @@
 //! These are words of the server behind a message's id, without a flag. A text of other words is of no interest: hosts
 //! that could not be reached, rejections, what access rules log. See [`read`].
 
-use super::{scan, script};
+use super::{scan, script, setup};
 use crate::mail::{Attempt, Dsn, End, Holder, Kind, QueueId, Status};
 
 pub(super) fn read<'a>(id: QueueId, text: &'a [u8]) -> Option<Kind<'a>> {
@@ -27,6 +27,8 @@ pub(super) fn read<'a>(id: QueueId, text: &'a [u8]) -> Option<Kind<'a>> {
         }
         // Lines for its recipients follow, but for a bounce message.
         b'c' if text.starts_with(b"cancelled by ") => Some(Kind::GivenUp { id }),
+        // The access rule that `setup` gives: words that no user can have logged behind an id.
+        b's' if text.starts_with(setup::HELD) => Some(Kind::Gated { id, held: true }),
         b'a' if text.starts_with(b"agent: ") => script::rule(id, text),
         b'a' => marked_delivered(id, text.strip_prefix(b"address ")?).map(Kind::Attempt),
         _ => None,

@@ -8,8 +8,10 @@ mod action;
 mod arrival;
 mod delivery;
 mod log;
+pub mod plan;
 mod scan;
 mod script;
+pub mod setup;
 
 #[cfg(test)]
 mod forgery_tests;

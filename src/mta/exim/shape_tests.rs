@@ -37,6 +37,7 @@ pub(super) fn short(kind: &Kind<'_>) -> String {
         Kind::Early(attempt) => format!("early {}", attempted(attempt)),
         Kind::Held { by, .. } => format!("held {by:?}"),
         Kind::Released { .. } => "released".into(),
+        Kind::Gated { held, .. } => format!("gated {held}"),
         Kind::Ended { end, .. } => format!("ended {end:?}"),
         Kind::GivenUp { .. } => "given up".into(),
         Kind::Added { recipient, .. } => format!("added {}", s(recipient)),
@@ -258,6 +259,10 @@ fn deliveries_of_every_kind() {
             "Deferred a@l.test|list@l.test|local_delivery||false|10000|0.0.0|mailbox is full|None",
         ),
         ("== d@d.test Q=low R=r T=t defer (-53)", "Deferred d@d.test||t||false|10000|0.0.0||None"),
+        (
+            "== h9@m1xvrow-0001bh-2c.sendwarden-hold.invalid <a@d.test> R=defer_by_sendwarden defer (-1): held",
+            "gated false",
+        ),
         // About the whole message.
         ("=> discarded (system filter)", "ended Discarded"),
         ("=> blackhole (RCPT ACL discarded recipients)", "ended Discarded"),
@@ -283,6 +288,8 @@ fn states_and_lines_of_no_interest() {
         ("Frozen (delivery error message)", "held Server"),
         ("Frozen by the system filter: spam", "held Rule"),
         ("frozen by ACL", "held Rule"),
+        ("sendwarden: HOLD user:web1", "gated true"),
+        ("sendwarden: HOLD", "noise"),
         ("frozen by root", "held Admin"),
         ("Message is frozen", "held Server"),
         ("unfrozen by root", "released"),

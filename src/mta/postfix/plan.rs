@@ -4,7 +4,7 @@
 //! an id to postsuper, and no message has it. What a step has done is read from what postsuper says of each id; its
 //! exit status is 0 also when it found nothing.
 
-use crate::mail::{Place, QueueId, Run, Step, Verb};
+use crate::mail::{Place, QueueId, Run, Step, Talk, Verb};
 
 /// One instance: where its tools are, and its directories (postconf(5): `command_directory`, `config_directory`,
 /// `queue_directory`).
@@ -35,7 +35,7 @@ pub fn plan(verb: Verb, places: &[Place], instance: &Instance) -> Vec<Step> {
         let argv = [format!("{}/postsuper", instance.tools), "-c".into(), instance.config.clone(), flag.into()];
         let argv = argv.into_iter().chain(["-".to_owned()]).chain(queue.map(str::to_owned)).collect();
         let places = batch.iter().map(|place| (*place).clone()).collect();
-        steps.push(Step::Run(Run { argv, places, says, tries, pause_ms }));
+        steps.push(Step::Run(Run { argv, places, talk: Talk::Lines, says, tries, pause_ms }));
         if verb == Verb::Release {
             // `-H` moves to `deferred`, where it would wait for the next queue run; what is others' there keeps its own
             // retry time.
@@ -96,7 +96,7 @@ mod tests {
             .iter()
             .map(|step| match step {
                 Step::Run(run) => run.places.len(),
-                Step::Ring { .. } => 0,
+                _ => 0,
             })
             .collect();
         assert_eq!(sizes, [1_000, 0, 1_000, 0, 500, 0]);
@@ -104,7 +104,7 @@ mod tests {
             .iter()
             .flat_map(|step| match step {
                 Step::Run(run) => run.places.iter().map(|place| place.id.to_string()).collect(),
-                Step::Ring { .. } => Vec::new(),
+                _ => Vec::new(),
             })
             .collect();
         named.sort();

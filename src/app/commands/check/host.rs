@@ -195,7 +195,7 @@ pub fn agent_and_port(setup: &Setup) -> Vec<Finding> {
 
 /// Whether what only root may can be done: by this user, or by the helper. `None` where no server needs it.
 pub fn helper(setup: &Setup) -> Option<Finding> {
-    (!dispatch::directories(&setup.postfix_dirs).is_empty()).then(|| judge_helper(setup))
+    (!dispatch::directories(&setup.mail_servers.postfix).is_empty()).then(|| judge_helper(setup))
 }
 
 fn judge_helper(setup: &Setup) -> Finding {

@@ -1,0 +1,129 @@
+//! Flags, wired: for an Exim, who is held stands in files that its access rules look for (`mta/exim/setup`). They are
+//! written with each change of what stands and compared with it each minute; between that, and without the agent, they
+//! stand by themselves.
+
+use super::dispatch;
+use crate::engine::marks::Marks;
+use crate::host::flags::Flags;
+use crate::host::servers;
+use crate::mta::exim::setup::{DOMAIN, LOGIN, USER, flag};
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Where they are, and whether anything is to be held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub dir: PathBuf,
+    /// Otherwise there is to be none.
+    pub hold: bool,
+}
+
+/// The files, and what was said of them last.
+#[derive(Debug)]
+pub struct Standing {
+    flags: Flags,
+    hold: bool,
+    told: Option<String>,
+}
+
+/// Makes the directory. Nothing when nothing is to be held and there is none.
+///
+/// # Errors
+/// The whole text for the operator: somebody is to be held, and would not be.
+pub fn open(settings: Option<&Settings>, program: Option<&Path>) -> Result<Option<Standing>, String> {
+    let Some(Settings { dir, hold }) = settings else { return Ok(None) };
+    // A queue directory may have been left behind by a server that is gone.
+    let program = match dispatch::program(program) {
+        Ok(program) if *hold || dir.is_dir() => program,
+        _ => return Ok(None),
+    };
+    match flags(dir, &program) {
+        Ok(flags) => {
+            tracing::info!("flags for Exim: {}", dir.display());
+            Ok(Some(Standing { flags, hold: *hold, told: None }))
+        }
+        Err(why) if *hold => Err(format!("cannot hold mail at Exim: {why}")),
+        Err(why) => {
+            tracing::warn!("what lies in {} is not looked after: {why}", dir.display());
+            Ok(None)
+        }
+    }
+}
+
+fn flags(dir: &Path, program: &str) -> Result<Flags, String> {
+    let spool = servers::exim_spool(program)?;
+    let meta = std::fs::metadata(&spool).map_err(|why| format!("cannot look at {}: {why}", spool.display()))?;
+    let flags = Flags::new(dir.to_owned(), meta.gid());
+    let (dir, group) = (dir.display(), meta.gid());
+    flags.make_equal(&[]).map_err(|why| {
+        format!("{why}; make it as root: install -d -o USER -g {group} -m 2750 {dir}, USER being the agent's")
+    })?;
+    flags.can_be_reached()?;
+    Ok(flags)
+}
+
+impl Standing {
+    /// Makes the files equal to what is held.
+    pub fn tell(&mut self, marks: &Marks) {
+        let (nobody, mut refused) = (Marks::default(), Vec::new());
+        let marks = if self.hold { marks } else { &nobody };
+        let wanted =
+            [(USER, &marks.users), (LOGIN, &marks.logins), (DOMAIN, &marks.domains)].map(|(kind, identities)| {
+                let mut names = BTreeSet::new();
+                for identity in identities {
+                    match flag(kind, identity) {
+                        Some(name) => drop(names.insert(name)),
+                        None => refused.push(format!("{kind}:{}", crate::mail::text::clean(identity.as_bytes(), 64))),
+                    }
+                }
+                (kind, names)
+            });
+        let refused = (!refused.is_empty()).then(|| {
+            format!("no flag can have the name {}: its mail is put on hold once it is queued", refused.join(", "))
+        });
+        let said = match self.flags.make_equal(&wanted) {
+            Ok((0, 0)) => refused,
+            Ok((made, removed)) => {
+                tracing::debug!("flags in {}: {made} new, {removed} removed", self.flags.dir().display());
+                refused
+            }
+            Err(why) => Some(format!("{why}; mail of blocked accounts may pass or stay; tried again each minute")),
+        };
+        if let Some(said) = &said
+            && self.told.as_ref() != Some(said)
+        {
+            tracing::error!("{said}");
+        }
+        self.told = said;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_names_are_refused_and_told_and_nobody_is_held_by_watching() {
+        let dir = tempfile::tempdir().unwrap();
+        let group = std::fs::metadata(dir.path()).unwrap().gid();
+        let mut standing = Standing { flags: Flags::new(dir.path().join("gate"), group), hold: true, told: None };
+        let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let marks = Marks { users: own(&["web1", ".."]), logins: own(&["a/b@c.test", ""]), domains: own(&["c.test"]) };
+        let found = || {
+            let kinds =
+                [USER, LOGIN, DOMAIN].map(|kind| std::fs::read_dir(dir.path().join("gate").join(kind)).unwrap());
+            let mut names: Vec<_> =
+                kinds.into_iter().flatten().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        };
+        standing.tell(&marks);
+        assert_eq!(found(), ["a\u{1}b@c.test", "c.test", "web1"]);
+        let told = standing.told.clone().unwrap();
+        assert!(told.contains("user:..") && told.contains("auth:"), "{told}");
+        standing.hold = false;
+        standing.tell(&marks);
+        assert_eq!((found(), standing.told), (Vec::<String>::new(), None));
+    }
+}
