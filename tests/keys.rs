@@ -20,7 +20,9 @@ const SECTIONS: [&str; 11] =
     ["logs", "web", "metrics", "attribution", "tracking", "history", "retention", "queue", "gate", "helper", "replies"];
 
 /// Keys whose effect needs a real journal or a sender: where their tests are.
-const ELSEWHERE: [(&str, &str, &str); 10] = [
+const ELSEWHERE: [(&str, &str, &str); 12] = [
+    ("gate.exim_flags", "watching_holds_nobody_and_takes_back_what_was_held", include_str!("gate_exim.rs")),
+    ("queue.exim_program", "watching_holds_nobody_and_takes_back_what_was_held", include_str!("gate_exim.rs")),
     (
         "gate.mode",
         "a_gate_that_watches_lets_everything_pass_and_says_what_it_would_hold",
