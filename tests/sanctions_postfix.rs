@@ -18,7 +18,7 @@ use support::{wait_for, wait_until};
 
 struct Site {
     /// Ends before the server whose queue it works in.
-    _helper: Option<Helper>,
+    helper: Option<Helper>,
     role: Role,
     postfix: Postfix,
     config: PathBuf,
@@ -40,7 +40,7 @@ impl Site {
         fs::write(dir.join("token"), "0123456789abcdef\n").unwrap();
         fs::write(&config, fs::read_to_string(&config).unwrap() + &more).unwrap();
         role.prepare(&config, &postfix.log_path());
-        Site { _helper: role.helper(&config), role, postfix, config, address }
+        Site { helper: role.helper(&config), role, postfix, config, address }
     }
 
     /// A message that waits in the queue until the receiver takes it.
@@ -161,7 +161,8 @@ fn hold_release_purge(role: Role) {
     agent.stop();
 }
 
-/// The tools of Postfix in a directory of their own, with a postsuper(1) that hangs while a file `hang` is there.
+/// The tools of Postfix in a directory of their own, with a postsuper(1) that hangs while a file `hang` is there: before it
+/// has done anything, or after its work if there is a file `late` too.
 fn hanging_tools(dir: &Path) {
     for entry in fs::read_dir("/usr/sbin").unwrap().flatten() {
         let name = entry.file_name();
@@ -172,7 +173,7 @@ fn hanging_tools(dir: &Path) {
     let (tool, here) = (dir.join("postsuper"), dir.display());
     fs::remove_file(&tool).unwrap();
     let script = format!(
-        "#!/bin/sh\nif [ -e {here}/hang ]; then echo $$ > {here}/pid.new; mv {here}/pid.new {here}/pid; \
+        "#!/bin/sh\nif [ -e {here}/hang ]; then [ ! -e {here}/late ] || /usr/sbin/postsuper \"$@\"; echo $$ > {here}/pid.new; mv {here}/pid.new {here}/pid; \
          exec sleep 600; fi\nexec /usr/sbin/postsuper \"$@\"\n"
     );
     fs::write(&tool, script).unwrap();
@@ -227,6 +228,84 @@ fn killed_between(role: Role) {
     }
     agent.stop();
     assert!(site.queue_of(&other).is_some_and(|queue| queue != "hold"));
+}
+
+#[test]
+fn a_helper_killed_at_its_work_is_followed_by_one_that_does_it() {
+    let tools = tempfile::tempdir().unwrap();
+    hanging_tools(tools.path());
+    let mut site = Site::new(&format!("command_directory = {}\n", tools.path().display()), Role::Ordinary);
+    site.postfix.forge(LATER);
+    let own: Vec<String> = ["h1", "h2"].map(|name| site.waits("web1", name)).to_vec();
+    let own: Vec<&String> = own.iter().collect();
+    let other = site.waits("web2", "i1");
+    let agent = site.agent();
+    site.wait_queued(&agent, "web1", 2.0);
+    let hang = tools.path().join("hang");
+    for (action, outcome, after) in
+        [(&["block", "web1"][..], "incomplete", Some("hold")), (&["purge", "web1", "--yes"], "failed", Some("hold"))]
+    {
+        fs::write(&hang, "").unwrap();
+        site.tell(action);
+        wait_until("the tool to be started", || tools.path().join("pid").exists());
+        site.helper.take().unwrap().kill();
+        end_hanging(tools.path());
+        fs::remove_file(&hang).unwrap();
+        wait_until("the agent to say what is wrong", || {
+            site.tell(&["status"]).contains("no message can be held or released: the helper does not answer")
+        });
+        let status = site.wait_idle("web1");
+        let newest = &status["orders"][0];
+        assert_eq!((&newest["outcome"], &status["state"]), (&outcome.into(), &"ko".into()), "{status}");
+        assert!(newest["details"].as_str().unwrap().contains("systemctl start sendwarden-helper"), "{status}");
+        assert!(own.iter().all(|id| site.queue_of(id).is_some()), "nothing was done");
+        site.helper = site.role.helper(&site.config);
+        wait_until("the next helper to hold it", || own.iter().all(|id| site.queue_of(id).as_deref() == after));
+        wait_until("the agent to know", || site.status("web1")["held_messages"] == 2);
+    }
+    site.tell(&["purge", "web1", "--yes"]);
+    wait_until("it to be deleted", || own.iter().all(|id| site.queue_of(id).is_none()));
+    agent.stop();
+    assert!(site.queue_of(&other).is_some_and(|queue| queue != "hold"));
+    assert_eq!(["h1", "h2"].map(|name| site.delivered(name)), [0; 2]);
+}
+
+#[test]
+fn what_a_helper_has_held_before_it_could_say_so_is_ours() {
+    let tools = tempfile::tempdir().unwrap();
+    hanging_tools(tools.path());
+    let mut site = Site::new(&format!("command_directory = {}\n", tools.path().display()), Role::Ordinary);
+    site.postfix.forge(LATER);
+    let own: Vec<String> = ["j1", "j2"].map(|name| site.waits("web1", name)).to_vec();
+    let own: Vec<&String> = own.iter().collect();
+    let agent = site.agent();
+    site.wait_queued(&agent, "web1", 2.0);
+    // Once it comes back at once, once it does not.
+    for away in [false, true] {
+        for file in ["hang", "late"] {
+            fs::write(tools.path().join(file), "").unwrap();
+        }
+        site.tell(&["block", "web1"]);
+        wait_until("the tool to have done its work", || tools.path().join("pid").exists());
+        assert!(site.is_in(&own, "hold"));
+        site.helper.take().unwrap().kill();
+        end_hanging(tools.path());
+        fs::remove_file(tools.path().join("hang")).unwrap();
+        if away {
+            let status = site.wait_idle("web1");
+            assert_eq!(status["orders"][0]["outcome"], "incomplete", "{status}");
+        }
+        site.helper = site.role.helper(&site.config);
+        let status = site.wait_idle("web1");
+        assert_eq!((&status["state"], &status["held_messages"]), (&"ko".into(), &2.into()), "{status}");
+        site.tell(&["unblock", "web1"]);
+        wait_until("it to be released", || own.iter().all(|id| site.queue_of(id).is_some_and(|queue| queue != "hold")));
+        site.wait_idle("web1");
+        site.wait_queued(&agent, "web1", 2.0);
+    }
+    site.postfix.forge(TAKEN);
+    wait_until("it to be delivered", || site.delivered("j1") + site.delivered("j2") == 2);
+    agent.stop();
 }
 
 #[test]

@@ -7,10 +7,11 @@
 use super::logs;
 use super::powers::Powers;
 use super::shared::Shared;
+use crate::host::clock;
 use crate::host::follow::wake;
 use crate::host::hands;
 use crate::host::helper::MOST_IDS;
-use crate::host::helper::client::Client;
+use crate::host::helper::client::{Client, Trouble};
 use crate::host::servers::{self, PostfixPlace, Tools};
 use crate::mail::{OrderId, Owner, Place, QueueId, Report, Server, Step, Verb, Work};
 use crate::mta::exim;
@@ -23,6 +24,10 @@ use std::time::Duration;
 
 /// Works that may wait.
 pub const WAITING: usize = 16;
+
+/// How long a helper that goes away is waited for, as when it is started anew, and how often it is asked.
+const RETURN: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// What came of a work.
 #[derive(Debug)]
@@ -96,7 +101,7 @@ impl Hands {
         let (mut done, mut trouble) = (BTreeSet::new(), None);
         for ((server, name), places) in by_instance {
             if let (Server::Postfix, Powers::Helper(helper)) = (server, &self.powers) {
-                trouble = trouble.or(by_helper(helper, work.verb, &places, &mut done));
+                trouble = trouble.or(by_helper(helper, work.verb, &places, &mut done, &self.shared));
                 continue;
             }
             let steps = match self.steps(work.verb, server, &name, &places) {
@@ -157,21 +162,49 @@ impl Hands {
 }
 
 /// Has the helper do it to these, which are of one instance; it makes the steps itself. What kept it from it.
-fn by_helper(helper: &Client, verb: Verb, places: &[Place], done: &mut BTreeSet<Place>) -> Option<String> {
+fn by_helper(
+    helper: &Client,
+    verb: Verb,
+    places: &[Place],
+    done: &mut BTreeSet<Place>,
+    shared: &Shared,
+) -> Option<String> {
     let mut trouble = None;
     for batch in places.chunks(MOST_IDS) {
         let name = batch.first().and_then(|place| std::str::from_utf8(&place.instance).ok()).unwrap_or_default();
         // An id that no message of this server has would have all of them refused.
-        let ids: Vec<QueueId> = batch.iter().map(|place| place.id).filter(is_queue_id).collect();
-        if ids.is_empty() {
-            continue;
-        }
-        match helper.work(verb, name, &ids) {
-            Ok((said, why)) => {
-                done.extend(batch.iter().filter(|place| said.contains(&place.id)).cloned());
-                trouble = trouble.or(why);
+        let mut ids: Vec<QueueId> = batch.iter().map(|place| place.id).filter(is_queue_id).collect();
+        let mut add = |said: &[QueueId]| done.extend(batch.iter().filter(|place| said.contains(&place.id)).cloned());
+        // Since when it is waited for, and whether what it was asked to hold may be on hold.
+        let (mut away, mut doubtful) = (None, false);
+        while !ids.is_empty() {
+            // What came on hold while it was asked to hold it is ours. postsuper(1) would not say it a second time.
+            let found = match doubtful {
+                true => helper.list(name, "hold").map(|held| ids.extract_if(.., |id| held.contains(id)).collect()),
+                false => Ok(Vec::new()),
+            };
+            let came = found.and_then(|found| {
+                add(&found);
+                doubtful = false;
+                if ids.is_empty() { Ok((Vec::new(), None)) } else { helper.work(verb, name, &ids) }
+            });
+            match came {
+                Ok((said, why)) => {
+                    add(&said);
+                    trouble = trouble.or(why);
+                    break;
+                }
+                Err(why) => {
+                    doubtful |= verb == Verb::Hold && matches!(why, Trouble::Away { heard: true, .. });
+                    let since = *away.get_or_insert_with(clock::monotonic);
+                    if matches!(why, Trouble::Refused(_)) || since.elapsed() >= RETURN || shared.wait_stop(AGAIN) {
+                        // Taken for ours, it is released with the rest; taken for somebody else's, it would stay on hold.
+                        // What is not on hold is noticed by what the log says of it.
+                        add(if doubtful { &ids } else { &[] });
+                        return Some(why.to_string());
+                    }
+                }
             }
-            Err(why) => return Some(why.to_string()),
         }
     }
     trouble

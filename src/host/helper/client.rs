@@ -1,7 +1,7 @@
 //! The agent's end of the helper's socket: a question, and the answer or what to do about its not coming.
 //!
-//! A connection is kept for the next question. A helper that was started anew meanwhile is asked once more: every verb may
-//! be done twice. It never waits longer than it is told.
+//! A connection is kept for the next question. A helper that was started anew meanwhile is asked once more, but not for work
+//! of which nobody knows whether it was done: who asked is told. It never waits longer than it is told.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -29,7 +29,12 @@ const SPARED: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Trouble {
     #[error("the helper does not answer on {}: {why}; start it as root: systemctl start sendwarden-helper", socket.display())]
-    Away { socket: PathBuf, why: String },
+    Away {
+        socket: PathBuf,
+        why: String,
+        /// It had the question: what was asked for may have been done.
+        heard: bool,
+    },
     #[error("the helper refuses: {0}")]
     Refused(String),
 }
@@ -64,13 +69,13 @@ impl Client {
         &self.socket
     }
 
-    fn away(&self, why: &std::io::Error) -> Trouble {
+    fn away(&self, Unanswered { why, heard }: &Unanswered) -> Trouble {
         let why = match why.kind() {
             ErrorKind::WouldBlock | ErrorKind::TimedOut => "it takes too long".to_owned(),
             ErrorKind::NotFound => "there is no such socket".to_owned(),
             _ => why.to_string(),
         };
-        Trouble::Away { socket: self.socket.clone(), why }
+        Trouble::Away { socket: self.socket.clone(), why, heard: *heard }
     }
 
     /// # Errors
@@ -129,6 +134,17 @@ impl Client {
         }
     }
 
+    /// The ids in a queue, not more than it lists.
+    ///
+    /// # Errors
+    /// It is away, or refuses.
+    pub fn list(&self, instance: &str, queue: &str) -> Result<Vec<QueueId>, Trouble> {
+        match self.ask(&Request::List { instance: instance.to_owned(), queue: queue.to_owned() }, LOOK)? {
+            Answer::Ids { ids, .. } => Ok(ids.iter().filter_map(|id| QueueId::new(id.as_bytes())).collect()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// The gate's listening socket. It has a connection of its own, which holds it.
     ///
     /// # Errors
@@ -140,8 +156,8 @@ impl Client {
             let (text, file) = fds::receive(&stream)?;
             Ok((stream, text, file))
         };
-        let (holds, text, file) = asked().map_err(|why| self.away(&why))?;
-        match (read(&text).map_err(|why| self.away(&why))?, file) {
+        let (holds, text, file) = asked().map_err(|why| self.away(&why.into()))?;
+        match (read(&text).map_err(|why| self.away(&why.into()))?, file) {
             (Answer::Gate {}, Some(file)) => Ok(Door { listener: UnixListener::from(file), holds }),
             (Answer::Refused(why), _) => Err(Trouble::Refused(why)),
             (other, _) => Err(unexpected(&other)),
@@ -158,10 +174,11 @@ impl Client {
     /// Asks, and waits for the answer for so long.
     fn ask(&self, request: &Request, limit: Duration) -> Result<Answer, Trouble> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let line = line(request).map_err(|why| self.away(&why))?;
+        let line = line(request).map_err(|why| self.away(&why.into()))?;
+        let works = matches!(request, Request::Hold { .. } | Request::Release { .. } | Request::Delete { .. });
         // A connection of before may have ended meanwhile: then, and only then, another one is tried.
         let kept = open.take().and_then(|stream| match exchange(&stream, &line, limit) {
-            Err(why) if matches!(why.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Some(Err(why)),
+            Err(vain) if vain.late() || (works && vain.heard) => Some(Err(vain)),
             Err(_) => None,
             Ok(answer) => Some(Ok((answer, stream))),
         });
@@ -175,6 +192,25 @@ impl Client {
             Answer::Refused(why) => Err(Trouble::Refused(why)),
             answer => Ok(answer),
         }
+    }
+}
+
+/// A question without an answer.
+struct Unanswered {
+    why: std::io::Error,
+    /// All of it was taken by a helper that was there. Writing to one that is gone fails (unix(7), `EPIPE`).
+    heard: bool,
+}
+
+impl Unanswered {
+    fn late(&self) -> bool {
+        matches!(self.why.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+    }
+}
+
+impl From<std::io::Error> for Unanswered {
+    fn from(why: std::io::Error) -> Unanswered {
+        Unanswered { why, heard: false }
     }
 }
 
@@ -208,8 +244,12 @@ fn read(text: &[u8]) -> std::io::Result<Answer> {
     serde_json::from_slice(text).map_err(std::io::Error::other)
 }
 
-fn exchange(mut stream: &UnixStream, line: &[u8], limit: Duration) -> std::io::Result<Answer> {
+fn exchange(mut stream: &UnixStream, line: &[u8], limit: Duration) -> Result<Answer, Unanswered> {
     stream.write_all(line)?;
+    answer(stream, limit).map_err(|why| Unanswered { why, heard: true })
+}
+
+fn answer(mut stream: &UnixStream, limit: Duration) -> std::io::Result<Answer> {
     let (mut text, mut piece) = (Vec::new(), [0; 4096]);
     let began = clock::monotonic();
     loop {

@@ -194,3 +194,27 @@ fn a_helper_that_was_started_anew_is_asked_again() {
     client.hang_up();
     assert_eq!(client.hello().unwrap().instances.len(), 1);
 }
+
+proptest::proptest! {
+    /// Whatever is asked for: either every id is one, or nothing is made of any of them.
+    #[test]
+    fn ids_are_taken_all_or_none(ids in proptest::collection::vec("[A-Za-z0-9]{0,24}|[ -~]{0,12}|\\PC{0,6}", 0..6)) {
+        let is_id = |id: &String| (5..=23).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let made = places(OWN, &ids);
+        proptest::prop_assert_eq!(made.is_ok(), !ids.is_empty() && ids.iter().all(is_id));
+        let named = made.unwrap_or_default().iter().map(|place| place.id.to_string()).collect::<Vec<_>>();
+        proptest::prop_assert!(named.is_empty() || named == ids);
+    }
+
+    /// No bytes bring it down, and what is no request is none.
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..600)) {
+        let (here, mut there) = UnixStream::pair().unwrap();
+        there.write_all(&bytes).unwrap();
+        drop(there);
+        if let Ok(Some(request)) = read(&here) {
+            let text = std::str::from_utf8(&bytes).unwrap();
+            proptest::prop_assert_eq!(serde_json::from_str::<Request>(text).unwrap(), request);
+        }
+    }
+}
