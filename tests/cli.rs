@@ -24,7 +24,7 @@ fn sendwarden(args: &[&str]) -> (i32, String, String) {
 }
 
 /// The commands of this version, as they are called.
-const COMMANDS: [&[&str]; 16] = [
+const COMMANDS: [&[&str]; 17] = [
     &["run"],
     &["check"],
     &["demo"],
@@ -35,6 +35,7 @@ const COMMANDS: [&[&str]; 16] = [
     &["trace"],
     &["setup"],
     &["setup", "postfix"],
+    &["setup", "exim"],
     &["account"],
     &["account", "list"],
     &["account", "rename"],

@@ -299,11 +299,15 @@ pub struct HelperArgs {
 }
 
 #[derive(Debug, Subcommand)]
-#[command(after_help = "Examples:\n  sendwarden setup postfix\n  sudo sendwarden setup postfix --apply\n\n\
-Exit status: 0 done, 1 failed or refused, 2 wrong usage.")]
+#[command(
+    after_help = "Examples:\n  sendwarden setup postfix\n  sudo sendwarden setup postfix --apply\n  sudo sendwarden setup exim --undo\n\n\
+Exit status: 0 done, 1 failed or refused, 2 wrong usage."
+)]
 pub enum SetupCommand {
     /// The gate in main.cf and master.cf, of all instances
     Postfix(SetupPostfixArgs),
+    /// The rules in Exim's configuration that look for the flags of who is held
+    Exim(SetupEximArgs),
 }
 
 /// What is to be done; nothing named: show it.
@@ -345,6 +349,25 @@ pub struct SetupPostfixArgs {
     /// Apply though no agent answers yet: what scripts hand over waits until one does
     #[arg(long)]
     pub ahead: bool,
+}
+
+/// What `gate.exim_flags` is by default.
+pub const EXIM_FLAGS: &str = "/var/lib/sendwarden-gate";
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  sendwarden setup exim\n  sudo sendwarden setup exim --apply\n\n\
+A configuration in one file of your own is changed. Where a panel or Debian's tools write it (cPanel, DirectAdmin, Hestia, \
+/etc/exim4/conf.d), the text and its persistent places are shown, and --apply is refused.\n\
+Exit status: 0 done or nothing to do, 1 failed or refused, 2 wrong usage.")]
+pub struct SetupEximArgs {
+    #[command(flatten)]
+    pub action: SetupAction,
+    /// Exim's program [default: where distributions and panels put it]
+    #[arg(long, value_name = "FILE")]
+    pub program: Option<PathBuf>,
+    /// Directory of the flags, as `gate.exim_flags` has it
+    #[arg(long, value_name = "DIR", default_value = EXIM_FLAGS)]
+    pub flags: PathBuf,
 }
 
 const CLOSE: &str = "\

@@ -1,6 +1,8 @@
 //! What the operating system says about this process.
 
 use crate::metrics::Process;
+use rustix::process::{Pid, Signal, kill_process};
+use std::path::Path;
 use std::sync::OnceLock;
 
 static START: OnceLock<f64> = OnceLock::new();
@@ -28,6 +30,15 @@ fn boot_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
     let boot = stat.lines().find_map(|line| line.strip_prefix("btime "));
     boot.and_then(|seconds| seconds.trim().parse().ok()).unwrap_or(0.0)
+}
+
+/// Tells a daemon to read its configuration again (SIGHUP), if that process runs this program.
+pub fn hang_up(pid: i32, program: &Path) -> bool {
+    // A number from a file: it may be another process's by now.
+    let runs = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+    let same = runs.is_some_and(|runs| std::fs::canonicalize(program).is_ok_and(|program| program == runs));
+    let pid = Pid::from_raw(pid).filter(|_| same && pid > 1);
+    pid.is_some_and(|pid| kill_process(pid, Signal::HUP).is_ok())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! a copy, written, and undone again when anything fails.
 
 mod diff;
+mod exim;
 mod postfix;
 
 use super::{complain, say};
@@ -17,6 +18,7 @@ use std::time::Duration;
 pub fn run(command: &SetupCommand) -> Exit {
     match command {
         SetupCommand::Postfix(args) => postfix::run(args),
+        SetupCommand::Exim(args) => exim::run(args),
     }
 }
 

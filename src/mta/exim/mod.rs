@@ -7,6 +7,8 @@
 mod action;
 mod arrival;
 mod delivery;
+pub mod install;
+pub mod layout;
 mod log;
 pub mod plan;
 mod scan;
