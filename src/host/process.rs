@@ -4,6 +4,7 @@ use crate::metrics::Process;
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 static START: OnceLock<f64> = OnceLock::new();
 
@@ -38,7 +39,16 @@ pub fn hang_up(pid: i32, program: &Path) -> bool {
     let runs = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
     let same = runs.is_some_and(|runs| std::fs::canonicalize(program).is_ok_and(|program| program == runs));
     let pid = Pid::from_raw(pid).filter(|_| same && pid > 1);
-    pid.is_some_and(|pid| kill_process(pid, Signal::HUP).is_ok())
+    pid.is_some_and(|pid| {
+        let told = kill_process(pid, Signal::HUP).is_ok();
+        // Exim's daemon looks for it before it waits for the next connection: one that comes between the two is seen
+        // only when something wakes it (seen to take two minutes). A child's end does, and does nothing else.
+        for _ in 0..3 {
+            std::thread::park_timeout(Duration::from_millis(150));
+            let _ = kill_process(pid, Signal::CHILD);
+        }
+        told
+    })
 }
 
 #[cfg(test)]
