@@ -16,13 +16,30 @@ use crash_support::{House, Running, exchange, wait};
 use serde_json::Value;
 
 /// Keys that only hold others.
-const SECTIONS: [&str; 11] =
-    ["logs", "web", "metrics", "attribution", "tracking", "history", "retention", "queue", "gate", "helper", "replies"];
+const SECTIONS: [&str; 12] = [
+    "logs",
+    "web",
+    "metrics",
+    "attribution",
+    "tracking",
+    "history",
+    "retention",
+    "queue",
+    "gate",
+    "helper",
+    "hold",
+    "replies",
+];
 
 /// Keys whose effect needs a real journal or a sender: where their tests are.
-const ELSEWHERE: [(&str, &str, &str); 12] = [
+const ELSEWHERE: [(&str, &str, &str); 13] = [
     ("gate.exim_flags", "watching_holds_nobody_and_takes_back_what_was_held", include_str!("gate_exim.rs")),
     ("queue.exim_program", "watching_holds_nobody_and_takes_back_what_was_held", include_str!("gate_exim.rs")),
+    (
+        "hold.held_max",
+        "what_is_held_too_long_is_deleted_and_told_for_each_recipient",
+        include_str!("release_postfix.rs"),
+    ),
     (
         "gate.mode",
         "a_gate_that_watches_lets_everything_pass_and_says_what_it_would_hold",

@@ -192,7 +192,8 @@ impl World {
         let (id, at) = (OrderId { micros: 1, chance: self.orders }, Time::from_secs(self.now));
         let liftable_by = by.liftable_by();
         let reason = String::new();
-        let order = Order { id, owner, action, scope, cause, by, liftable_by, reason, at, until };
+        let (part, drip) = (None, None);
+        let order = Order { id, owner, action, scope, cause, by, liftable_by, reason, at, until, part, drip };
         let held = self.sanctions.held(owner) > 0;
         let busy = self.sanctions.account(owner).change.is_some();
         let before = self.expected[&owner].clone();
@@ -396,7 +397,9 @@ impl World {
                         (Verb::Hold, At::Queue) => At::AgentsHold,
                         (Verb::Release, At::AgentsHold) => At::Queue,
                         (Verb::Delete, At::AgentsHold) => At::Gone,
-                        (Verb::Release | Verb::Delete, At::AdminsHold) => panic!("an administrator's: {work:?}"),
+                        (Verb::Release | Verb::Delete, At::AdminsHold) => {
+                            panic!("an administrator's: {work:?}")
+                        }
                         _ => {
                             report.missing.push(place.clone());
                             continue;

@@ -247,7 +247,8 @@ fn modified(path: Option<&Path>) -> Option<(std::time::SystemTime, u64)> {
 pub fn hand_over(shared: &Shared, setup: &Setup) -> Result<(), Vec<String>> {
     let (directory, replies) = (Box::new(setup.directory.clone()), Box::new(setup.replies.clone()));
     let own_addresses = setup.own_addresses.clone();
-    if shared.ask(Request::Settings { directory, replies, own_addresses }) {
+    let hold = setup.hold.clone();
+    if shared.ask(Request::Settings { directory, replies, own_addresses, hold }) {
         Ok(())
     } else {
         Err(vec!["the agent is too busy to take the new configuration; try again".to_owned()])

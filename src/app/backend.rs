@@ -1,27 +1,29 @@
 //! The agent as the web sees it: figures from memory, everything else from the store's committed state.
 
 use super::agent::hand_over;
-use super::dispatch;
 use super::gate::Gate;
+use super::instances::{self, Instances};
 use super::orders;
 use super::powers::Powers;
+use super::selection::{Selections, Waiting};
 use super::setup::{self, Setup};
 use super::shared::{Request, Shared};
 use super::views;
 use crate::engine::sanctions::Outcome;
 use crate::host::names::Names;
 use crate::host::{clock, process};
-use crate::mail::{Actor, Owner};
+use crate::mail::{Actor, Owner, Place};
 use crate::metrics::{Metrics, Scrape};
 use crate::store::Views;
 use crate::web::api::{
     AccountAction, AccountActionView, AccountView, AccountsQuery, AccountsView, Answer, Backend, BackendError,
     ErrorsView, HistoryView, LandingView, MetricsQuery, SourceView, StatusView, TraceQuery, TraceView,
 };
-use crate::web::{Caller, OrderRequest, OrderView};
+use crate::web::{Caller, OrderRequest, OrderView, SelectRequest, SelectionView};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 pub struct AgentBackend {
@@ -38,6 +40,14 @@ pub struct AgentBackend {
     gate: Option<Arc<Gate>>,
     /// There is a Postfix here, whose queue only root may touch.
     has_queue: OnceLock<bool>,
+    /// What the queue is asked through, and the lists that were chosen from it.
+    instances: Mutex<Instances>,
+    selections: Mutex<Selections>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic elsewhere leaves no half-written state that matters here.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How long a person's change may wait for the pump.
@@ -63,13 +73,15 @@ impl AgentBackend {
             powers,
             gate,
             has_queue: OnceLock::new(),
+            instances: Mutex::new(Instances::new(setup.mail_servers.clone())),
+            selections: Mutex::default(),
         }
     }
 
     /// Why no order can be carried out in the queue; waits for the helper for a moment.
     fn powerless(&self) -> Option<String> {
         let why = self.powers.trouble()?;
-        let has_queue = || !dispatch::directories(&self.started_with.mail_servers.postfix).is_empty();
+        let has_queue = || !instances::directories(&self.started_with.mail_servers.postfix).is_empty();
         self.has_queue.get_or_init(has_queue).then_some(why)
     }
 
@@ -220,7 +232,16 @@ impl Backend for AgentBackend {
                 Actor::Person { uid, name: user.map(|user| user.login).unwrap_or_default().into() }
             }
         };
-        let order = orders::read(request, owner, by, clock::now(), clock::seed()).map_err(BackendError::BadRequest)?;
+        let mut order =
+            orders::read(request, owner, by, clock::now(), clock::seed()).map_err(BackendError::BadRequest)?;
+        if let Some(selection) = &request.selection {
+            let part = lock(&self.selections).of(owner, selection);
+            order.part = Some(part.ok_or_else(|| {
+                BackendError::Conflict(format!(
+                    "no list of {name} has the name {selection}, or it is too old: select the messages again"
+                ))
+            })?);
+        }
         let (id, action) = (order.id.to_string(), order.action.name());
         let done = self.change(|answer| Request::Order { order: Box::new(order), answer })?;
         let details = &done.details;
@@ -234,6 +255,28 @@ impl Backend for AgentBackend {
         };
         let (state, outcome) = (done.state.name().to_owned(), done.outcome.name().to_owned());
         Ok(OrderView { account: name.to_owned(), state, order: id, outcome, done: said })
+    }
+
+    fn select(&self, name: &str, wanted: &SelectRequest) -> Answer<SelectionView> {
+        let owner = views::owner(&self.views()?, name)?;
+        let filter = orders::filter(wanted).map_err(BackendError::BadRequest)?;
+        let waiting = self.change(|answer| Request::Waiting { owner, answer })?;
+        let mut envelopes = HashMap::new();
+        if filter.needs_envelopes() && !waiting.is_empty() {
+            let places: Vec<Place> = waiting.iter().map(|one| one.place.clone()).collect();
+            let report = lock(&self.instances).inspect(&places);
+            if let Some(why) = report.trouble {
+                return Err(BackendError::Unavailable(format!("cannot look into the queue: {why}")));
+            }
+            envelopes.extend(report.envelopes.into_iter().map(|envelope| (envelope.place.clone(), envelope)));
+        }
+        let (of, now) = (waiting.len() as u64, clock::now());
+        let meant = waiting.into_iter().filter(|one| filter.takes(one, envelopes.get(&one.place), now));
+        let meant: Vec<Waiting> = meant.collect();
+        let oldest = meant.iter().map(|one| one.since).min().map(views::when);
+        let messages = meant.len() as u64;
+        let selection = lock(&self.selections).keep(owner, meant.into_iter().map(|one| one.place).collect());
+        Ok(SelectionView { account: name.to_owned(), messages, of, oldest, selection })
     }
 
     fn account_action(&self, name: &str, action: &AccountAction) -> Answer<AccountActionView> {

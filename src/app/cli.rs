@@ -246,12 +246,19 @@ pub struct BlockArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sendwarden unblock web1\n\nNeeds a running agent, and its user or root. \
+#[command(
+    after_help = "Examples:\n  sendwarden unblock web1\n  sendwarden unblock web1 --drip 50/h\n  sendwarden unblock web1 --sender shop@site.test --dry-run\n\nNeeds a running agent, and its user or root. \
 Only what the agent holds is released, never an administrator's own holds.\n\
-Exit status: 0 done, 1 failed, 2 wrong usage or configuration.")]
+Exit status: 0 done, 1 failed, 2 wrong usage or configuration."
+)]
 pub struct UnblockArgs {
     /// Its name, as `account list` shows it
     pub account: String,
+    /// Release what is held slowly, the oldest first: at most N messages an hour. New mail goes out at once
+    #[arg(long, value_name = "N/h", value_parser = per_hour, conflicts_with = "part")]
+    pub drip: Option<u32>,
+    #[command(flatten)]
+    pub part: PartArgs,
     /// Why; kept in the order log
     #[arg(long, value_name = "R")]
     pub reason: Option<String>,
@@ -260,9 +267,11 @@ pub struct UnblockArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sendwarden purge web1\n\nNeeds a running agent, and its user or root. \
+#[command(
+    after_help = "Examples:\n  sendwarden purge web1\n  sendwarden purge web1 --script wp-mail.php\n\nNeeds a running agent, and its user or root. \
 It asks before it does it. Only what the agent holds is deleted.\n\
-Exit status: 0 done, 1 failed, 2 wrong usage or configuration.")]
+Exit status: 0 done, 1 failed, 2 wrong usage or configuration."
+)]
 pub struct PurgeArgs {
     /// Account whose held mail is deleted
     pub account: String,
@@ -272,6 +281,8 @@ pub struct PurgeArgs {
     /// Do it without asking
     #[arg(long)]
     pub yes: bool,
+    #[command(flatten)]
+    pub part: PartArgs,
     #[command(flatten)]
     pub ask: AskArgs,
 }
@@ -477,4 +488,39 @@ pub fn main() -> Exit {
             exit
         }
     }
+}
+
+/// Only these of the messages on hold; the block stands. All that is said must be so.
+#[derive(Debug, Args, Default)]
+#[group(id = "part", multiple = true)]
+pub struct PartArgs {
+    /// Only messages of this script: its path, or the end of it
+    #[arg(long, value_name = "PATH", help_heading = "Only some of what is held (the block stands)")]
+    pub script: Option<String>,
+    /// Only messages with this envelope sender; <> is the null sender
+    #[arg(long, value_name = "ADDRESS", help_heading = "Only some of what is held (the block stands)")]
+    pub sender: Option<String>,
+    /// Only messages with a recipient in this domain
+    #[arg(long, value_name = "DOMAIN", help_heading = "Only some of what is held (the block stands)")]
+    pub recipient_domain: Option<String>,
+    /// Only messages on hold for so long (a number with m, h or d)
+    #[arg(long, value_name = "AGE", help_heading = "Only some of what is held (the block stands)")]
+    pub older_than: Option<String>,
+    /// Only count them
+    #[arg(long, help_heading = "Only some of what is held (the block stands)")]
+    pub dry_run: bool,
+}
+
+impl PartArgs {
+    /// A part is meant.
+    pub fn any(&self) -> bool {
+        let texts = [&self.script, &self.sender, &self.recipient_domain, &self.older_than];
+        self.dry_run || texts.into_iter().any(Option::is_some)
+    }
+}
+
+/// `50/h`: a number of messages an hour.
+fn per_hour(text: &str) -> Result<u32, String> {
+    let number = text.strip_suffix("/h").and_then(|number| number.parse().ok()).filter(|number| *number > 0);
+    number.ok_or_else(|| "write a number of messages an hour, such as 50/h".to_owned())
 }

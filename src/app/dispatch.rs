@@ -4,7 +4,7 @@
 //! hands back what came of each message. Whatever is not reported, because the agent ended, is given out again at the
 //! next start. What it holds is bounded: a few works wait, and a work names the messages of one account.
 
-use super::logs;
+use super::instances::{Instances, Servers};
 use super::powers::Powers;
 use super::shared::Shared;
 use crate::host::clock;
@@ -12,12 +12,9 @@ use crate::host::follow::wake;
 use crate::host::hands;
 use crate::host::helper::MOST_IDS;
 use crate::host::helper::client::{Client, Trouble};
-use crate::host::servers::{self, PostfixPlace, Tools};
-use crate::mail::{OrderId, Owner, Place, QueueId, Report, Server, Step, Verb, Work};
-use crate::mta::exim;
-use crate::mta::postfix::plan::{Instance, is_queue_id, plan};
+use crate::mail::{OrderId, Owner, Place, QueueId, Report, Server, Verb, Work};
+use crate::mta::postfix::plan::is_queue_id;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::time::Duration;
@@ -51,7 +48,7 @@ pub fn start(tools: Servers, powers: Powers, shared: Arc<Shared>, waker: wake::H
     let (works, inbox) = sync_channel::<Work>(WAITING);
     // Bounded by the inbox: each work is answered once.
     let (answers, settled) = channel();
-    let mut hands = Hands { tools, instances: Vec::new(), powers, shared };
+    let mut hands = Hands { instances: Instances::new(tools), powers, shared };
     let run = move || {
         while let Ok(work) = inbox.recv() {
             if hands.shared.stopping() {
@@ -75,25 +72,17 @@ pub fn start(tools: Servers, powers: Powers, shared: Arc<Shared>, waker: wake::H
     Ok(Dispatch { works, settled, under_way: 0 })
 }
 
-/// Where the mail servers of this host are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Servers {
-    /// Postfix's configuration directories; empty: those that it names itself.
-    pub postfix: Vec<PathBuf>,
-    /// Exim's program; `None`: where distributions and panels put it.
-    pub exim: Option<PathBuf>,
-}
-
 struct Hands {
-    tools: Servers,
-    /// Those that have answered.
-    instances: Vec<PostfixPlace>,
+    instances: Instances,
     powers: Powers,
     shared: Arc<Shared>,
 }
 
 impl Hands {
     fn carry_out(&mut self, work: &Work) -> Report {
+        if work.asks {
+            return self.instances.inspect(&work.places);
+        }
         let mut by_instance: BTreeMap<(Server, Arc<[u8]>), Vec<Place>> = BTreeMap::new();
         for place in &work.places {
             by_instance.entry((place.server, place.instance.clone())).or_default().push(place.clone());
@@ -104,7 +93,7 @@ impl Hands {
                 trouble = trouble.or(by_helper(helper, work.verb, &places, &mut done, &self.shared));
                 continue;
             }
-            let steps = match self.steps(work.verb, server, &name, &places) {
+            let steps = match self.instances.steps(work.verb, server, &name, &places) {
                 Ok(steps) => steps,
                 Err(why) => {
                     trouble.get_or_insert(why);
@@ -126,38 +115,7 @@ impl Hands {
             }
         }
         let missing = work.places.iter().filter(|place| !done.contains(*place)).cloned().collect();
-        Report { done: done.into_iter().collect(), missing, trouble }
-    }
-
-    fn steps(&mut self, verb: Verb, server: Server, name: &[u8], places: &[Place]) -> Result<Vec<Step>, String> {
-        match server {
-            Server::Postfix => Ok(plan(verb, places, &self.instance(name)?)),
-            Server::Exim => Ok(exim::plan::plan(verb, places, &program(self.tools.exim.as_deref())?)),
-        }
-    }
-
-    /// The instance that logs under this name. All are asked again when none is known: they come and go.
-    fn instance(&mut self, name: &[u8]) -> Result<Instance, String> {
-        let find = |instances: &[PostfixPlace]| {
-            let its = instances.iter().find(|one| one.name.as_bytes() == name)?.clone();
-            Some(Instance { tools: its.tools, config: its.config, queue: its.queue })
-        };
-        if let Some(found) = find(&self.instances) {
-            return Ok(found);
-        }
-        let mut problem = None;
-        self.instances.clear();
-        for dir in directories(&self.tools.postfix) {
-            match servers::postfix_place(&Tools::default(), &dir) {
-                Ok(place) => self.instances.push(place),
-                Err(why) => problem = Some(why),
-            }
-        }
-        find(&self.instances).ok_or_else(|| {
-            let name = crate::mail::text::clean(name, 64);
-            let why = problem.map_or(String::new(), |why| format!(" ({why})"));
-            format!("no instance of Postfix on this host logs as `{name}`{why}; set queue.config_directories")
-        })
+        Report { done: done.into_iter().collect(), missing, trouble, ..Report::default() }
     }
 }
 
@@ -208,25 +166,6 @@ fn by_helper(
         }
     }
     trouble
-}
-
-/// Postfix's configuration directories: those that are named, or those that it names itself.
-pub fn directories(configured: &[PathBuf]) -> Vec<PathBuf> {
-    if !configured.is_empty() {
-        return configured.to_vec();
-    }
-    let installed = logs::servers().iter().filter(|one| one.server == Server::Postfix);
-    installed.map(|one| one.place.clone()).filter(|place| place.is_absolute()).collect()
-}
-
-/// Exim's program: the one that is named, or the one that is installed.
-///
-/// # Errors
-/// The whole text for the operator.
-pub fn program(configured: Option<&Path>) -> Result<String, String> {
-    let named = configured.map(|path| path.display().to_string());
-    let found = named.or_else(|| servers::exim_program(&Tools::default()));
-    found.ok_or_else(|| "no Exim was found on this host; name its program in queue.exim_program".to_owned())
 }
 
 /// Between two tries of a step the agent may be told to stop.

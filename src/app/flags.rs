@@ -2,7 +2,7 @@
 //! written with each change of what stands and compared with it each minute; between that, and without the agent, they
 //! stand by themselves.
 
-use super::dispatch;
+use super::instances;
 use crate::engine::marks::Marks;
 use crate::host::flags::Flags;
 use crate::host::servers;
@@ -34,7 +34,7 @@ pub struct Standing {
 pub fn open(settings: Option<&Settings>, program: Option<&Path>) -> Result<Option<Standing>, String> {
     let Some(Settings { dir, hold }) = settings else { return Ok(None) };
     // A queue directory may have been left behind by a server that is gone.
-    let program = match dispatch::program(program) {
+    let program = match instances::program(program) {
         Ok(program) if *hold || dir.is_dir() => program,
         _ => return Ok(None),
     };

@@ -5,7 +5,7 @@
 
 mod keeper;
 
-use super::dispatch;
+use super::instances;
 use super::powers::Powers;
 use crate::engine::directory::Directory;
 use crate::engine::turnstile::{Barred, Claim, Turnstile};
@@ -196,7 +196,7 @@ impl Judge for Door {
 /// When none answers, or one has a name that no log line could have.
 fn entrances(configured: &[PathBuf]) -> Result<Vec<PostfixPlace>, String> {
     let mut found = Vec::new();
-    for dir in dispatch::directories(configured) {
+    for dir in instances::directories(configured) {
         let place = servers::postfix_place(&Tools::default(), &dir)?;
         if place.name.is_empty() || place.name.contains(char::is_whitespace) {
             return Err(format!("the instance in {} calls itself `{}` in its log", dir.display(), place.name));

@@ -1,15 +1,18 @@
 //! Orders of people: from the words of a request to an order for the pump, and sanctions as pages show them.
 
+use super::selection::Filter;
 use super::views::when;
 use crate::engine::sanctions::{Account, HELD_KIND, SANCTION_KIND, Stage, read_account, read_held_owner};
-use crate::mail::{Action, Actor, Cause, Order, OrderId, Owner, Scope, Time, text};
+use crate::mail::{Action, Actor, Cause, Order, OrderId, Owner, Scope, ServiceState, Time, text};
 use crate::store::{AuditRow, Views};
-use crate::web::api::{OrderLogView, SanctionView};
-use crate::web::{OrderAction, OrderRequest};
+use crate::web::api::{AccountView, OrderLogView, SanctionView};
+use crate::web::{OrderAction, OrderRequest, SelectRequest};
 use std::collections::HashMap;
 
 /// Longest time that a block may be set for.
 const MOST_SECS: i64 = 3_660 * 86_400;
+/// Messages an hour.
+const MOST_DRIP: u32 = 1_000_000;
 const MOST_REASON: usize = 500;
 
 /// The order that a request asks for, given at `now`; what is wrong with it otherwise.
@@ -36,10 +39,37 @@ pub fn read(request: &OrderRequest, owner: Owner, by: Actor, now: Time, chance: 
             Some(now.plus_secs(secs))
         }
     };
+    if request.selection.is_some() && (action == Action::Block || request.drip.is_some()) {
+        return Err("a selection is released at once or purged; nothing else can be done with it".to_owned());
+    }
+    let drip = match (request.drip, action) {
+        (None, _) => None,
+        (Some(1..=MOST_DRIP), Action::Unblock) => request.drip,
+        (Some(_), Action::Unblock) => {
+            return Err(format!("a slow release is from 1 to {MOST_DRIP} messages an hour, such as 50/h"));
+        }
+        (Some(_), _) => return Err("only an unblock can be slow".to_owned()),
+    };
     let reason = text::clean(request.reason.as_deref().unwrap_or("").as_bytes(), MOST_REASON);
     let liftable_by = by.liftable_by();
     let id = OrderId::new(now, chance);
-    Ok(Order { id, owner, action, scope, cause: Cause::Person, by, liftable_by, reason, at: now, until })
+    let (cause, at, part) = (Cause::Person, now, None);
+    Ok(Order { id, owner, action, scope, cause, by, liftable_by, reason, at, until, part, drip })
+}
+
+/// Which messages a request means; what is wrong with it otherwise.
+pub fn filter(wanted: &SelectRequest) -> Result<Filter, String> {
+    let SelectRequest { script, sender, recipient_domain, older_than } = wanted.clone();
+    let older_secs = match older_than.as_deref() {
+        None => None,
+        Some(span) => Some(seconds(span).ok_or("an age is a number with m, h or d, such as 2h")?),
+    };
+    let filter = Filter { script, sender, recipient_domain, older_secs };
+    let texts = [&filter.script, &filter.sender, &filter.recipient_domain];
+    if texts.iter().any(|text| text.as_ref().is_some_and(String::is_empty)) {
+        return Err("a script, sender or domain to look for must not be empty; the null sender is <>".to_owned());
+    }
+    Ok(filter)
 }
 
 fn seconds(span: &str) -> Option<i64> {
@@ -57,7 +87,7 @@ fn seconds(span: &str) -> Option<i64> {
 #[derive(Debug, Default)]
 pub struct Sanctioned {
     accounts: HashMap<Owner, Account>,
-    held: HashMap<Owner, u64>,
+    held: HashMap<Owner, (u64, Time)>,
 }
 
 impl Sanctioned {
@@ -68,19 +98,24 @@ impl Sanctioned {
         }
         for row in views.rows(HELD_KIND).map_err(|why| why.to_string())? {
             let held = read_held_owner(&row.key, &row.value.unwrap_or_default());
-            if let Some((owner, Stage::Held | Stage::Doomed)) = held {
-                *all.held.entry(owner).or_default() += 1;
+            if let Some((owner, Stage::Held | Stage::Doomed | Stage::Leaving, at)) = held {
+                let (messages, oldest) = all.held.entry(owner).or_insert((0, at));
+                *messages += 1;
+                *oldest = at.min(*oldest);
             }
         }
         Ok(all)
     }
 
-    /// The state, what is said about it, and the messages that the agent holds.
-    pub fn of(&self, owner: Owner) -> (String, Option<SanctionView>, u64) {
-        let held = self.held.get(&owner).copied().unwrap_or(0);
-        let Some(account) = self.accounts.get(&owner) else { return ("ok".to_owned(), None, held) };
+    /// Writes down the state, what is said about it, and the messages that the agent holds.
+    pub fn tell(&self, owner: Owner, view: &mut AccountView) {
+        let held = self.held.get(&owner);
+        (view.held_messages, view.held_since) = held.map_or((0, None), |(n, oldest)| (*n, Some(when(*oldest))));
+        ServiceState::Ok.name().clone_into(&mut view.state);
+        let Some(account) = self.accounts.get(&owner) else { return };
+        view.drip = account.drip.as_ref().map(|drip| drip.per_hour);
         let under_way = account.change.as_ref().map(|change| change.action.name().to_owned());
-        let sanction = account.block.as_ref().map(|block| SanctionView {
+        view.sanction = account.block.as_ref().map(|block| SanctionView {
             order: block.order.to_string(),
             scope: block.scope.to_string(),
             by: block.by.to_string(),
@@ -90,7 +125,7 @@ impl Sanctioned {
             until: block.until.map(when),
             under_way,
         });
-        (account.state.name().to_owned(), sanction, held)
+        account.state.name().clone_into(&mut view.state);
     }
 }
 
@@ -114,7 +149,8 @@ mod tests {
 
     fn request(action: OrderAction, scope: Option<&str>, span: Option<&str>) -> Result<Order, String> {
         let own = |text: Option<&str>| text.map(str::to_owned);
-        let request = OrderRequest { action, reason: Some("a\nb".into()), scope: own(scope), span: own(span) };
+        let (reason, scope, span, drip) = (Some("a\nb".into()), own(scope), own(span), None);
+        let request = OrderRequest { action, reason, scope, span, drip, selection: None };
         read(&request, Owner(16), Actor::Token, Time::from_secs(1_000), 7)
     }
 

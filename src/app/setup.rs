@@ -1,10 +1,11 @@
 //! Everything the agent is started or reloaded with: the settings of all rooms, already checked.
 
-use super::{dispatch, flags, gate};
+use super::{flags, gate, instances};
 use crate::config::{self, Config, Problem};
 pub use crate::config::{Format, LogInput};
 use crate::engine::directory::Directory;
 use crate::engine::replies::{OwnAddresses, Replies};
+use crate::engine::sanctions;
 use crate::host::addresses;
 use crate::mail::Server;
 use crate::{metrics, store, web};
@@ -40,7 +41,7 @@ pub struct Setup {
     pub web: web::Settings,
     pub queue_dirs: Vec<PathBuf>,
     pub queue_interval: Duration,
-    pub mail_servers: dispatch::Servers,
+    pub mail_servers: instances::Servers,
     /// Where the helper listens, for an agent that is not root.
     pub helper_socket: PathBuf,
     /// `None`: no gate.
@@ -49,6 +50,7 @@ pub struct Setup {
     pub doors: bool,
     /// `None`: no server that looks for flags is among them.
     pub flags: Option<flags::Settings>,
+    pub hold: sanctions::Settings,
     pub log_level: &'static str,
 }
 
@@ -168,7 +170,7 @@ fn build(config: Config) -> Result<Setup, String> {
         state_dir,
         queue_dirs: config.queue.directories.clone(),
         queue_interval: config.queue.interval,
-        mail_servers: dispatch::Servers {
+        mail_servers: instances::Servers {
             postfix: config.queue.config_directories.clone(),
             exim: config.queue.exim_program.clone(),
         },
@@ -176,6 +178,10 @@ fn build(config: Config) -> Result<Setup, String> {
         gate: gate(&config.gate),
         doors,
         flags,
+        hold: sanctions::Settings {
+            held_max_secs: i64::try_from(config.hold.held_max.as_secs()).unwrap_or(i64::MAX),
+            ..sanctions::Settings::default()
+        },
         log_level: match config.log_level {
             config::LogLevel::Error => "error",
             config::LogLevel::Warn => "warn",

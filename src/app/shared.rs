@@ -1,9 +1,10 @@
 //! What the pump tells the rest of the house, and what it is asked. Locks are held for a copy, never over I/O.
 
 use super::numbers::counted;
+use super::selection::Waiting;
 use crate::engine::directory::Directory;
 use crate::engine::replies::Replies;
-use crate::engine::sanctions::{HeldAccount, Outcome};
+use crate::engine::sanctions::{self, HeldAccount, Outcome};
 use crate::host::follow::wake;
 use crate::mail::{Order, Owner, ServiceState, Time};
 use std::net::IpAddr;
@@ -56,6 +57,7 @@ pub enum Request {
         directory: Box<Directory>,
         replies: Box<Replies>,
         own_addresses: Vec<IpAddr>,
+        hold: sanctions::Settings,
     },
     Rename {
         owner: Owner,
@@ -73,6 +75,11 @@ pub enum Request {
     Order {
         order: Box<Order>,
         answer: OrderAnswer,
+    },
+    /// What of an account waits on hold.
+    Waiting {
+        owner: Owner,
+        answer: SyncSender<Result<Vec<Waiting>, String>>,
     },
 }
 

@@ -67,10 +67,9 @@ fn today() -> i32 {
 
 fn account_view(row: &AccountRow, counts: &Counts, figures: &Figures, sanctioned: &Sanctioned) -> AccountView {
     let last = figures.last.get(&row.owner);
-    let (state, sanction, held_messages) = sanctioned.of(Owner(row.owner));
-    AccountView {
+    let mut view = AccountView {
         account: row.name.clone(),
-        state,
+        state: String::new(),
         sent: counts.sent,
         sent_today: last.filter(|(_, day, _)| *day == figures.today).map_or(0, |(_, _, messages)| *messages),
         errors: counts.errors(),
@@ -87,10 +86,14 @@ fn account_view(row: &AccountRow, counts: &Counts, figures: &Figures, sanctioned
         first_seen: Some(when(row.first_seen)),
         last_seen: last.map(|(at, _, _)| when(*at)),
         closed: row.closed.is_some(),
-        sanction,
-        held_messages,
+        sanction: None,
+        held_messages: 0,
+        held_since: None,
+        drip: None,
         orders: Vec::new(),
-    }
+    };
+    sanctioned.tell(Owner(row.owner), &mut view);
+    view
 }
 
 /// Most accounts in one answer.

@@ -48,6 +48,7 @@ pub struct Config {
     pub queue: Queue,
     pub gate: Gate,
     pub helper: Helper,
+    pub hold: Hold,
     /// Addresses under which others see this host, beside those of its interfaces (behind NAT).
     pub own_addresses: Vec<IpAddr>,
     /// The operator's own reply patterns, tried before the built-in ones.
@@ -187,6 +188,13 @@ pub struct Gate {
     pub exim_flags: PathBuf,
 }
 
+/// Mail on hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// How long a message is held at most.
+    pub held_max: Duration,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GateMode {
     Off,
@@ -246,6 +254,7 @@ impl Default for Config {
             },
             gate: Gate { mode: GateMode::Off, logins: GateLogins::Refuse, exim_flags: FLAGS.into() },
             helper: Helper { socket: PathBuf::from(helper::SOCKET) },
+            hold: Hold { held_max: Duration::from_secs(72 * 3_600) },
             own_addresses: Vec::new(),
             replies: Vec::new(),
         }

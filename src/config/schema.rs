@@ -30,6 +30,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "queue",
             "gate",
             "helper",
+            "hold",
             "own_addresses",
             "replies",
         ],
@@ -58,6 +59,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("queue", &["directories", "config_directories", "exim_program", "interval"]),
     ("gate", &["mode", "logins", "exim_flags"]),
     ("helper", &["socket"]),
+    ("hold", &["held_max"]),
     ("replies[]", &["pattern", "class"]),
 ];
 
@@ -144,6 +146,8 @@ pub(super) fn read(node: &Node, found: &mut Vec<Found>) -> Config {
 
     let mut s = top.section("helper", keys("helper"));
     s.text("socket", &mut c.helper.socket, absolute);
+    let mut s = top.section("hold", keys("hold"));
+    s.duration("held_max", &mut c.hold.held_max, Duration::from_secs(10)..=TEN_YEARS);
 
     top.list("own_addresses", &mut c.own_addresses, |item| text_of(item).and_then(address));
     replies(node, &mut c.replies, found);

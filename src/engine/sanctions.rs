@@ -13,6 +13,7 @@ mod rows;
 mod settle;
 #[cfg(test)]
 mod table_tests;
+mod time;
 
 pub use decide::{Decision, OWNER_LIFTS_SPAM_SECS, Refusal};
 pub use held::Stage;
@@ -31,11 +32,23 @@ pub struct Settings {
     pub force_secs: i64,
     /// Most messages held at a time, over all accounts.
     pub max_held: usize,
+    /// How long a message is held at most.
+    pub held_max_secs: i64,
+    /// Where more are held than this, an owner's unblock lets them go slowly.
+    pub owner_release_max: u64,
+    /// How many an hour that is.
+    pub owner_release_rate: u32,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { force_secs: 86_400, max_held: 1_000_000 }
+        Settings {
+            force_secs: 86_400,
+            max_held: 1_000_000,
+            held_max_secs: 72 * 3_600,
+            owner_release_max: 100,
+            owner_release_rate: 100,
+        }
     }
 }
 
@@ -50,8 +63,19 @@ pub struct Block {
     pub by: Actor,
     pub reason: String,
     pub liftable_by: LiftableBy,
+    pub cause: Cause,
     pub since: Time,
     pub until: Option<Time>,
+}
+
+/// What is held leaves oldest first, so many messages an hour.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drip {
+    pub per_hour: u32,
+    pub since: Time,
+    /// Messages told to leave so far.
+    pub given: u64,
+    pub by: Actor,
 }
 
 /// What is under way for an account.
@@ -72,6 +96,10 @@ pub struct Change {
     /// Messages done so far, and those that were not there any more.
     pub done: u64,
     pub gone: u64,
+    /// What was held too long is deleted.
+    pub expires: bool,
+    /// Whom they are for is asked first.
+    pub asks: bool,
     /// Its work was begun by an agent that ended before it heard what came of it. Not kept.
     pub again: bool,
     /// Its work was given out. Not kept.
@@ -87,6 +115,9 @@ pub struct Account {
     /// When its owner's purge last lifted a block for spam.
     pub owner_lifted: Option<Time>,
     pub change: Option<Change>,
+    pub drip: Option<Drip>,
+    /// Warnings given because its held mail comes to its end.
+    pub warned: u8,
 }
 
 /// A message in the queue, as the tracker knows it.
@@ -109,6 +140,8 @@ pub enum Outcome {
     Incomplete,
     /// It is as it was before.
     Failed,
+    /// Nothing was ordered: what is held comes to its end.
+    Warned,
 }
 
 impl Outcome {
@@ -120,6 +153,7 @@ impl Outcome {
             Outcome::Done => "done",
             Outcome::Incomplete => "incomplete",
             Outcome::Failed => "failed",
+            Outcome::Warned => "warned",
         }
     }
 }
@@ -155,6 +189,10 @@ pub struct Sanctions {
     held: Held,
     touched: Vec<Owner>,
     standing_changed: bool,
+    /// Until then nothing is held too long: the clock may be wrong, or people had no time to act.
+    quiet_until: Time,
+    /// What came on hold up to then is held too long.
+    inspected: Time,
 }
 
 impl Sanctions {
@@ -165,6 +203,8 @@ impl Sanctions {
             accounts: BTreeMap::new(),
             touched: Vec::new(),
             standing_changed: true,
+            quiet_until: Time::ZERO,
+            inspected: Time::ZERO,
         }
     }
 
@@ -175,6 +215,12 @@ impl Sanctions {
     /// Messages of the account that the agent holds.
     pub fn held(&self, owner: Owner) -> u64 {
         self.held.count(owner)
+    }
+
+    /// The messages of the account that wait on hold, and since when.
+    pub fn waiting(&self, owner: Owner) -> Vec<(Place, Time)> {
+        let waiting = self.held.of(owner).filter(|(_, entry)| entry.stage == Stage::Held);
+        waiting.map(|(place, entry)| (place.clone(), entry.at)).collect()
     }
 
     /// No account is held, and nothing is on hold.
@@ -219,25 +265,37 @@ impl Sanctions {
             Decision::Block(block, state) => {
                 let intended = self.intend(&block.scope, order.owner, queued, now);
                 let change = change(order, Verb::Hold, account.state);
-                let account = Account { state, block: Some(block), force_until: None, ..account };
+                let account = Account { state, block: Some(block), force_until: None, drip: None, ..account };
                 self.put(order.owner, Account { change: (intended > 0).then_some(change), ..account });
                 (record.outcome, record.details) = begun(intended, "to put on hold");
             }
             Decision::Unblock(state) => {
-                let waiting = self.held.places(order.owner, Stage::Held).len() as u64;
-                let force_until = (state == ServiceState::Force).then(|| now.plus_secs(self.settings.force_secs));
-                let change = change(order, Verb::Release, account.state);
-                let account = Account { state, block: None, force_until, ..account };
-                self.put(order.owner, Account { change: (waiting > 0).then_some(change), ..account });
-                (record.outcome, record.details) = begun(waiting, "to release");
+                (record.outcome, record.details) = self.unblock(order, account, state, now);
+            }
+            Decision::Part => {
+                let part = order.part.iter().flat_map(|part| part.iter().cloned());
+                let (verb, to, what) = match order.action {
+                    Action::Purge => (Verb::Delete, Stage::Doomed, "to delete"),
+                    _ => (Verb::Release, Stage::Leaving, "to release"),
+                };
+                let n = self.held.advance_these(order.owner, part, Stage::Held, to);
+                if n > 0 {
+                    let change = change(order, verb, account.state);
+                    self.put(order.owner, Account { change: Some(change), ..account });
+                }
+                (record.outcome, record.details) = match n {
+                    0 => (Outcome::Already, "none of these messages is held any more".to_owned()),
+                    n => begun(n, what),
+                };
             }
             Decision::Purge { lifts } => {
                 self.held.advance(order.owner, Stage::Held, Stage::Doomed);
+                self.held.advance(order.owner, Stage::Leaving, Stage::Doomed);
                 let waiting = self.held.places(order.owner, Stage::Doomed).len() as u64;
                 let change = Change { lifts, ..change(order, Verb::Delete, account.state) };
                 // Leftovers of an account that sends are deleted while it goes on sending.
                 let state = if account.block.is_some() { ServiceState::Purging } else { account.state };
-                self.put(order.owner, Account { state, change: Some(change), ..account });
+                self.put(order.owner, Account { state, change: Some(change), drip: None, ..account });
                 if waiting == 0 {
                     self.end_purge(order.owner, now);
                 }
@@ -271,39 +329,6 @@ impl Sanctions {
         }
     }
 
-    /// Ends what has an end: a block with a set time, a second chance. `fresh` makes ids of orders.
-    pub fn tick(&mut self, now: Time, mut fresh: impl FnMut() -> OrderId) -> Vec<Record> {
-        let due: Vec<Owner> =
-            self.accounts.iter().filter(|(_, account)| is_due(account, now)).map(|(o, _)| *o).collect();
-        let mut records = Vec::new();
-        for owner in due {
-            let account = self.account(owner);
-            if account.state == ServiceState::Force {
-                self.put(owner, Account { state: ServiceState::Ok, force_until: None, ..account });
-                continue;
-            }
-            let order = Order {
-                id: fresh(),
-                owner,
-                action: Action::Unblock,
-                scope: Scope::default(),
-                cause: Cause::Person,
-                by: Actor::Agent,
-                liftable_by: LiftableBy::Owner,
-                reason: String::new(),
-                at: now,
-                until: None,
-            };
-            records.push(self.accept(&order, &[], now));
-        }
-        records
-    }
-
-    /// When `tick` has something to do.
-    pub fn next_wake(&self) -> Option<Time> {
-        self.accounts.values().filter_map(wake).min()
-    }
-
     /// A block of the account stands.
     pub fn is_blocked(&self, owner: Owner) -> bool {
         self.accounts.get(&owner).is_some_and(|account| account.block.is_some())
@@ -329,7 +354,11 @@ impl Sanctions {
             }
             let (action, verb) = match &account.block {
                 _ if self.held.any(owner, Stage::Doomed) => (Action::Purge, Verb::Delete),
-                None if self.held.any(owner, Stage::Held) => (Action::Unblock, Verb::Release),
+                _ if self.held.any(owner, Stage::Leaving) => (Action::Unblock, Verb::Release),
+                None if account.drip.is_none() && self.held.any(owner, Stage::Held) => {
+                    self.held.advance(owner, Stage::Held, Stage::Leaving);
+                    (Action::Unblock, Verb::Release)
+                }
                 Some(block) if self.intend(&block.scope, owner, queued, now) > 0 => (Action::Block, Verb::Hold),
                 _ => continue,
             };
@@ -352,13 +381,20 @@ impl Sanctions {
             change.given = true;
             Some((*owner, change))
         })?;
+        let asks = change.asks;
         let stage = match change.verb {
+            _ if asks => Stage::Held,
             Verb::Hold => Stage::Intended,
-            Verb::Release => Stage::Held,
+            Verb::Release => Stage::Leaving,
             Verb::Delete => Stage::Doomed,
         };
         let (order, verb) = (change.order, change.verb);
-        Some(Work { order, owner, verb, places: self.held.places(owner, stage) })
+        let mut places = self.held.places(owner, stage);
+        if asks {
+            let (held, before) = (&self.held, self.inspected);
+            places.retain(|place| held.get(owner, place).is_some_and(|entry| entry.at <= before));
+        }
+        Some(Work { order, owner, verb, asks, places })
     }
 
     /// Every account whose mail is held, if that changed since the last call.
@@ -437,18 +473,10 @@ impl Change {
             rounds: 0,
             done: 0,
             gone: 0,
+            expires: false,
+            asks: false,
             again: false,
             given: false,
         }
     }
-}
-
-/// While a change is under way, an end waits for it.
-fn wake(account: &Account) -> Option<Time> {
-    let until = account.block.as_ref().and_then(|block| block.until);
-    until.or(account.force_until).filter(|_| account.change.is_none())
-}
-
-fn is_due(account: &Account, now: Time) -> bool {
-    wake(account).is_some_and(|at| at <= now)
 }

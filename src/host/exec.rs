@@ -39,6 +39,8 @@ pub enum ExecError {
     Start { program: String, why: std::io::Error },
     #[error("{program} did not end within {limit:?} and was killed")]
     Limit { program: String, limit: Duration },
+    #[error("{program} ended with {status}: {said}")]
+    Failed { program: String, status: ExitStatus, said: String },
     #[error("waiting for {program}: {why}")]
     Wait { program: String, why: std::io::Error },
 }
@@ -90,6 +92,51 @@ pub fn run(argv: &[String], stdin: &[u8], limit: Duration) -> Result<Output, Exe
     }
 }
 
+/// Longest line that is handed on whole.
+const MAX_LINE: usize = 1024 * 1024;
+
+/// Runs `argv` to its end and hands on each line of its output as it comes; longer ones than a mebibyte are left out.
+///
+/// # Errors
+/// See [`ExecError`]; an exit status that is not zero is one here: then lines may be missing.
+pub fn each_line(argv: &[String], limit: Duration, take: &mut dyn FnMut(&[u8])) -> Result<(), ExecError> {
+    let program = || argv.first().cloned().unwrap_or_default();
+    let start = clock::monotonic();
+    let (ring, rung) = std::sync::mpsc::sync_channel(1);
+    // Full: it will be looked at anyhow.
+    let mut running = Running::start(argv, move || {
+        let _ = ring.try_send(());
+    })?;
+    let mut line = Vec::new();
+    loop {
+        match running.take() {
+            Taken::Bytes(bytes) => {
+                for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+                    if line.len() <= MAX_LINE {
+                        line.extend_from_slice(piece);
+                    }
+                    if piece.ends_with(b"\n") {
+                        if line.len() <= MAX_LINE {
+                            take(line.strip_suffix(b"\n").unwrap_or(&line));
+                        }
+                        line.clear();
+                    }
+                }
+            }
+            Taken::End => break,
+            Taken::Nothing if start.elapsed() >= limit => return Err(ExecError::Limit { program: program(), limit }),
+            Taken::Nothing => drop(rung.recv_timeout(clock::left(start, limit).min(Duration::from_secs(1)))),
+        }
+    }
+    let ended = running.ended();
+    let said = running.said();
+    match ended {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(ExecError::Failed { program: program(), status, said }),
+        Err(why) => Err(ExecError::Wait { program: program(), why }),
+    }
+}
+
 /// Rings when the process has ended. It is not reaped there, so that its number stays its own until we let go of it.
 fn ended(pid: Pid) -> Receiver<()> {
     let (tx, rx) = channel();
@@ -115,6 +162,8 @@ fn drain(mut pipe: impl Read + Send + 'static) -> Receiver<(Vec<u8>, bool)> {
 mod tests {
     use super::*;
 
+    const LIMIT: Duration = Duration::from_secs(10);
+
     fn argv(words: &[&str]) -> Vec<String> {
         words.iter().map(|w| (*w).to_owned()).collect()
     }
@@ -123,6 +172,20 @@ mod tests {
     fn passes_stdin_and_output() {
         let out = run(&argv(&["cat"]), b"a\0b", Duration::from_secs(10)).unwrap();
         assert!(out.status.success() && out.stdout == b"a\0b" && !out.cut);
+    }
+
+    #[test]
+    fn hands_on_each_line_and_says_when_some_may_be_missing() {
+        let mut lines = Vec::new();
+        let mut take = |line: &[u8]| lines.push(String::from_utf8_lossy(line).into_owned());
+        let long = "head -c 1100000 /dev/zero | tr '\\0' x; echo; echo end";
+        let argv = |script: &str| argv(&["sh", "-c", script]);
+        each_line(&argv(&format!("printf 'a\\n\\nb\\n'; {long}; printf half")), LIMIT, &mut take).unwrap();
+        assert_eq!(lines, ["a", "", "b", "end"]);
+        let failed = each_line(&argv("echo no >&2; exit 3"), LIMIT, &mut |_| ());
+        assert!(matches!(&failed, Err(ExecError::Failed { said, .. }) if said == "no"), "{failed:?}");
+        let hung = each_line(&argv("sleep 60"), Duration::from_millis(30), &mut |_| ());
+        assert!(matches!(hung, Err(ExecError::Limit { .. })), "{hung:?}");
     }
 
     #[test]

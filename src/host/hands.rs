@@ -5,7 +5,10 @@
 
 use super::exec;
 use crate::mail::{Place, Run, Step};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
+use std::collections::HashSet;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -30,6 +33,13 @@ pub fn carry_out(step: &Step, pause: &mut dyn FnMut(Duration) -> bool) -> Done {
         Step::Start { argv } => {
             exec::start(argv.clone());
             Done::default()
+        }
+        Step::Due { directory, places } => {
+            let trouble = due(Path::new(directory), places).err();
+            Done {
+                trouble: trouble.map(|why| format!("making messages below {directory} due: {why}")),
+                ..Done::default()
+            }
         }
         Step::Ring { path, byte } => {
             let trouble = ring(Path::new(path), *byte).err();
@@ -69,6 +79,38 @@ fn repeat(run: &Run, pause: &mut dyn FnMut(Duration) -> bool) -> Done {
         }
     }
     done
+}
+
+/// Queue directories are hashed some levels deep (postconf(5): `hash_queue_depth`).
+const DEEP: u32 = 4;
+
+fn due(directory: &Path, places: &[Place]) -> std::io::Result<()> {
+    let wanted: HashSet<&[u8]> = places.iter().map(|place| place.id.as_bytes()).collect();
+    let mut left = vec![(directory.to_path_buf(), DEEP)];
+    while let Some((directory, deep)) = left.pop() {
+        let entries = match std::fs::read_dir(&directory) {
+            // It is made when it is needed.
+            Err(why) if why.kind() == std::io::ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            if kind.is_dir() && deep > 0 {
+                left.push((entry.path(), deep - 1));
+            } else if kind.is_file() && wanted.contains(entry.file_name().as_bytes()) {
+                // Both: that takes no more than the right to write the file, which is not ours.
+                let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+                let times = Timestamps { last_access: now, last_modification: now };
+                // It may have left meanwhile.
+                match utimensat(CWD, entry.path(), &times, AtFlags::SYMLINK_NOFOLLOW) {
+                    Err(rustix::io::Errno::NOENT) | Ok(()) => {}
+                    Err(why) => return Err(why.into()),
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A service of Postfix listens on a socket or, in older versions, a pipe (mail_trigger(3)).
@@ -153,6 +195,24 @@ mod tests {
         let argv = ["sh", "-c", "echo 'permission denied' >&2; exit 1"].map(str::to_owned).to_vec();
         let done = carry_out(&Step::Run(Run { argv, ..run }), &mut |_| true);
         assert!(done.trouble.unwrap().ends_with("permission denied"));
+    }
+
+    #[test]
+    fn what_is_named_is_due_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let later = std::time::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
+        for name in ["A/AAAAA1", "A/AAAAA2", "B/C/AAAAA3", "AAAAA4"] {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::File::create(path).unwrap().set_modified(later).unwrap();
+        }
+        let places = ["AAAAA1", "AAAAA3", "AAAAA9"].map(place).to_vec();
+        let directory = dir.path().display().to_string();
+        assert_eq!(carry_out(&Step::Due { directory, places: places.clone() }, &mut |_| true), Done::default());
+        let due = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().modified().unwrap() < later;
+        assert_eq!(["A/AAAAA1", "A/AAAAA2", "B/C/AAAAA3", "AAAAA4"].map(due), [true, false, true, false]);
+        let directory = dir.path().join("AAAAA4").display().to_string();
+        assert!(carry_out(&Step::Due { directory, places }, &mut |_| true).trouble.is_some());
     }
 
     #[test]

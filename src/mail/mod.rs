@@ -26,7 +26,7 @@ pub use event::{Accepted, Attempt, End, Event, Head, Holder, Kind, Next, Notice,
 pub use fact::{ErrorFact, Fact, LegFact, Outcome, RecipientState, RecipientTrace, ReplyClass};
 pub use gate::{Candidate, Judgement, Way};
 pub use order::{
-    Action, Actor, Cause, LiftableBy, Order, OrderId, Place, Report, Role, Scope, ServiceState, Verb, Work,
+    Action, Actor, Cause, Envelope, LiftableBy, Order, OrderId, Place, Report, Role, Scope, ServiceState, Verb, Work,
 };
 pub use queue::QueueId;
 pub use script::{Script, ScriptClaim, ScriptSource};

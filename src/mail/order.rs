@@ -293,6 +293,10 @@ pub struct Order {
     pub at: Time,
     /// When a block ends by itself.
     pub until: Option<Time>,
+    /// Of an unblock or a purge: these of the held messages only, and what stands goes on standing.
+    pub part: Option<Arc<[Place]>>,
+    /// Of an unblock: what is held leaves oldest first, at so many messages an hour.
+    pub drip: Option<u32>,
 }
 
 /// One message in the queue of one instance of a mail server.
@@ -321,7 +325,17 @@ pub struct Work {
     pub order: OrderId,
     pub owner: Owner,
     pub verb: Verb,
+    /// Nothing is done yet: whom they are from and for is asked, for when they are deleted nobody knows it any more.
+    pub asks: bool,
     pub places: Vec<Place>,
+}
+
+/// Whom a message on hold is from and for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    pub place: Place,
+    pub sender: Box<[u8]>,
+    pub recipients: Vec<Box<[u8]>>,
 }
 
 /// What came of a [`Work`]: every place of it is done or missing.
@@ -333,6 +347,8 @@ pub struct Report {
     pub missing: Vec<Place>,
     /// Why it could not be tried, or not all of it.
     pub trouble: Option<String>,
+    /// Of a work that asks: what those that are done say.
+    pub envelopes: Vec<Envelope>,
 }
 
 #[cfg(test)]

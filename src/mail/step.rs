@@ -12,6 +12,9 @@ pub enum Step {
     Run(Run),
     /// Start a program without a shell and let it run: deliveries may take long. What comes of it is in the log.
     Start { argv: Vec<String> },
+    /// These files, wherever they are below a directory, are due now: their time of change says when they are tried
+    /// next. Those that are not there need nothing.
+    Due { directory: String, places: Vec<Place> },
     /// Wake a service of the server: one byte to its socket or pipe.
     Ring { path: String, byte: u8 },
 }
@@ -86,6 +89,10 @@ impl fmt::Display for Step {
         match self {
             Step::Ring { path, byte } => writeln!(f, "ring {path} with {}", char::from(*byte).escape_default()),
             Step::Start { argv } => writeln!(f, "start {}", argv.join(" ")),
+            Step::Due { directory, places } => {
+                writeln!(f, "due now, below {directory}")?;
+                places.iter().try_for_each(|place| writeln!(f, "  {}", place.id))
+            }
             Step::Run(run) => {
                 writeln!(f, "run {}", run.argv.join(" "))?;
                 for Place { id, .. } in &run.places {

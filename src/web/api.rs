@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::orders::{Caller, OrderRequest, OrderView};
+use super::orders::{Caller, OrderRequest, OrderView, SelectRequest, SelectionView};
 use crate::metrics::Format;
 
 /// A scrape as it came in.
@@ -51,6 +51,7 @@ pub trait Backend: Send + Sync + 'static {
     fn errors(&self, name: &str, limit: u32) -> Answer<ErrorsView>;
     fn trace(&self, query: &TraceQuery) -> Answer<TraceView>;
     fn order(&self, name: &str, order: &OrderRequest, caller: Caller) -> Answer<OrderView>;
+    fn select(&self, name: &str, wanted: &SelectRequest) -> Answer<SelectionView>;
     fn account_action(&self, name: &str, action: &AccountAction) -> Answer<AccountActionView>;
 }
 
@@ -109,6 +110,12 @@ pub struct AccountView {
     pub sanction: Option<SanctionView>,
     /// Messages that the agent holds; `held` counts recipients, those of an administrator's holds included.
     pub held_messages: u64,
+    /// Since when the oldest of them is held.
+    #[serde(default)]
+    pub held_since: Option<String>,
+    /// What is held leaves slowly: messages an hour.
+    #[serde(default)]
+    pub drip: Option<u32>,
     /// The last orders, newest first; only where one account was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub orders: Vec<OrderLogView>,

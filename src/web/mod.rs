@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use api::Backend;
-pub use orders::{Caller, OrderAction, OrderRequest, OrderView};
+pub use orders::{Caller, OrderAction, OrderRequest, OrderView, SelectRequest, SelectionView};
 pub use serve::{Listeners, serve};
 
 /// Limits and secrets of the window.

@@ -26,6 +26,42 @@ pub struct OrderRequest {
     /// Of a block: after how long it ends in an unblock, for example `24h`.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     pub span: Option<String>,
+    /// Of an unblock: what is held leaves oldest first, at so many messages an hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drip: Option<u32>,
+    /// Of an unblock or a purge: only the messages of this list (`…/select`), and what stands goes on standing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<String>,
+}
+
+/// `POST /api/v1/accounts/{account}/select`: which of the messages on hold; all that is said must be so.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SelectRequest {
+    /// The script's path, or the end of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<String>,
+    /// The envelope sender; `<>` is the null sender.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<String>,
+    /// A domain that any of the recipients is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient_domain: Option<String>,
+    /// On hold for at least so long, for example `2h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub older_than: Option<String>,
+}
+
+/// What was found; nothing has happened yet.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SelectionView {
+    pub account: String,
+    /// Messages on hold that are meant, and all that are on hold.
+    pub messages: u64,
+    pub of: u64,
+    pub oldest: Option<String>,
+    /// The name of this list, for `…/request`; good for a quarter of an hour.
+    pub selection: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,4 +133,17 @@ pub(super) async fn request(
     let Path(name) = name.map_err(bad_path)?;
     let Json(order) = body.map_err(|error| Failure::new(error.status(), "bad_request", error.body_text()))?;
     shared.view(move |backend| backend.order(&name, &order, caller)).await
+}
+
+pub(super) async fn select(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    name: Result<Path<String>, PathRejection>,
+    body: Result<Json<SelectRequest>, JsonRejection>,
+) -> Result<Response<Body>, Failure> {
+    may_order(&shared.settings, peer, &headers, "look at what is held")?;
+    let Path(name) = name.map_err(bad_path)?;
+    let Json(wanted) = body.map_err(|error| Failure::new(error.status(), "bad_request", error.body_text()))?;
+    shared.view(move |backend| backend.select(&name, &wanted)).await
 }

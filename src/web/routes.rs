@@ -81,6 +81,7 @@ pub(super) fn router(shared: Shared) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(shared.clone(), operators_only))
         // Judges by itself who may: also over TCP, with a token.
+        .route("/accounts/{account}/select", post(orders::select))
         .route("/accounts/{account}/request", post(orders::request));
     Router::new()
         .route("/", get(landing))

@@ -69,6 +69,9 @@ impl Backend for Fake {
         let said = format!("{:?} {:?} {:?} {caller:?}", order.action, order.scope, order.span);
         Ok(OrderView { account: name.into(), done: said, ..OrderView::default() })
     }
+    fn select(&self, name: &str, wanted: &SelectRequest) -> Answer<SelectionView> {
+        Ok(SelectionView { account: name.into(), selection: format!("{wanted:?}"), ..SelectionView::default() })
+    }
     fn account_action(&self, name: &str, action: &AccountAction) -> Answer<AccountActionView> {
         Ok(AccountActionView { account: name.into(), done: format!("{action:?}") })
     }

@@ -4,7 +4,7 @@ use super::complain;
 use super::run::log_to_stderr;
 use crate::app::cli::HelperArgs;
 use crate::app::setup::DEFAULT_CONFIG;
-use crate::app::{Exit, dispatch};
+use crate::app::{Exit, instances};
 use crate::config::{self, Config, LogLevel};
 use crate::host::helper::{serve, trust};
 use crate::host::names::Names;
@@ -55,7 +55,7 @@ fn configuration(named: Option<&Path>) -> Result<Config, String> {
 fn start(args: &HelperArgs, config: &Config) -> Result<(), String> {
     let agent = user(&args.user)?;
     let mut instances = Vec::new();
-    for dir in dispatch::directories(&config.queue.config_directories) {
+    for dir in instances::directories(&config.queue.config_directories) {
         trust::only_root_changes(&dir)?;
         instances.push(servers::postfix_place(&Tools::default(), &dir)?);
     }

@@ -1,36 +1,77 @@
 //! `sendwarden block`, `unblock` and `purge`: orders for one account, given to the running agent.
 
 use super::ask::Source;
-use super::{complain, pretty, say, words};
+use super::{complain, number, pretty, say, words};
 use crate::app::Exit;
-use crate::app::cli::{AskArgs, BlockArgs, Format, PurgeArgs, UnblockArgs};
+use crate::app::cli::{AskArgs, BlockArgs, Format, PartArgs, PurgeArgs, UnblockArgs};
+use crate::app::numbers::counted;
 use crate::web::client::encode;
-use crate::web::{OrderAction, OrderRequest};
+use crate::web::{OrderAction, OrderRequest, SelectRequest};
 use std::io::{BufRead, IsTerminal};
 
 pub fn block(args: &BlockArgs) -> Exit {
-    let (scope, span) = (args.scope.clone(), args.span.clone());
-    give(
-        &args.ask,
-        &args.account,
-        &OrderRequest { action: OrderAction::Block, reason: args.reason.clone(), scope, span },
-    )
+    let (action, reason) = (OrderAction::Block, args.reason.clone());
+    let (scope, span, drip) = (args.scope.clone(), args.span.clone(), None);
+    give(&args.ask, &args.account, &OrderRequest { action, reason, scope, span, drip, selection: None })
 }
 
 pub fn unblock(args: &UnblockArgs) -> Exit {
-    give(&args.ask, &args.account, &plain(OrderAction::Unblock, args.reason.clone()))
+    let order = OrderRequest { drip: args.drip, ..plain(OrderAction::Unblock, args.reason.clone()) };
+    part(&args.ask, &args.account, &args.part, order, true)
 }
 
 pub fn purge(args: &PurgeArgs) -> Exit {
-    if !args.yes && !confirmed(&args.account) {
-        complain(&format!("nothing was done; to purge {} without being asked, add --yes", args.account));
-        return Exit::Usage;
+    let order = plain(OrderAction::Purge, args.reason.clone());
+    if args.part.any() {
+        return part(&args.ask, &args.account, &args.part, order, args.yes);
     }
-    give(&args.ask, &args.account, &plain(OrderAction::Purge, args.reason.clone()))
+    if !args.yes && !confirmed(&args.account, "all mail") {
+        return not_confirmed(&args.account);
+    }
+    give(&args.ask, &args.account, &order)
+}
+
+fn not_confirmed(account: &str) -> Exit {
+    complain(&format!("nothing was done; to purge {account} without being asked, add --yes"));
+    Exit::Usage
+}
+
+/// Counts what is meant first; the order is for exactly that.
+fn part(ask: &AskArgs, account: &str, part: &PartArgs, order: OrderRequest, sure: bool) -> Exit {
+    if !part.any() {
+        return give(ask, account, &order);
+    }
+    let select = SelectRequest {
+        script: part.script.clone(),
+        sender: part.sender.clone(),
+        recipient_domain: part.recipient_domain.clone(),
+        older_than: part.older_than.clone(),
+    };
+    let path = format!("/api/v1/accounts/{}/select", encode(account));
+    let found =
+        Source::new(ask).and_then(|source| source.change(&path, &serde_json::to_value(&select).unwrap_or_default()));
+    let found = match found {
+        Ok(found) => found,
+        Err(exit) => return exit,
+    };
+    let (messages, of) = (number(&found, "messages"), number(&found, "of"));
+    let oldest = match words(&found, "oldest") {
+        "" => String::new(),
+        oldest => format!(", the oldest on hold since {oldest}"),
+    };
+    let told = format!("{account}: {messages} of {} on hold{oldest}", counted(of, "message", "messages"));
+    if part.dry_run || messages == 0 {
+        return say(&if ask.format == Format::Json { pretty(&found) } else { format!("{told}; nothing was done") });
+    }
+    complain(&told);
+    if !sure && !confirmed(account, &counted(messages, "message", "messages")) {
+        return not_confirmed(account);
+    }
+    give(ask, account, &OrderRequest { selection: Some(words(&found, "selection").to_owned()), ..order })
 }
 
 fn plain(action: OrderAction, reason: Option<String>) -> OrderRequest {
-    OrderRequest { action, reason, scope: None, span: None }
+    OrderRequest { action, reason, scope: None, span: None, drip: None, selection: None }
 }
 
 fn give(ask: &AskArgs, account: &str, order: &OrderRequest) -> Exit {
@@ -42,11 +83,13 @@ fn give(ask: &AskArgs, account: &str, order: &OrderRequest) -> Exit {
     answer().unwrap_or_else(|exit| exit)
 }
 
-fn confirmed(account: &str) -> bool {
+fn confirmed(account: &str, what: &str) -> bool {
     if !std::io::stdin().is_terminal() {
         return false;
     }
-    complain(&format!("this deletes all mail of {account} that is held, for good.\nType the account's name to go on:"));
+    complain(&format!(
+        "this deletes {what} of {account} that the agent holds, for good.\nType the account's name to go on:"
+    ));
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line).is_ok_and(|_| line.trim() == account)
 }

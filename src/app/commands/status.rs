@@ -80,10 +80,18 @@ fn sanction(view: &Value) -> String {
         let (scope, by, since) = (words(block, "scope"), words(block, "by"), words(block, "since"));
         out.push_str(&format!("\nheld ({scope}) since {since}{until}, by {by}{reason}\n"));
         let messages = grouped(number(view, "held_messages"));
-        out.push_str(&format!(
-            "messages that the agent holds: {messages}; lifted by: {}\n",
-            words(block, "liftable_by")
-        ));
+        let who = match words(block, "liftable_by") {
+            "owner" => "the account's owner or an operator",
+            _ => "an operator only",
+        };
+        out.push_str(&format!("lifted by {who}; messages that the agent holds: {messages}{}\n", oldest(view)));
+    } else if number(view, "held_messages") > 0 {
+        let messages = counted(number(view, "held_messages"), "message", "messages");
+        let pace = match number(view, "drip") {
+            0 => "being released".to_owned(),
+            n => format!("released slowly, {n} an hour, the oldest first"),
+        };
+        out.push_str(&format!("\nnot blocked; {messages} still held{}: {pace}\n", oldest(view)));
     }
     let orders = items(view, "orders");
     if !orders.is_empty() {
@@ -95,6 +103,13 @@ fn sanction(view: &Value) -> String {
         out.push_str(&format!("  {time}  {action} by {by}: {} ({})\n", word("outcome"), word("details")));
     }
     out
+}
+
+fn oldest(view: &Value) -> String {
+    match words(view, "held_since") {
+        "" => String::new(),
+        since => format!(", the oldest since {since}"),
+    }
 }
 
 fn closed(view: &Value) -> &'static str {

@@ -83,6 +83,8 @@ pub struct Pump {
     /// When what stands is compared with what is next.
     mend: Instant,
     told_trouble: Option<String>,
+    /// The host's clock and the steady one at the last look.
+    clock: (Time, Instant),
     gate: Option<Arc<Gate>>,
     flags: Option<Standing>,
     /// When the flags are compared with what stands next.
@@ -135,6 +137,7 @@ impl Pump {
             durable: false,
             mend: now,
             told_trouble: None,
+            clock: (clock::now(), now),
             gate,
             flags,
             compare_flags: now,
@@ -142,6 +145,8 @@ impl Pump {
             gate_spoke: false,
             taped: kept.taped,
         };
+        pump.engine.sanctions.set_settings(pump.setup.hold.clone(), clock::now());
+        pump.engine.sanctions.set_clock(0, clock::now());
         // What stands is known to the gate, and what was under way goes on, before a line is read.
         pump.orders_committed();
         pump.batch.rows.extend(kept.first_rows);

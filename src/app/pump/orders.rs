@@ -6,13 +6,16 @@
 
 use super::Pump;
 use crate::app::dispatch::{Settled, WAITING};
+use crate::app::selection::Waiting;
 use crate::app::shared::{OrderAnswer, OrderDone};
 use crate::engine::sanctions::{Outcome, Record};
 use crate::host::clock;
-use crate::mail::{Order, OrderId, Place, Time, text};
+use crate::mail::{self, Dsn, Envelope, ErrorFact, Order, OrderId, Owner, Place, ReplyClass, Time, text};
 use crate::store::AuditRow;
 use std::time::Duration;
 
+/// A clock that is this much off at once was set; slewing is slower.
+const LEAP_SECS: i64 = 30;
 /// How often what stands is compared with what the log says.
 const MEND: Duration = Duration::from_secs(60);
 
@@ -36,6 +39,13 @@ impl Pump {
         }
     }
 
+    /// What of an account waits on hold.
+    pub(super) fn waiting(&self, owner: Owner) -> Vec<Waiting> {
+        let script = |place: &Place| self.engine.tracker.script_of(place).map(|claim| claim.path.clone());
+        let waiting = self.engine.sanctions.waiting(owner).into_iter();
+        waiting.map(|(place, since)| Waiting { script: script(&place).unwrap_or_default(), place, since }).collect()
+    }
+
     /// Takes what came of works. Ends, and the comparison of what stands with what is, have their time here too.
     pub(super) fn keep_orders(&mut self, now: Time, caught_up: bool) {
         while let Ok(settled) = self.dispatch.settled.try_recv() {
@@ -47,6 +57,7 @@ impl Pump {
             }
             self.durable = true;
         }
+        self.watch_clock(now);
         // What slipped past while work was under way would be passed over.
         if self.engine.slipped && self.dispatch.under_way == 0 {
             self.engine.slipped = false;
@@ -62,10 +73,32 @@ impl Pump {
             self.tell_gate();
         }
         if caught_up && clock::monotonic() >= self.mend && !self.engine.sanctions.is_idle() {
-            self.mend = clock::monotonic() + MEND;
+            // A short time to hold is looked at more often.
+            let held = u64::try_from(self.setup.hold.held_max_secs / 4).unwrap_or(1).max(1);
+            self.mend = clock::monotonic() + MEND.min(Duration::from_secs(held));
             let (tracker, sanctions) = (&self.engine.tracker, &mut self.engine.sanctions);
             let queued = tracker.queued(|owner| sanctions.is_held(owner));
             sanctions.mend(&queued, |place| tracker.on_hold(place), now);
+            for record in self.engine.sanctions.age(now, || OrderId::new(now, clock::seed())) {
+                tracing::warn!(
+                    "{}: {}; release or purge them: sendwarden unblock, sendwarden purge",
+                    self.engine.attribution.accounts.name(record.owner),
+                    record.details
+                );
+                self.log_order(&record);
+            }
+            self.durable = true;
+        }
+    }
+
+    /// A clock that was set makes nothing older: see `Sanctions::set_clock`.
+    fn watch_clock(&mut self, now: Time) {
+        let (before, began) = std::mem::replace(&mut self.clock, (now, clock::monotonic()));
+        let passed = i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX);
+        let leap = now.0.saturating_sub(before.0).saturating_sub(passed) / 1_000_000;
+        if leap.abs() > LEAP_SECS {
+            tracing::warn!("the clock was set by {leap} s; the age of held messages is counted without that");
+            self.engine.sanctions.set_clock(leap, now);
             self.durable = true;
         }
     }
@@ -76,6 +109,12 @@ impl Pump {
         let on_hold = |place: &Place| tracker.on_hold(place) == Some(true);
         let Settled { order, owner, report } = settled;
         let record = sanctions.settle(*owner, *order, report, on_hold, now);
+        if record.is_some() {
+            let why = self.engine.sanctions.too_long();
+            for envelope in &report.envelopes {
+                self.tell_dropped(now, *owner, envelope, &why);
+            }
+        }
         if let Some(Some(record)) = record {
             self.log_order(&record);
         }
@@ -86,6 +125,30 @@ impl Pump {
         }
         self.told_trouble.clone_from(&report.trouble);
         self.durable = true;
+    }
+
+    /// One error for each recipient of a message that was held too long.
+    fn tell_dropped(&mut self, at: Time, owner: Owner, envelope: &Envelope, why: &str) {
+        let nobody: [Box<[u8]>; 1] = [Box::default()];
+        let to = if envelope.recipients.is_empty() { &nobody[..] } else { &envelope.recipients };
+        for recipient in to {
+            self.batch.push_error(&ErrorFact {
+                at,
+                owner,
+                outcome: mail::Outcome::Deleted,
+                late: false,
+                id: envelope.place.id,
+                sender: &envelope.sender,
+                recipient,
+                relay: b"",
+                // RFC 3463: delivery time expired.
+                dsn: Dsn::new(4, 4, 7),
+                class: ReplyClass::Policy,
+                own_address: None,
+                reply: why.as_bytes(),
+                script: None,
+            });
+        }
     }
 
     /// Everything that changed is in the store: the gate may know of it, and the work may begin.

@@ -9,7 +9,9 @@ impl Pump {
     pub(super) fn answer_requests(&mut self) {
         for request in self.shared.take_requests() {
             match request {
-                Request::Settings { directory, replies, own_addresses } => {
+                Request::Settings { directory, replies, own_addresses, hold } => {
+                    self.engine.sanctions.set_settings(hold.clone(), clock::now());
+                    self.setup.hold = hold;
                     self.engine.replies = *replies;
                     self.setup.own_addresses = own_addresses;
                     self.engine.attribution.accounts.set_most(directory.policy().max_known_accounts);
@@ -19,7 +21,7 @@ impl Pump {
                     self.engine.attribution.set_directory(*directory);
                     self.ask_again();
                     tracing::info!(
-                        "accounts file, attribution settings, own addresses, reply patterns and metrics.max_accounts are in force"
+                        "accounts file, attribution settings, own addresses, reply patterns, hold and metrics.max_accounts are in force"
                     );
                 }
                 Request::Rename { owner, to, answer } => {
@@ -36,6 +38,11 @@ impl Pump {
                     reply(&answer, result);
                 }
                 Request::Order { order, answer } => self.take_order(&order, &answer),
+                Request::Waiting { owner, answer } => {
+                    if answer.try_send(Ok(self.waiting(owner))).is_err() {
+                        tracing::debug!("an answer was not waited for");
+                    }
+                }
                 Request::Forget { owner, answer } => {
                     let result = self.forget(owner);
                     reply(&answer, result);

@@ -14,6 +14,8 @@ pub enum Decision {
     Purge {
         lifts: bool,
     },
+    /// Release or delete some of what is held, and nothing else changes.
+    Part,
     /// It is so already.
     Already(&'static str),
     Refuse(Refusal),
@@ -28,11 +30,19 @@ pub enum Refusal {
     Machine,
     Ended,
     NoAccount,
+    PartOfABlock,
 }
 
 impl Refusal {
-    pub const ALL: [Refusal; 6] =
-        [Refusal::Busy, Refusal::OperatorsBlock, Refusal::Spam, Refusal::Machine, Refusal::Ended, Refusal::NoAccount];
+    pub const ALL: [Refusal; 7] = [
+        Refusal::Busy,
+        Refusal::OperatorsBlock,
+        Refusal::Spam,
+        Refusal::Machine,
+        Refusal::Ended,
+        Refusal::NoAccount,
+        Refusal::PartOfABlock,
+    ];
 
     pub const fn why(self) -> &'static str {
         match self {
@@ -42,6 +52,7 @@ impl Refusal {
             Refusal::Machine => "rules and alerts may block, but neither unblock nor purge",
             Refusal::Ended => "its end is in the past",
             Refusal::NoAccount => "only accounts can be blocked",
+            Refusal::PartOfABlock => "only what is held can be released or purged in part; a block has a scope",
         }
     }
 }
@@ -61,9 +72,12 @@ pub fn decide(account: &Account, order: &Order, held: bool, now: Time) -> Decisi
     if account.change.is_some() {
         return Decision::Refuse(Refusal::Busy);
     }
+    if order.part.is_some() {
+        return part(account, order.action, role);
+    }
     match order.action {
         Action::Block => block(account, order, now),
-        Action::Unblock => unblock(account, role),
+        Action::Unblock => unblock(account, role, order.drip, held),
         Action::Purge => purge(account, role, held, now),
     }
 }
@@ -78,6 +92,7 @@ fn block(account: &Account, order: &Order, now: Time) -> Decision {
         by: order.by.clone(),
         reason: order.reason.clone(),
         liftable_by: order.liftable_by,
+        cause: order.cause,
         since: now,
         until: order.until,
     };
@@ -96,6 +111,8 @@ fn block(account: &Account, order: &Order, now: Time) -> Decision {
         ..new
     };
     let state = account.state.max(order.cause.state());
+    let cause = if state == account.state { old.cause } else { order.cause };
+    let both = Block { cause, ..both };
     let same = both.scope == old.scope && both.liftable_by == old.liftable_by && both.until == old.until;
     if same && state == account.state {
         return Decision::Already("it is blocked already");
@@ -103,19 +120,44 @@ fn block(account: &Account, order: &Order, now: Time) -> Decision {
     Decision::Block(both, state)
 }
 
-fn unblock(account: &Account, role: Role) -> Decision {
-    let Some(block) = &account.block else { return Decision::Already("it is not blocked") };
-    if role == Role::Owner {
-        if account.state == ServiceState::Spam {
-            return Decision::Refuse(Refusal::Spam);
-        }
-        if block.liftable_by == LiftableBy::Operator {
-            return Decision::Refuse(Refusal::OperatorsBlock);
-        }
+fn unblock(account: &Account, role: Role, drip: Option<u32>, held: bool) -> Decision {
+    if account.block.is_none() {
+        // What leaves slowly may be told to leave at another pace, or at once; an owner's pace is not the owner's.
+        let slow = account.drip.as_ref().filter(|old| held && drip != Some(old.per_hour));
+        return match slow {
+            Some(old) if role == Role::Owner && old.by.role() != Role::Owner => {
+                Decision::Refuse(Refusal::OperatorsBlock)
+            }
+            Some(_) if role == Role::Owner => Decision::Already("it is not blocked, and what was held is leaving"),
+            Some(_) => Decision::Unblock(account.state),
+            None => Decision::Already("it is not blocked"),
+        };
+    }
+    if let Some(why) = keeps(account, role) {
+        return Decision::Refuse(why);
     }
     match account.state {
         ServiceState::Bounce => Decision::Unblock(ServiceState::Force),
         _ => Decision::Unblock(ServiceState::Ok),
+    }
+}
+
+/// Why the account's block is not this one's to lift.
+fn keeps(account: &Account, role: Role) -> Option<Refusal> {
+    let block = account.block.as_ref().filter(|_| role == Role::Owner)?;
+    match (account.state, block.liftable_by) {
+        (ServiceState::Spam, _) => Some(Refusal::Spam),
+        (_, LiftableBy::Operator) => Some(Refusal::OperatorsBlock),
+        (_, LiftableBy::Owner) => None,
+    }
+}
+
+/// Whoever may lift the block may release a part of what it holds; to delete a part lifts nothing.
+fn part(account: &Account, action: Action, role: Role) -> Decision {
+    match action {
+        Action::Block => Decision::Refuse(Refusal::PartOfABlock),
+        Action::Unblock => keeps(account, role).map_or(Decision::Part, Decision::Refuse),
+        Action::Purge => Decision::Part,
     }
 }
 

@@ -11,10 +11,12 @@ pub enum Stage {
     Held,
     /// To be deleted, never released.
     Doomed,
+    /// To be released, whatever stands.
+    Leaving,
 }
 
 impl Stage {
-    pub const ALL: [Stage; 3] = [Stage::Intended, Stage::Held, Stage::Doomed];
+    pub const ALL: [Stage; 4] = [Stage::Intended, Stage::Held, Stage::Doomed, Stage::Leaving];
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,9 +89,42 @@ impl Held {
 
     /// Everything of an account that is in one stage goes to another.
     pub fn advance(&mut self, owner: Owner, from: Stage, to: Stage) {
-        for place in self.places(owner, from) {
-            if let Some(entry) = self.get(owner, &place) {
+        let all = self.places(owner, from);
+        self.advance_these(owner, all, from, to);
+    }
+
+    /// Those of these that are in one stage go to another; how many that was.
+    pub fn advance_these(
+        &mut self,
+        owner: Owner,
+        these: impl IntoIterator<Item = Place>,
+        from: Stage,
+        to: Stage,
+    ) -> u64 {
+        let mut advanced = 0;
+        for place in these {
+            if let Some(entry) = self.get(owner, &place).filter(|entry| entry.stage == from) {
                 self.set(owner, place, Entry { stage: to, missed: 0, ..entry });
+                advanced += 1;
+            }
+        }
+        advanced
+    }
+
+    /// The oldest messages of an account that wait on hold, at most `n`.
+    pub fn oldest(&self, owner: Owner, n: usize) -> Vec<Place> {
+        let mut waiting: Vec<(Time, &Place)> =
+            self.of(owner).filter(|(_, e)| e.stage == Stage::Held).map(|(place, entry)| (entry.at, place)).collect();
+        waiting.sort_unstable();
+        waiting.into_iter().take(n).map(|(_, place)| place.clone()).collect()
+    }
+
+    /// The clock was set: ages stay as they were.
+    pub fn shift(&mut self, secs: i64) {
+        for owner in self.owners() {
+            let all: Vec<(Place, Entry)> = self.of(owner).map(|(place, entry)| (place.clone(), entry)).collect();
+            for (place, entry) in all {
+                self.set(owner, place, Entry { at: entry.at.plus_secs(secs), ..entry });
             }
         }
     }

@@ -3,15 +3,16 @@
 //! Rows carry a version; a row that cannot be read is left out and counted by its reader.
 
 use super::held::{Entry, Stage};
-use super::{Account, Block, Change, Sanctions};
+use super::{Account, Block, Change, Drip, Sanctions};
 use crate::engine::codec::{Reader, Writer};
-use crate::mail::{Action, Actor, LiftableBy, OrderId, Owner, Place, Scope, Server, ServiceState, Time, Verb};
+use crate::mail::{Action, Actor, Cause, LiftableBy, OrderId, Owner, Place, Scope, Server, ServiceState, Time, Verb};
 
 /// Kinds of rows in the store.
 pub const SANCTION_KIND: u8 = 20;
 pub const HELD_KIND: u8 = 21;
 
 const VERSION: u64 = 1;
+const ACCOUNT_VERSION: u64 = 2;
 
 /// One changed row; without a value it is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +84,7 @@ pub(super) fn read_held(key: &[u8], value: &[u8]) -> Option<(Owner, Place, Entry
 
 fn write_account(account: &Account) -> Vec<u8> {
     let mut out = Writer::default();
-    out.u64(VERSION).u64(u64::from(account.state.code()));
+    out.u64(ACCOUNT_VERSION).u64(u64::from(account.state.code()));
     maybe_time(&mut out, account.force_until);
     maybe_time(&mut out, account.owner_lifted);
     out.u64(u64::from(account.block.is_some()));
@@ -96,6 +97,7 @@ fn write_account(account: &Account) -> Vec<u8> {
         };
         write_actor(&mut out, &block.by);
         out.bytes(block.reason.as_bytes()).u64(u64::from(block.liftable_by == LiftableBy::Operator));
+        out.u64(block.cause as u64);
         out.time(block.since);
         maybe_time(&mut out, block.until);
     }
@@ -105,8 +107,18 @@ fn write_account(account: &Account) -> Vec<u8> {
         out.u64(u64::from(change.action.code())).u64(change.verb as u64);
         write_actor(&mut out, &change.by);
         out.u64(u64::from(change.mend)).u64(u64::from(change.before.code())).u64(u64::from(change.lifts));
-        out.u64(u64::from(change.rounds)).u64(change.done).u64(change.gone);
+        out.u64(u64::from(change.rounds))
+            .u64(change.done)
+            .u64(change.gone)
+            .u64(u64::from(change.expires))
+            .u64(u64::from(change.asks));
     }
+    out.u64(u64::from(account.drip.is_some()));
+    if let Some(drip) = &account.drip {
+        out.u32(drip.per_hour).time(drip.since).u64(drip.given);
+        write_actor(&mut out, &drip.by);
+    }
+    out.u64(u64::from(account.warned));
     out.bytes
 }
 
@@ -115,7 +127,7 @@ pub fn read_account(key: &[u8], value: &[u8]) -> Option<(Owner, Account)> {
     let owner = Owner(u32::from_be_bytes(key.try_into().ok()?));
     let mut saved = Reader::new(value);
     let saved = &mut saved;
-    let VERSION = saved.u64()? else { return None };
+    let ACCOUNT_VERSION = saved.u64()? else { return None };
     let mut account = Account {
         state: ServiceState::from_code(saved.u8()?)?,
         force_until: read_maybe_time(saved)?,
@@ -133,6 +145,7 @@ pub fn read_account(key: &[u8], value: &[u8]) -> Option<(Owner, Account)> {
             by: read_actor(saved)?,
             reason: text(saved)?.into(),
             liftable_by: if saved.u64()? != 0 { LiftableBy::Operator } else { LiftableBy::Owner },
+            cause: *Cause::ALL.get(saved.u64()? as usize)?,
             since: saved.time()?,
             until: read_maybe_time(saved)?,
         });
@@ -149,16 +162,27 @@ pub fn read_account(key: &[u8], value: &[u8]) -> Option<(Owner, Account)> {
             rounds: saved.u8()?,
             done: saved.u64()?,
             gone: saved.u64()?,
+            expires: saved.u64()? != 0,
+            asks: saved.u64()? != 0,
             again: true,
             given: false,
         });
     }
+    if saved.u64()? != 0 {
+        account.drip = Some(Drip {
+            per_hour: saved.u64()?.try_into().ok()?,
+            since: saved.time()?,
+            given: saved.u64()?,
+            by: read_actor(saved)?,
+        });
+    }
+    account.warned = saved.u8()?;
     Some((owner, account))
 }
 
-/// Whether a held row's message is on hold, and whose it is: for views.
-pub fn read_held_owner(key: &[u8], value: &[u8]) -> Option<(Owner, Stage)> {
-    read_held(key, value).map(|(owner, _, entry)| (owner, entry.stage))
+/// Whose a held row's message is, how far it is with it, and since when: for views.
+pub fn read_held_owner(key: &[u8], value: &[u8]) -> Option<(Owner, Stage, Time)> {
+    read_held(key, value).map(|(owner, _, entry)| (owner, entry.stage, entry.at))
 }
 
 fn maybe_time(out: &mut Writer, time: Option<Time>) {

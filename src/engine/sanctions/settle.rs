@@ -26,6 +26,13 @@ impl Sanctions {
         let mut change = account.change.clone().filter(|change| change.order == order)?;
         self.settle_places(owner, &mut change, report, on_hold, now);
         let trouble = report.trouble.is_some();
+        if change.asks && !trouble && self.held.any(owner, Stage::Doomed) {
+            // Whom they were for is known: they may go.
+            change.asks = false;
+            (change.given, change.again) = (false, false);
+            self.put(owner, Account { change: Some(change), ..account });
+            return Some(None);
+        }
         if change.verb == Verb::Delete && !trouble && change.rounds < ROUNDS && self.new_doomed(owner) {
             change.rounds += 1;
             (change.given, change.again) = (false, false);
@@ -33,7 +40,10 @@ impl Sanctions {
             return Some(None);
         }
         let record = self.record(owner, &account, &change, report, now);
+        let slow = account.drip.is_some();
         match (change.verb, change.mend, trouble) {
+            // Held too long: that is told already, and is tried again.
+            (Verb::Delete, false, true) if change.expires => self.put(owner, Account { change: None, ..account }),
             (Verb::Delete, false, true) => {
                 // It could not be done: what is still there is held as before.
                 self.held.advance(owner, Stage::Doomed, Stage::Held);
@@ -42,7 +52,9 @@ impl Sanctions {
             (Verb::Delete, false, false) => self.end_purge(owner, now),
             _ => self.put(owner, Account { change: None, ..account }),
         }
-        Some((!change.mend || change.done > 0).then_some(record))
+        // What leaves slowly is told at its end.
+        let told = if change.mend { change.done > 0 && !slow } else { !change.asks };
+        Some(told.then_some(record))
     }
 
     fn settle_places(
@@ -59,8 +71,12 @@ impl Sanctions {
                 (Verb::Hold, Some(Stage::Intended)) => {
                     self.held.set(owner, place.clone(), Entry { stage: Stage::Held, at: now, missed: 0 });
                 }
-                (Verb::Release, Some(Stage::Held)) | (Verb::Delete, Some(Stage::Doomed)) => {
+                (Verb::Release, Some(Stage::Leaving)) | (Verb::Delete, Some(Stage::Doomed)) => {
                     self.held.remove(owner, place);
+                }
+                (_, Some(Stage::Held)) if change.asks => {
+                    self.held.advance_these(owner, [place.clone()], Stage::Held, Stage::Doomed);
+                    continue;
                 }
                 _ => continue,
             }
@@ -133,6 +149,7 @@ impl Sanctions {
         }
         let (order, action, by) = (change.order, change.action, change.by.clone());
         let scope = account.block.as_ref().filter(|block| block.order == order).map(|block| block.scope.clone());
-        Record { at: now, owner, order, action, scope, by, reason: String::new(), outcome, details }
+        let reason = if change.expires { self.settings.too_long() } else { String::new() };
+        Record { at: now, owner, order, action, scope, by, reason, outcome, details }
     }
 }

@@ -53,7 +53,8 @@ fn by(role: Role) -> Actor {
 fn order(action: Action, by: Actor, cause: Cause) -> Order {
     let liftable_by = by.liftable_by();
     let (id, scope) = (OrderId::new(NOW, 5), Scope::Script);
-    Order { id, owner: WHO, action, scope, cause, by, liftable_by, reason: "why".into(), at: NOW, until: None }
+    let (reason, at, until, part, drip) = ("why".to_owned(), NOW, None, None, None);
+    Order { id, owner: WHO, action, scope, cause, by, liftable_by, reason, at, until, part, drip }
 }
 
 fn queued(n: u8) -> Queued {
@@ -201,7 +202,7 @@ fn only_what_is_covered_and_not_on_hold_already_is_swept_and_only_that_released(
     assert_eq!(work.places, [queued(1).place, queued(2).place]);
     assert_eq!(sanctions.next_work(), None, "work is given out once");
     // One had left the queue; the gate holds another meanwhile.
-    let report = Report { done: vec![queued(1).place], missing: vec![queued(2).place], trouble: None };
+    let report = Report { done: vec![queued(1).place], missing: vec![queued(2).place], ..Report::default() };
     sanctions.note_held(WHO, queued(4).place, NOW);
     let record = sanctions.settle(WHO, work.order, &report, |_| true, NOW).unwrap().unwrap();
     assert_eq!((record.outcome, record.details.as_str()), (Outcome::Done, "1 put on hold, 1 not there any more"));

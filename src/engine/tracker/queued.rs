@@ -5,7 +5,7 @@
 use super::Tracker;
 use super::leg::{Came, Class, Leg};
 use crate::engine::sanctions::Queued;
-use crate::mail::{Owner, Place};
+use crate::mail::{Owner, Place, ScriptClaim};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -27,13 +27,21 @@ impl Tracker {
         found
     }
 
+    /// The script that is said to have made a message in the queue.
+    pub fn script_of(&self, place: &Place) -> Option<&ScriptClaim> {
+        self.find(place)?.details.as_deref()?.script()
+    }
+
     /// Whether a message in the queue is on hold; `None` when the log knows of no such message.
     pub fn on_hold(&self, place: &Place) -> Option<bool> {
+        self.find(place).map(|leg| leg.held)
+    }
+
+    fn find(&self, place: &Place) -> Option<&Leg> {
         let legs = self.places.hosts().flat_map(|host| self.table.live(host, place.id));
-        let its = legs.filter_map(|slot| self.table.get(slot)).find(|leg| {
+        legs.filter_map(|slot| self.table.get(slot)).find(|leg| {
             leg.server == place.server && *self.places.instance_name(leg.instance) == *place.instance && waits(leg)
-        })?;
-        Some(its.held)
+        })
     }
 }
 

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
@@ -20,12 +21,16 @@ const WAITING: usize = 16;
 /// Bytes kept of what it says on standard error.
 const MAX_SAID: usize = 4 * 1024;
 
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// A running child.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
     output: Receiver<Vec<u8>>,
     said: Arc<Mutex<Vec<u8>>>,
+    /// Rings when it has closed its standard error.
+    silent: Receiver<()>,
 }
 
 /// What there is of the output.
@@ -76,6 +81,7 @@ impl Running {
             });
         }
         let said = Arc::new(Mutex::new(Vec::new()));
+        let (quiet, silent) = sync_channel(1);
         if let Some(mut pipe) = child.stderr.take() {
             let said = said.clone();
             thread::spawn(move || {
@@ -85,9 +91,10 @@ impl Running {
                     let room = MAX_SAID.saturating_sub(said.len());
                     said.extend(chunk.iter().take(n.min(room)));
                 }
+                let _ = quiet.send(());
             });
         }
-        Ok(Running { child, output, said })
+        Ok(Running { child, output, said, silent })
     }
 
     pub fn take(&self) -> Taken {
@@ -107,6 +114,17 @@ impl Running {
     pub fn end(mut self) -> String {
         self.kill();
         self.child.wait().map_or_else(|why| why.to_string(), |status| status.to_string())
+    }
+
+    /// Waits for its end, once its output is taken, and a moment for its last words.
+    ///
+    /// # Errors
+    /// Those of waiting.
+    pub fn ended(&mut self) -> std::io::Result<std::process::ExitStatus> {
+        let ended = self.child.wait();
+        // A child of its own may hold the pipe open.
+        let _ = self.silent.recv_timeout(LAST_WORDS);
+        ended
     }
 
     fn kill(&mut self) {

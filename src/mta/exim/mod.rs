@@ -9,6 +9,7 @@ mod arrival;
 mod delivery;
 pub mod install;
 pub mod layout;
+pub mod listing;
 mod log;
 pub mod plan;
 mod scan;

@@ -94,7 +94,7 @@ mod tests {
                     thawed.extend(run.places.iter().map(|place| place.id.to_string()));
                 }
                 Step::Start { argv } => delivered.extend(argv.into_iter().skip(2)),
-                Step::Ring { .. } => {}
+                Step::Ring { .. } | Step::Due { .. } => {}
             }
         }
         assert_eq!((sizes, &thawed, &delivered), (vec![100, 100, 50], &names, &names));

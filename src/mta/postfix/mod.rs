@@ -7,6 +7,7 @@
 mod action;
 mod arrival;
 mod delivery;
+pub mod listing;
 mod log;
 pub mod milter;
 pub mod plan;

@@ -34,11 +34,14 @@ pub fn plan(verb: Verb, places: &[Place], instance: &Instance) -> Vec<Step> {
     for batch in places.chunks(BATCH) {
         let argv = [format!("{}/postsuper", instance.tools), "-c".into(), instance.config.clone(), flag.into()];
         let argv = argv.into_iter().chain(["-".to_owned()]).chain(queue.map(str::to_owned)).collect();
-        let places = batch.iter().map(|place| (*place).clone()).collect();
-        steps.push(Step::Run(Run { argv, places, talk: Talk::Lines, says, tries, pause_ms }));
+        let places: Vec<Place> = batch.iter().map(|place| (*place).clone()).collect();
+        let run = Run { argv, places: places.clone(), talk: Talk::Lines, says, tries, pause_ms };
+        steps.push(Step::Run(run));
         if verb == Verb::Release {
-            // `-H` moves to `deferred`, where it would wait for the next queue run; what is others' there keeps its own
-            // retry time.
+            // `-H` moves to `deferred`. There a message that was put off before waits until its file's time of change
+            // (qmgr_active.c: "next retry time"), and all others for the next queue run: `D` (qmgr(8):
+            // QMGR_REQ_SCAN_DEFERRED) scans that queue now; what is others' keeps its own retry time.
+            steps.push(Step::Due { directory: format!("{}/deferred", instance.queue), places });
             steps.push(kick(instance));
         }
     }
@@ -99,7 +102,7 @@ mod tests {
                 _ => 0,
             })
             .collect();
-        assert_eq!(sizes, [1_000, 0, 1_000, 0, 500, 0]);
+        assert_eq!(sizes, [1_000, 0, 0, 1_000, 0, 0, 500, 0, 0]);
         let mut named: Vec<String> = steps
             .iter()
             .flat_map(|step| match step {

@@ -2,7 +2,7 @@
 
 use super::{Action, Change, Scratch, complain, is_root, say, tool};
 use crate::app::cli::{SetupPostfixArgs, WhenAway};
-use crate::app::{Exit, dispatch};
+use crate::app::{Exit, instances};
 use crate::host::gate;
 use crate::host::replace::{self, Found};
 use crate::host::servers::{self, PostfixPlace, Tools};
@@ -30,7 +30,7 @@ pub fn run(args: &SetupPostfixArgs) -> Exit {
         ));
         return Exit::Failed;
     }
-    let directories = dispatch::directories(&args.config_directory);
+    let directories = instances::directories(&args.config_directory);
     if directories.is_empty() {
         complain("no Postfix was found on this host; name its configuration directory with --config-directory");
         return Exit::Failed;

@@ -1,0 +1,139 @@
+//! The mail servers on this host, by the name in their log: how their queues are worked on, and what they say of a message.
+
+use super::logs;
+use crate::host::exec;
+use crate::host::servers::{self, PostfixPlace, Tools};
+use crate::mail::{Envelope, Place, QueueId, Report, Server, Step, Verb};
+use crate::mta::postfix::plan::Instance;
+use crate::mta::{exim, postfix};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A listing of 100,000 messages takes about 5 s.
+const LISTING: Duration = Duration::from_secs(120);
+
+/// A message on hold: its id, its sender, its recipients.
+type Take<'t> = dyn FnMut(QueueId, Box<[u8]>, Vec<Box<[u8]>>) + 't;
+
+/// Where the mail servers of this host are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Servers {
+    /// Postfix's configuration directories; empty: those that it names itself.
+    pub postfix: Vec<PathBuf>,
+    /// Exim's program; `None`: where distributions and panels put it.
+    pub exim: Option<PathBuf>,
+}
+
+/// The servers, as far as they have answered.
+#[derive(Debug)]
+pub struct Instances {
+    tools: Servers,
+    known: Vec<PostfixPlace>,
+}
+
+impl Instances {
+    pub fn new(tools: Servers) -> Instances {
+        Instances { tools, known: Vec::new() }
+    }
+
+    /// Whom messages on hold are from and for. A listing names the whole queue, whatever is asked of it.
+    pub fn inspect(&mut self, places: &[Place]) -> Report {
+        let mut report = Report::default();
+        let mut wanted: BTreeSet<&Place> = places.iter().collect();
+        let instances: BTreeSet<(Server, Arc<[u8]>)> =
+            places.iter().map(|place| (place.server, place.instance.clone())).collect();
+        for (server, name) in instances {
+            let mut take = |id, sender, recipients| {
+                let place = Place { server, instance: name.clone(), id };
+                if wanted.remove(&place) {
+                    report.envelopes.push(Envelope { place: place.clone(), sender, recipients });
+                    report.done.push(place);
+                }
+            };
+            if let Err(why) = self.list(server, &name, &mut take) {
+                report.trouble.get_or_insert(why);
+            }
+        }
+        report.missing = wanted.into_iter().cloned().collect();
+        report
+    }
+
+    /// Every message on hold, with its sender and its recipients.
+    fn list(&mut self, server: Server, name: &[u8], take: &mut Take<'_>) -> Result<(), String> {
+        match server {
+            Server::Postfix => {
+                let instance = self.of(name)?;
+                let argv = ["-c", &instance.config, "-j"].map(str::to_owned);
+                let argv: Vec<String> = [format!("{}/postqueue", instance.tools)].into_iter().chain(argv).collect();
+                let mut line = |line: &[u8]| {
+                    if let Some(on_hold) = postfix::listing::on_hold(line) {
+                        take(on_hold.id, on_hold.sender, on_hold.recipients);
+                    }
+                };
+                exec::each_line(&argv, LISTING, &mut line).map_err(|why| why.to_string())
+            }
+            Server::Exim => {
+                let argv = [program(self.tools.exim.as_deref())?, "-bpr".to_owned()];
+                let mut listing = exim::listing::Listing::default();
+                let mut line = |line: &[u8]| {
+                    if let Some(frozen) = listing.take(line) {
+                        take(frozen.id, frozen.sender, frozen.recipients);
+                    }
+                };
+                exec::each_line(&argv, LISTING, &mut line).map_err(|why| why.to_string())
+            }
+        }
+    }
+
+    pub fn steps(&mut self, verb: Verb, server: Server, name: &[u8], places: &[Place]) -> Result<Vec<Step>, String> {
+        match server {
+            Server::Postfix => Ok(postfix::plan::plan(verb, places, &self.of(name)?)),
+            Server::Exim => Ok(exim::plan::plan(verb, places, &program(self.tools.exim.as_deref())?)),
+        }
+    }
+
+    /// The instance that logs under this name. All are asked again when none is known: they come and go.
+    fn of(&mut self, name: &[u8]) -> Result<Instance, String> {
+        let find = |instances: &[PostfixPlace]| {
+            let its = instances.iter().find(|one| one.name.as_bytes() == name)?.clone();
+            Some(Instance { tools: its.tools, config: its.config, queue: its.queue })
+        };
+        if let Some(found) = find(&self.known) {
+            return Ok(found);
+        }
+        let mut problem = None;
+        self.known.clear();
+        for dir in directories(&self.tools.postfix) {
+            match servers::postfix_place(&Tools::default(), &dir) {
+                Ok(place) => self.known.push(place),
+                Err(why) => problem = Some(why),
+            }
+        }
+        find(&self.known).ok_or_else(|| {
+            let name = crate::mail::text::clean(name, 64);
+            let why = problem.map_or(String::new(), |why| format!(" ({why})"));
+            format!("no instance of Postfix on this host logs as `{name}`{why}; set queue.config_directories")
+        })
+    }
+}
+
+/// Postfix's configuration directories: those that are named, or those that it names itself.
+pub fn directories(configured: &[PathBuf]) -> Vec<PathBuf> {
+    if !configured.is_empty() {
+        return configured.to_vec();
+    }
+    let installed = logs::servers().iter().filter(|one| one.server == Server::Postfix);
+    installed.map(|one| one.place.clone()).filter(|place| place.is_absolute()).collect()
+}
+
+/// Exim's program: the one that is named, or the one that is installed.
+///
+/// # Errors
+/// The whole text for the operator.
+pub fn program(configured: Option<&Path>) -> Result<String, String> {
+    let named = configured.map(|path| path.display().to_string());
+    let found = named.or_else(|| servers::exim_program(&Tools::default()));
+    found.ok_or_else(|| "no Exim was found on this host; name its program in queue.exim_program".to_owned())
+}
