@@ -5,9 +5,10 @@ use super::gate::Gate;
 use super::instances::{self, Instances};
 use super::orders;
 use super::powers::Powers;
+use super::pump::not_durable;
 use super::selection::{Selections, Waiting};
 use super::setup::{self, Setup};
-use super::shared::{Request, Shared};
+use super::shared::{NotDone, Reply, Request, Shared};
 use super::views;
 use crate::engine::sanctions::Outcome;
 use crate::host::names::Names;
@@ -22,7 +23,7 @@ use crate::web::api::{
 use crate::web::{Caller, OrderRequest, OrderView, SelectRequest, SelectionView};
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -94,14 +95,24 @@ impl AgentBackend {
         Views::open(&self.state_dir).map_err(|why| BackendError::Unavailable(why.to_string()))
     }
 
-    fn change<T>(&self, request: impl FnOnce(SyncSender<Result<T, String>>) -> Request) -> Answer<T> {
+    /// Nothing can be made durable while the store cannot be written; the pump need not be asked to know that.
+    fn can_change(&self) -> Answer<()> {
+        match self.shared.state().store_trouble {
+            Some(why) => Err(BackendError::Unavailable(not_durable(&why))),
+            None => Ok(()),
+        }
+    }
+
+    fn change<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Answer<T> {
+        self.can_change()?;
         let (answer, answered) = sync_channel(1);
         if !self.shared.ask(request(answer)) {
             return Err(BackendError::Unavailable("too many changes are waiting; try again".to_owned()));
         }
         match answered.recv_timeout(PATIENCE) {
             Ok(Ok(done)) => Ok(done),
-            Ok(Err(why)) => Err(BackendError::Conflict(why)),
+            Ok(Err(NotDone::Refused(why))) => Err(BackendError::Conflict(why)),
+            Ok(Err(NotDone::Later(why))) => Err(BackendError::Unavailable(why)),
             Err(_) => Err(BackendError::Unavailable(
                 "the agent did not answer in time; the change may still happen: look before you try again".to_owned(),
             )),
@@ -221,6 +232,7 @@ impl Backend for AgentBackend {
     }
 
     fn order(&self, name: &str, request: &OrderRequest, caller: Caller) -> Answer<OrderView> {
+        self.can_change()?;
         let owner = views::owner(&self.views()?, name)?;
         if !owner.is_account() {
             return Err(BackendError::BadRequest(format!("{name} is not an account")));

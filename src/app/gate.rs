@@ -23,6 +23,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::watch;
 
+/// Messages that are kept in memory while the tape cannot be written. What comes beyond it stays on hold, and the log of
+/// the agent names it.
+const MOST_UNWRITTEN: usize = 100_000;
+
 /// What the gate does with mail of accounts that are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -45,6 +49,8 @@ pub struct Gate {
     settings: Settings,
     turnstile: Mutex<Turnstile>,
     pub tape: Tape,
+    /// Held, and not on the tape yet because it could not be written: oldest first.
+    unwritten: Mutex<Vec<Record>>,
     tally: Mutex<GateTally>,
     /// What is wrong with a door, by its instance.
     troubles: Mutex<BTreeMap<Arc<str>, String>>,
@@ -56,6 +62,7 @@ impl Gate {
             settings,
             turnstile: Mutex::new(Turnstile::new(directory, seed)),
             tape,
+            unwritten: Mutex::default(),
             tally: Mutex::new(GateTally::default()),
             troubles: Mutex::default(),
         }
@@ -97,6 +104,32 @@ impl Gate {
         }
     }
 
+    /// Tries to write down what could not be written when it was held.
+    pub fn write_down(&self) {
+        let mut unwritten = lock(&self.unwritten);
+        let written = unwritten.iter().take_while(|record| self.tape.append(record).is_ok()).count();
+        if written > 0 {
+            unwritten.drain(..written);
+            let left = unwritten.len();
+            tracing::info!("{written} messages that are held are written down now, {left} are not yet");
+        }
+    }
+
+    /// What could not be written down is somebody else's to remember from now on.
+    pub fn take_unwritten(&self) -> Vec<Record> {
+        std::mem::take(&mut *lock(&self.unwritten))
+    }
+
+    /// Keeps it in memory until it can be written. False when there is no room.
+    fn keep(&self, record: Record) -> bool {
+        let mut unwritten = lock(&self.unwritten);
+        let room = unwritten.len() < MOST_UNWRITTEN;
+        if room {
+            unwritten.push(record);
+        }
+        room
+    }
+
     /// What was counted since the last call.
     pub fn take_tally(&self) -> GateTally {
         std::mem::take(&mut *lock(&self.tally))
@@ -115,22 +148,28 @@ impl Gate {
             let text = format!("550 5.7.1 Sending from this account is on hold, ask your provider; reference {order}");
             return (origin, Decision::Refused, Judgement::Refuse { text });
         }
-        let written = match candidate.id {
+        // Until the turnstile is let go nobody is told that the account is free: see `bar`.
+        let unwritten = match candidate.id {
             Some(id) => {
                 let (at, owner, recipients) = (clock::now(), barred.owner, candidate.recipients);
-                let instance = Arc::clone(instance);
-                let record = Record { at, instance, id, owner, order, origin, recipients };
-                self.tape.append(&record).map_err(|why| why.to_string())
+                let record = Record { at, instance: Arc::clone(instance), id, owner, order, origin, recipients };
+                let key = &barred.key;
+                self.tape.append(&record).err().map(|why| match self.keep(record) {
+                    true => format!("{id} of {key} is on hold ({instance}), and remembered until it can be: {why}"),
+                    false => {
+                        lock(&self.tally).unrecorded();
+                        format!("{id} of {key} stays on hold ({instance}): {why}; postsuper -H {id} releases it")
+                    }
+                })
             }
-            None => Err("the mail server does not say its queue id".to_owned()),
+            None => {
+                lock(&self.tally).unrecorded();
+                Some(format!("a message of {} stays on hold: the mail server does not say its queue id", barred.key))
+            }
         };
         drop(turnstile);
-        if let Err(why) = written {
-            lock(&self.tally).unrecorded();
-            tracing::error!(
-                "a message is held, but could not be written down in {}: {why}",
-                self.tape.path().display()
-            );
+        if let Some(what) = unwritten {
+            tracing::error!("not written down in {}: {what}", self.tape.path().display());
         }
         (origin, Decision::Held, Judgement::Hold { reason: format!("sendwarden {order}") })
     }

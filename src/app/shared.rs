@@ -79,7 +79,7 @@ pub enum Request {
     /// What of an account waits on hold.
     Waiting {
         owner: Owner,
-        answer: SyncSender<Result<Vec<Waiting>, String>>,
+        answer: Reply<Vec<Waiting>>,
     },
 }
 
@@ -91,9 +91,28 @@ pub struct OrderDone {
     pub state: ServiceState,
 }
 
-pub type OrderAnswer = SyncSender<Result<OrderDone, String>>;
+/// Why a change was not made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotDone {
+    /// It may not be made, or makes no sense.
+    Refused(String),
+    /// Not now.
+    Later(String),
+}
 
-pub type Answer = SyncSender<Result<(), String>>;
+/// Where an answer goes. It has room for one, and the first is the one that counts.
+pub type Reply<T> = SyncSender<Result<T, NotDone>>;
+
+pub type OrderAnswer = Reply<OrderDone>;
+
+pub type Answer = Reply<()>;
+
+/// Answers, unless it is answered already or whoever asked has gone away.
+pub fn answer<T>(to: &Reply<T>, result: Result<T, NotDone>) {
+    if to.try_send(result).is_err() {
+        tracing::debug!("an answer was not waited for");
+    }
+}
 
 /// Shared between the pump and the other threads.
 pub struct Shared {

@@ -89,6 +89,11 @@ impl Tape {
         if open.length >= MOST {
             return Err(io::Error::new(io::ErrorKind::StorageFull, "the tape is full: it is written, but not read"));
         }
+        if open.length == 0 {
+            // It was begun afresh when there was no room for its name.
+            let name = open.tape;
+            open.begin(name)?;
+        }
         open.put(record.to_string().as_bytes())
     }
 

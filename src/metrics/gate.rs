@@ -39,7 +39,7 @@ pub struct GateTally {
     pub(super) decisions: [[u64; Decision::ALL.len()]; Origin::ALL.len()],
     /// By reason.
     pub(super) unknown: Vec<(&'static str, u64)>,
-    /// Held, and could not be written down.
+    /// Held, and neither written down nor remembered.
     pub(super) unrecorded: u64,
     pub(super) broken: u64,
     pub(super) buckets: [u64; BUCKETS],

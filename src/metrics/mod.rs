@@ -195,6 +195,12 @@ impl Metrics {
         self.lock().commit_failed();
     }
 
+    /// What a gate has decided while the store cannot be written: shown now, and saved with the next batch. A process
+    /// that ends before that takes it back: better than a gate that seems to stand still.
+    pub fn gate_now(&self, gate: &GateTally) {
+        self.lock().gate_now(gate);
+    }
+
     /// The configuration was loaded, or could not be.
     pub fn config_loaded(&self, ok: bool, at: Time) {
         self.lock().config_loaded(ok, at);

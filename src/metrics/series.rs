@@ -104,6 +104,14 @@ impl Series {
         }
     }
 
+    /// The same, with what the next `publish` would show.
+    pub fn show_now(&mut self, at: usize, n: u64) {
+        self.add_now(at, n);
+        if let Some(line) = self.lines.get_mut(at) {
+            line.shown = line.staged;
+        }
+    }
+
     pub fn publish(&mut self) {
         for at in self.touched.drain(..) {
             if let Some(line) = self.lines.get_mut(at) {

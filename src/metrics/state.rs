@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use super::accounts::{AccountView, Accounts, COUNTERS, OwnerFigures};
 use super::delay::BUCKETS;
 use super::families::Family;
-use super::gate::{self, Decision};
+use super::gate::{self, Decision, GateTally};
 use super::scrapers::Scrapers;
 use super::series::{Line, Series};
 use super::tally::{ServerTally, SourceId, Tally};
@@ -35,6 +35,20 @@ struct Fixed {
     gate_unrecorded: usize,
     gate_broken: usize,
     gate_decisions: usize,
+}
+
+impl Fixed {
+    /// Where the counts of a gate go.
+    fn gate<'a>(&self, gate: &'a GateTally) -> [(usize, &'a [u64]); 5] {
+        let one = std::slice::from_ref;
+        [
+            (self.gate_seconds, &gate.buckets),
+            (self.gate_seconds + gate::BUCKETS, one(&gate.sum_us)),
+            (self.gate_unrecorded, one(&gate.unrecorded)),
+            (self.gate_broken, one(&gate.broken)),
+            (self.gate_decisions, gate.decisions.as_flattened()),
+        ]
+    }
 }
 
 /// The same of one mail server: there from its first line on, or from the start where it is known to run.
@@ -280,11 +294,9 @@ impl State {
         add_all(self.fixed.unattributed, &tally.unattributed);
         add_all(self.fixed.auth, &[tally.auth_failures]);
         let gate = std::mem::take(&mut tally.gate);
-        add_all(self.fixed.gate_seconds, &gate.buckets);
-        add_all(self.fixed.gate_seconds + gate::BUCKETS, &[gate.sum_us]);
-        add_all(self.fixed.gate_unrecorded, &[gate.unrecorded]);
-        add_all(self.fixed.gate_broken, &[gate.broken]);
-        add_all(self.fixed.gate_decisions, gate.decisions.as_flattened());
+        for (first, counts) in self.fixed.gate(&gate) {
+            add_all(first, counts);
+        }
         for (reason, n) in gate.unknown {
             self.count(Family::GateUnknown, &[reason], SMALL, &["other"], n);
         }
@@ -359,6 +371,18 @@ impl State {
     pub fn commit_failed(&mut self) {
         self.series.add_now(self.fixed.commit_failures, 1);
         self.store_up = false;
+    }
+
+    pub fn gate_now(&mut self, gate: &GateTally) {
+        for (first, counts) in self.fixed.gate(gate) {
+            for (n, count) in counts.iter().enumerate() {
+                self.series.show_now(first + n, *count);
+            }
+        }
+        for (reason, n) in &gate.unknown {
+            let at = self.series.line(Family::GateUnknown, &[reason], &mut self.seq, SMALL, &["other"]);
+            self.series.show_now(at, *n);
+        }
     }
 
     pub fn config_loaded(&mut self, ok: bool, at: Time) {

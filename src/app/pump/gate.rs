@@ -4,7 +4,7 @@ use super::{Pump, rows};
 use crate::engine::marks::Marks;
 use crate::engine::turnstile::Barred;
 use crate::host::clock;
-use crate::host::tape::Position;
+use crate::host::tape::{Position, Record};
 use crate::mail::{Place, Server};
 use crate::metrics::GateTally;
 use std::sync::Arc;
@@ -86,8 +86,14 @@ impl Pump {
             // Also on a host where nothing else happens, what the gate did is soon seen.
             self.gate_spoke |= tally != GateTally::default();
             self.tally.gate(&tally);
+            gate.write_down();
         }
         self.read_tape();
+        // A tape that cannot be written, in a directory that can: it is remembered all the same.
+        for record in self.gate.as_ref().map_or_else(Vec::new, |gate| gate.take_unwritten()) {
+            self.remember(record);
+            self.durable = true;
+        }
     }
 
     /// Remembers what the gate holds, so that it can be released.
@@ -114,17 +120,21 @@ impl Pump {
                 );
             }
             for record in records {
-                let instance: Arc<[u8]> = record.instance.as_bytes().into();
-                let place = Place { server: Server::Postfix, instance, id: record.id };
-                if !self.engine.sanctions.note_held(record.owner, place, record.at) {
-                    tracing::error!("too many messages are held: {} is not remembered, and stays on hold", record.id);
-                }
+                self.remember(record);
             }
             self.taped = position;
             self.batch.rows.push(rows::tape_row(position));
-            // Messages that were held for an account that is free by now are released without waiting for their minute.
-            self.mend = clock::monotonic();
         }
+    }
+
+    fn remember(&mut self, record: Record) {
+        let instance: Arc<[u8]> = record.instance.as_bytes().into();
+        let place = Place { server: Server::Postfix, instance, id: record.id };
+        if !self.engine.sanctions.note_held(record.owner, place, record.at) {
+            tracing::error!("too many messages are held: {} is not remembered, and stays on hold", record.id);
+        }
+        // Messages that were held for an account that is free by now are released without waiting for their minute.
+        self.mend = clock::monotonic();
     }
 
     /// The tape up to here is in the store.

@@ -4,6 +4,7 @@
 //! published before it is in the store; a commit that fails is tried again with the same write-set, and nothing more
 //! is read meanwhile: the log files are the buffer.
 
+mod commit;
 mod gate;
 mod input;
 mod orders;
@@ -12,6 +13,7 @@ mod projection;
 mod rows;
 mod source;
 
+pub use commit::not_durable;
 pub use rows::{FIGURES_KIND, Kept, figures_of, restore, seed};
 pub use source::{KeptSource, Source};
 
@@ -30,7 +32,7 @@ use crate::host::tape::Position;
 use crate::host::{clock, files};
 use crate::mail::{Server, Time};
 use crate::metrics::{Gauges, Metrics, Tally};
-use crate::store::{Batch, CheckState, Durability, Store};
+use crate::store::{Batch, CheckState, Store};
 use projection::{Days, Projection};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -95,6 +97,8 @@ pub struct Pump {
     gate_spoke: bool,
     /// How far the gate's tape was read.
     taped: Position,
+    /// Who waits for the commit that is under way, and is told when it has to be waited for.
+    waits: Option<commit::Waits>,
 }
 
 impl Pump {
@@ -144,6 +148,7 @@ impl Pump {
             told_unremembered: 0,
             gate_spoke: false,
             taped: kept.taped,
+            waits: None,
         };
         pump.engine.sanctions.set_settings(pump.setup.hold.clone(), clock::now());
         pump.engine.sanctions.set_clock(0, clock::now());
@@ -274,39 +279,6 @@ impl Pump {
             || !self.batch.is_empty()
             || self.engine.ledger.has_changes()
             || self.sources.iter().any(Source::moved)
-    }
-
-    /// Writes the batch, again and again until it is in. False when the agent is to stop without it: then nothing of
-    /// it is in the store, and the next start reads it again.
-    fn commit(&mut self, more: bool) -> bool {
-        self.collect();
-        let taped = self.taped;
-        let durability = if self.durable { Durability::Full } else { Durability::Normal };
-        while let Err(why) = self.store.commit(&self.batch, durability) {
-            self.metrics.commit_failed();
-            let said = why.to_string();
-            if self.shared.state().store_trouble.as_ref() != Some(&said) {
-                tracing::error!("{said}");
-            }
-            self.shared.update(|state| state.store_trouble = Some(said));
-            if self.shared.stopping() {
-                return false;
-            }
-            let began = clock::monotonic();
-            while began.elapsed() < RETRY && !self.shared.stopping() {
-                // A growing log rings meanwhile; a full disk is not asked at that pace.
-                self.waker.pause(clock::left(began, RETRY));
-            }
-        }
-        self.batch.clear();
-        for source in &mut self.sources {
-            source.committed();
-        }
-        (self.durable, self.gate_spoke) = (false, false);
-        self.trim_tape(taped);
-        self.orders_committed();
-        self.publish(more);
-        true
     }
 
     fn publish(&mut self, more: bool) {

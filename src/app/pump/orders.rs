@@ -7,10 +7,10 @@
 use super::Pump;
 use crate::app::dispatch::{Settled, WAITING};
 use crate::app::selection::Waiting;
-use crate::app::shared::{OrderAnswer, OrderDone};
+use crate::app::shared::{NotDone, OrderAnswer, OrderDone, answer as reply};
 use crate::engine::sanctions::{Outcome, Record};
 use crate::host::clock;
-use crate::mail::{self, Dsn, Envelope, ErrorFact, Order, OrderId, Owner, Place, ReplyClass, Time, text};
+use crate::mail::{self, Action, Dsn, Envelope, ErrorFact, Order, OrderId, Owner, Place, ReplyClass, Time, text};
 use crate::store::AuditRow;
 use std::time::Duration;
 
@@ -26,17 +26,20 @@ impl Pump {
         let record = self.engine.sanctions.accept(order, &queued, now);
         let (outcome, details) = (record.outcome, record.details.clone());
         self.log_order(&record);
-        let result = if !self.commit(true) {
-            Err("the agent is stopping; ask again when it is back".to_owned())
+        let what = match order.action {
+            Action::Block => "the block",
+            Action::Unblock => "the unblock",
+            Action::Purge => "the purge",
+        };
+        let result = if !self.commit_for(answer, what) {
+            Err(super::people::stopping())
         } else if outcome == Outcome::Refused {
-            Err(details)
+            Err(NotDone::Refused(details))
         } else {
             let state = self.engine.sanctions.account(order.owner).state;
             Ok(OrderDone { outcome, details, state })
         };
-        if answer.try_send(result).is_err() {
-            tracing::debug!("an answer was not waited for");
-        }
+        reply(answer, result);
     }
 
     /// What of an account waits on hold.

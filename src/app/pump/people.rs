@@ -1,7 +1,7 @@
 //! What people ask of the pump: other names for accounts, closed accounts, forgotten accounts, a new directory.
 
 use super::{Pump, rows};
-use crate::app::shared::Request;
+use crate::app::shared::{Answer, NotDone, Request, answer as reply};
 use crate::host::clock;
 use crate::mail::Owner;
 
@@ -29,47 +29,46 @@ impl Pump {
                     if done {
                         self.metrics.rename(owner, &to);
                     }
-                    let result = self.settle(done, "the name is taken, or the account is gone");
-                    reply(&answer, result);
+                    self.settle(done, "the name is taken, or the account is gone", &answer, "the new name");
                 }
                 Request::Close { owner, answer } => {
                     let done = self.engine.attribution.accounts.close(owner, clock::now());
-                    let result = self.settle(done, "the account is gone");
-                    reply(&answer, result);
+                    self.settle(done, "the account is gone", &answer, "the end of the account");
                 }
                 Request::Order { order, answer } => self.take_order(&order, &answer),
                 Request::Waiting { owner, answer } => {
-                    if answer.try_send(Ok(self.waiting(owner))).is_err() {
-                        tracing::debug!("an answer was not waited for");
-                    }
+                    reply(&answer, Ok(self.waiting(owner)));
                 }
                 Request::Forget { owner, answer } => {
-                    let result = self.forget(owner);
-                    reply(&answer, result);
+                    if let Err(why) = self.forget(owner, &answer) {
+                        reply(&answer, Err(why));
+                    }
                 }
             }
         }
     }
 
     /// Commits a change that was made, so that the answer is true for good.
-    fn settle(&mut self, done: bool, why_not: &str) -> Result<(), String> {
-        if !done {
-            return Err(why_not.to_owned());
-        }
-        if self.commit(true) { Ok(()) } else { Err("the agent is stopping; ask again when it is back".to_owned()) }
+    fn settle(&mut self, done: bool, why_not: &str, to: &Answer, what: &'static str) {
+        let result = match done {
+            false => Err(NotDone::Refused(why_not.to_owned())),
+            true if self.commit_for(to, what) => Ok(()),
+            true => Err(stopping()),
+        };
+        reply(to, result);
     }
 
-    fn forget(&mut self, owner: Owner) -> Result<(), String> {
+    fn forget(&mut self, owner: Owner, to: &Answer) -> Result<(), NotDone> {
         if !self.engine.sanctions.is_clean(owner) {
-            return Err(
-                "mail of the account is held, and would be on hold for ever: unblock or purge it first".to_owned()
-            );
+            return Err(NotDone::Refused(
+                "mail of the account is held, and would be on hold for ever: unblock or purge it first".to_owned(),
+            ));
         }
         // What was read before must be in the store first, or it would come back with the next batch.
-        if !self.commit(true) {
-            return Err("the agent is stopping; ask again when it is back".to_owned());
+        if !self.commit_for(to, "the end of the account") {
+            return Err(stopping());
         }
-        self.store.forget(owner.0).map_err(|why| why.to_string())?;
+        self.store.forget(owner.0).map_err(|why| NotDone::Later(why.to_string()))?;
         self.engine.tracker.disown(owner);
         self.engine.ledger.forget(owner);
         self.engine.sanctions.forget(owner);
@@ -78,13 +77,11 @@ impl Pump {
         self.metrics.forget(owner);
         self.batch.rows.extend(rows::gone(owner));
         self.save_metrics();
-        self.settle(true, "")
+        self.settle(true, "", to, "the end of the account");
+        Ok(())
     }
 }
 
-fn reply(answer: &crate::app::shared::Answer, result: Result<(), String>) {
-    if answer.try_send(result).is_err() {
-        // Whoever asked has gone away; the change stands.
-        tracing::debug!("an answer was not waited for");
-    }
+pub(super) fn stopping() -> NotDone {
+    NotDone::Later("the agent is stopping; ask again when it is back".to_owned())
 }
