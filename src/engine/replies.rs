@@ -6,6 +6,7 @@
 
 mod own;
 mod plain;
+mod table;
 #[cfg(test)]
 mod table_tests;
 
@@ -15,6 +16,7 @@ use crate::mail::{Dsn, ReplyClass};
 use regex::bytes::{RegexSet, RegexSetBuilder};
 use std::net::IpAddr;
 use std::sync::LazyLock;
+use table::Table;
 
 /// Reply texts are cut here before they are matched: what says why comes early, and the time is bounded.
 const LONGEST: usize = 2_048;
@@ -47,42 +49,10 @@ pub struct Replies {
     own: OwnAddresses,
 }
 
-/// The built-in rows: class and pattern, as they stand in the file.
-static ROWS: LazyLock<Vec<(ReplyClass, &'static str)>> = LazyLock::new(|| {
-    let rows = include_str!("replies/table.txt").lines().filter(|line| !line.starts_with('#'));
-    rows.filter_map(|line| {
-        let (class, pattern) = line.split_once(' ')?;
-        Some((ReplyClass::from_name(class)?, pattern.trim_start()))
-    })
-    .collect()
-});
-
-/// The built-in table, compiled when the first reply is classed. A test compiles it: should that fail all the same,
-/// everything is classed by its status code.
-static TABLE: LazyLock<Table> = LazyLock::new(|| {
-    let patterns: Vec<&str> = ROWS.iter().map(|(_, pattern)| *pattern).collect();
-    Table(patterns.chunks(ROWS_IN_A_SET).map(|some| set(some).unwrap_or_else(|_| RegexSet::empty())).collect())
-});
-
-/// Rows that are matched at once. What may still match of all rows together is a product: of few, it stays small enough
-/// for the cache, and most replies are decided before the last set.
-const ROWS_IN_A_SET: usize = 24;
-
-/// The rows in their order, in sets.
-struct Table(Vec<RegexSet>);
-
-impl Table {
-    /// The first row that matches.
-    fn first(&self, words: &[u8]) -> Option<usize> {
-        let mut sets = self.0.iter().enumerate();
-        sets.find_map(|(n, set)| Some(n * ROWS_IN_A_SET + set.matches(words).iter().next()?))
-    }
-}
-
-/// The words are in small letters already. A cache holds the states of usual replies: without it each is slow.
-fn set(patterns: &[&str]) -> Result<RegexSet, regex::Error> {
-    RegexSetBuilder::new(patterns).unicode(false).size_limit(4 << 20).dfa_size_limit(1 << 20).build()
-}
+/// The built-in rows, read and compiled when the first reply is classed. A test compiles them: should that fail all the
+/// same, everything is classed by its status code.
+static ROWS: LazyLock<Vec<(ReplyClass, String)>> = LazyLock::new(table::rows);
+static TABLE: LazyLock<Option<Table>> = LazyLock::new(|| Table::new(&ROWS));
 
 /// An operator's pattern cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -133,7 +103,8 @@ impl Replies {
             return *class;
         }
         let words = plain::plain(reply);
-        if let Some((class, _)) = TABLE.first(&words).and_then(|at| ROWS.get(at)) {
+        let row = TABLE.as_ref().and_then(|table| table.first(&words));
+        if let Some((class, _)) = row.and_then(|at| ROWS.get(at)) {
             return *class;
         }
         // A log without status codes, or one that only repeats the first digit.
@@ -162,23 +133,30 @@ fn compile<'p>(patterns: impl IntoIterator<Item = &'p str>) -> Result<RegexSet, 
 /// RFC 3463, where the words said nothing.
 fn by_code(dsn: Dsn, code: u16) -> ReplyClass {
     match (dsn.subject, dsn.detail) {
-        (1, 1 | 3 | 6) if dsn.class == 5 => ReplyClass::UnknownRecipient,
+        (1, 1 | 3 | 4 | 6) | (7, 17) if dsn.class == 5 => ReplyClass::UnknownRecipient,
+        // Exchange Online says 5.1.10 of a recipient; a domain without mail (RFC 7505) has a code of its own.
+        (1, 10) if code == 550 => ReplyClass::UnknownRecipient,
         (1, 2 | 8 | 10) => ReplyClass::Dns,
         (2, 1) => ReplyClass::MailboxDisabled,
         (2, 2) => ReplyClass::MailboxFull,
         (2, 3) | (3, 4) => ReplyClass::TooLarge,
-        (3, _) => ReplyClass::LocalError,
+        (3, _) | (4, 5) => ReplyClass::LocalError,
         (4, 1) => ReplyClass::Connection,
         (4, 2 | 7) => ReplyClass::Timeout,
         (4, 3 | 4) => ReplyClass::Dns,
         (4, 6) => ReplyClass::Loop,
         (5, 3) => ReplyClass::RateLimited,
         (6, _) => ReplyClass::Content,
-        (7, 20..=27) => ReplyClass::AuthFailed,
+        (7, 8 | 20..=27 | 29) => ReplyClass::AuthFailed,
         (7, 28) => ReplyClass::RateLimited,
         (7, 5 | 10 | 11) => ReplyClass::Tls,
         (7, _) => ReplyClass::Policy,
-        _ if code == 552 => ReplyClass::TooLarge,
+        // RFC 5321, for those who give no status code.
+        _ if matches!(code, 523 | 552) => ReplyClass::TooLarge,
+        _ if matches!(code, 530 | 535) => ReplyClass::AuthFailed,
+        _ if code == 556 => ReplyClass::Dns,
+        _ if matches!(code, 521 | 571) => ReplyClass::Policy,
+        _ if matches!(code, 421 | 451 | 452) => ReplyClass::LocalError,
         _ => ReplyClass::Other,
     }
 }
@@ -280,7 +258,15 @@ mod tests {
             ("5.0.0", "550 qwertz", ReplyClass::Other),
             ("5.0.0", "550 5.1.1 qwertz", ReplyClass::UnknownRecipient),
             ("-", "550-#5.2.2 qwertz", ReplyClass::MailboxFull),
+            ("5.1.10", "550 qwertz", ReplyClass::UnknownRecipient),
+            ("5.1.10", "556 qwertz", ReplyClass::Dns),
+            ("4.4.5", "451 qwertz", ReplyClass::LocalError),
+            ("5.7.8", "535 qwertz", ReplyClass::AuthFailed),
             ("-", "552 qwertz", ReplyClass::TooLarge),
+            ("-", "421 qwertz", ReplyClass::LocalError),
+            ("-", "535 qwertz", ReplyClass::AuthFailed),
+            ("-", "571 qwertz", ReplyClass::Policy),
+            ("-", "550 qwertz", ReplyClass::Other),
             ("4.3.0", "qwertz", ReplyClass::LocalError),
             ("-", "qwertz", ReplyClass::Other),
         ];

@@ -6,20 +6,25 @@ use std::collections::BTreeSet;
 const KNOWN: &str = include_str!("../../../tests/replies/known.tsv");
 
 fn matches(reply: &str) -> Option<usize> {
-    TABLE.first(&plain::plain(reply.as_bytes()))
+    TABLE.as_ref()?.first(&plain::plain(reply.as_bytes()))
 }
 
 #[test]
 fn every_row_is_read_and_compiles() {
-    let file = include_str!("table.txt");
-    let written = file.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).count();
-    assert_eq!(ROWS.len(), written, "a line is no row: its class is unknown, or the pattern is missing");
-    assert_eq!(TABLE.0.iter().map(RegexSet::len).sum::<usize>(), ROWS.len(), "a pattern does not compile");
-    for (class, pattern) in ROWS.iter() {
-        check(pattern).unwrap_or_else(|why| panic!("{}: {why}", class.name()));
+    let file = include_str!("table.txt").lines().filter(|line| !line.is_empty() && !line.starts_with(['#', '%']));
+    assert_eq!(ROWS.len(), file.count(), "a line is no row: its class is unknown, or the pattern is missing");
+    for row in ROWS.iter() {
+        let (class, pattern) = row;
+        assert!(
+            Table::new(std::slice::from_ref(row)).is_some(),
+            "{}: wrong, or begins with no word: {pattern}",
+            class.name()
+        );
+        assert!(!pattern.contains('%'), "shared words that are nowhere written: {pattern}");
         let escaped = pattern.replace(r"\S", "").replace(r"\b", "").replace(r"\d", "");
         assert!(!escaped.bytes().any(|byte| byte.is_ascii_uppercase()), "words are in small letters: {pattern}");
     }
+    assert_eq!(TABLE.as_ref().map(Table::len), Some(ROWS.len()), "the rows do not compile together");
 }
 
 /// A row that no text needs is dead: shadowed by one before it, or misspelt.
@@ -34,15 +39,15 @@ fn every_row_is_reachable() {
         if let Some(example) = line.strip_prefix("# e.g. ") {
             let of = matches(example);
             if of != Some(row - 1) {
-                wrong.push(format!("`{example}` is decided by {:?}", of.map(|at| ROWS[at])));
+                wrong.push(format!("`{example}` is decided by {:?}", of.map(|at| &ROWS[at])));
             }
             reached.insert(row - 1);
-        } else if !line.is_empty() && !line.starts_with('#') {
+        } else if !line.is_empty() && !line.starts_with(['#', '%']) {
             row += 1;
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    let dead: Vec<_> = (0..ROWS.len()).filter(|at| !reached.contains(at)).map(|at| ROWS[at]).collect();
+    let dead: Vec<_> = (0..ROWS.len()).filter(|at| !reached.contains(at)).map(|at| &ROWS[at]).collect();
     assert!(dead.is_empty(), "{} rows decide nothing:\n{dead:#?}", dead.len());
 }
 
@@ -73,6 +78,13 @@ fn a_word_of_spam_accuses_nobody() {
         ("550 5.1.1 Unknown user, see https://mail.example/phishing", ReplyClass::UnknownRecipient),
         ("452 4.3.1 AntiSpam Gateway: insufficient resources", ReplyClass::LocalError),
         ("550 5.2.1 Account suspended for spam", ReplyClass::MailboxDisabled),
+        ("550 5.1.1 User unknown. If this was wrongly classified as spam, write to us", ReplyClass::UnknownRecipient),
+        ("552 Mailbox full. Please ask the user to delete spam messages", ReplyClass::MailboxFull),
+        ("451 4.3.0 spam filter temporarily unavailable", ReplyClass::LocalError),
+        ("550 5.7.1 Rejected. To report spam contact the abuse desk", ReplyClass::Policy),
+        ("550 5.1.1 Unknown user spamtrap", ReplyClass::UnknownRecipient),
+        ("421 4.7.0 too many messages, this is an anti-spam measure", ReplyClass::RateLimited),
+        ("550 Attachment type .exe not allowed by anti-spam policy", ReplyClass::Content),
     ] {
         assert_eq!(replies.judge(Dsn::NONE, reply.as_bytes()).class, class, "{reply}");
     }
