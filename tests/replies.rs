@@ -94,7 +94,7 @@ fn measure(name: &str, texts: &[Text]) -> Vec<(ReplyClass, ReplyClass, &'static 
 #[test]
 fn the_texts_are_many_from_many_and_none_stands_in_both_files() {
     let (known, apart) = (texts(KNOWN), texts(KEPT_APART));
-    assert!(known.len() >= 700 && known.len() <= 800, "{} are known", known.len());
+    assert!(known.len() >= 700 && known.len() <= 850, "{} are known", known.len());
     // A third. None while a new set is collected: the last one is known by now.
     assert!(apart.is_empty() || apart.len() * 3 >= known.len() + apart.len());
     let all = || known.iter().chain(&apart);
