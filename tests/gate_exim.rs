@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::Value;
 use support::agent::{Agent, configure, sendwarden};
 use support::exim::{Call, Exim, Options, Script, Version, selector};
+use support::helper::{Helper, Role};
 use support::place::{command, succeed};
 use support::server::MailServer;
 use support::smtp::{self, Mail};
@@ -23,13 +24,16 @@ const LATER: &str = "450 4.2.1 come again";
 const TAKEN: &str = "250 2.0.0 Ok";
 
 struct Site {
+    /// Ends before the server whose queue it works in.
+    _helper: Option<Helper>,
+    role: Role,
     exim: Exim,
     config: PathBuf,
     address: String,
 }
 
 impl Site {
-    fn new(version: Version, mode: &str) -> Site {
+    fn new(version: Version, mode: &str, role: Role) -> Site {
         let exim = Exim::start(&Options { gate: true, ..Options::new(version, selector::CPANEL) });
         let (dir, address) = (exim.own_dir("agent"), exim.address(0));
         let accounts = "accounts:\n  - id: shop\n    unix_users: [web3]\n    logins: [sales@shop.test]\n    \
@@ -44,11 +48,13 @@ impl Site {
             flags.display()
         );
         fs::write(&config, text + &more).unwrap();
-        Site { exim, config, address }
+        role.prepare(&config, &exim.log_path());
+        role.prepare_flags(&flags, &exim.spool_dir());
+        Site { _helper: role.helper(&config), role, exim, config, address }
     }
 
     fn agent(&self) -> Agent {
-        Agent::start(&self.config, &self.address)
+        self.role.agent(&self.config, &self.address)
     }
 
     fn tell(&self, arguments: &[&str]) -> String {
@@ -146,10 +152,10 @@ fn names(prefix: &str, count: usize) -> Vec<String> {
     names
 }
 
-fn nothing_gets_out(version: Version) {
+fn nothing_gets_out(version: Version, role: Role) {
     const EACH: usize = 200;
     const LOGINS: usize = 30;
-    let site = Site::new(version, "enforce");
+    let site = Site::new(version, "enforce", role);
     let agent = site.agent();
     site.script("web1", "known1", 0);
     site.login("box1@hosting.test", "known2");
@@ -246,16 +252,21 @@ fn nothing_gets_out(version: Version) {
 
 #[test]
 fn nothing_of_a_blocked_account_gets_out_of_4_96_and_nobody_elses_is_held() {
-    nothing_gets_out(Version::V4_96);
+    nothing_gets_out(Version::V4_96, Role::Root);
 }
 
 #[test]
 fn nothing_of_a_blocked_account_gets_out_of_4_98_and_nobody_elses_is_held() {
-    nothing_gets_out(Version::V4_98);
+    nothing_gets_out(Version::V4_98, Role::Root);
 }
 
-fn flags_stand(version: Version) {
-    let site = Site::new(version, "enforce");
+#[test]
+fn nothing_of_a_blocked_account_gets_out_and_nobody_elses_is_held_by_an_ordinary_user() {
+    nothing_gets_out(Version::V4_98, Role::Ordinary);
+}
+
+fn flags_stand(version: Version, role: Role) {
+    let site = Site::new(version, "enforce", role);
     let agent = site.agent();
     site.script("web1", "known1", 0);
     site.script("web2", "known2", 0);
@@ -317,16 +328,21 @@ fn flags_stand(version: Version) {
 
 #[test]
 fn nothing_accepted_after_the_acknowledgement_leaves_4_96_also_while_the_agent_is_dead() {
-    flags_stand(Version::V4_96);
+    flags_stand(Version::V4_96, Role::Root);
 }
 
 #[test]
 fn nothing_accepted_after_the_acknowledgement_leaves_4_98_also_while_the_agent_is_dead() {
-    flags_stand(Version::V4_98);
+    flags_stand(Version::V4_98, Role::Root);
 }
 
-fn forced(version: Version) {
-    let site = Site::new(version, "enforce");
+#[test]
+fn nothing_accepted_after_the_acknowledgement_leaves_an_ordinary_user_or_while_that_is_dead() {
+    flags_stand(Version::V4_98, Role::Ordinary);
+}
+
+fn forced(version: Version, role: Role) {
+    let site = Site::new(version, "enforce", role);
     let agent = site.agent();
     site.script("web1", "known", 0);
     wait_until("the first message", || site.arrived("known").len() == 1);
@@ -353,23 +369,43 @@ fn forced(version: Version) {
 
 #[test]
 fn what_is_thawed_by_others_is_kept_back_by_4_96_and_frozen_again() {
-    forced(Version::V4_96);
+    forced(Version::V4_96, Role::Root);
 }
 
 #[test]
 fn what_is_thawed_by_others_is_kept_back_by_4_98_and_frozen_again() {
-    forced(Version::V4_98);
+    forced(Version::V4_98, Role::Root);
+}
+
+#[test]
+fn what_is_thawed_by_others_is_kept_back_and_frozen_again_by_an_ordinary_user() {
+    forced(Version::V4_98, Role::Ordinary);
 }
 
 #[test]
 fn watching_holds_nobody_and_takes_back_what_was_held() {
-    let site = Site::new(Version::V4_98, "enforce");
+    let site = Site::new(Version::V4_98, "enforce", Role::Root);
     let agent = site.agent();
     site.script("web1", "known", 0);
     wait_until("the first message", || site.arrived("known").len() == 1);
     agent.wait_sum("sendwarden_accounts_known", &[], 1.0);
     site.tell(&["block", "web1"]);
     assert_eq!(site.flags("user"), ["web1"]);
+    // A flag that cannot be removed, because it is no file, is seen; and when it is gone, that too.
+    assert_eq!(agent.sum("sendwarden_gate_flags_wrong", &[]), 0.0);
+    let in_the_way = site.exim.flags_dir().join("user/in-the-way");
+    fs::create_dir(&in_the_way).unwrap();
+    let idle = || wait_until("no order under way", || site.status("web1")["orders"][0]["outcome"] != "accepted");
+    idle();
+    site.tell(&["block", "web1", "--scope", "all"]);
+    agent.wait_sum("sendwarden_gate_flags_wrong", &[], 1.0);
+    let (ready, why) = agent.get("/-/ready");
+    assert!(ready == 503 && why.contains("cannot remove the flag"), "{ready}: {why}");
+    fs::remove_dir(&in_the_way).unwrap();
+    idle();
+    site.tell(&["block", "web1", "--scope", "script"]);
+    agent.wait_sum("sendwarden_gate_flags_wrong", &[], 0.0);
+    assert_eq!(agent.get("/-/ready").0, 200);
     agent.stop();
     let text = fs::read_to_string(&site.config).unwrap().replace("mode: enforce", "mode: watch");
     fs::write(&site.config, text).unwrap();

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use sendwarden::host::helper::client::{Client, Trouble};
-use sendwarden::mail::{QueueId, Verb};
+use sendwarden::mail::{QueueId, Server, Verb};
 use support::agent::{Agent, configure, sendwarden};
 use support::helper::{Helper, Role, USER, group, socket};
 use support::place::command;
@@ -211,7 +211,7 @@ fn each_verb_does_in_the_queue_what_it_says() {
         (done, trouble)
     };
     let both = sorted((ids(&[&one, &two]), None));
-    assert_eq!(sorted(client.work(Verb::Hold, &name, &ids(&[&one, &two])).unwrap()), both);
+    assert_eq!(sorted(client.work(Verb::Hold, Server::Postfix, &name, &ids(&[&one, &two])).unwrap()), both);
     assert!(site.is_in(&one, "hold") && site.is_in(&two, "hold") && !site.is_in(&three, "hold"));
     let counted = |queue: &str| {
         let counts = client.count(&name).unwrap();
@@ -224,11 +224,11 @@ fn each_verb_does_in_the_queue_what_it_says() {
     there.sort_unstable();
     assert_eq!(listed["ids"]["ids"], serde_json::json!(there), "{listed}");
     // Deletes only what is on hold, and says which.
-    assert_eq!(client.work(Verb::Delete, &name, &ids(&[&two, &three])).unwrap(), (ids(&[&two]), None));
+    assert_eq!(client.work(Verb::Delete, Server::Postfix, &name, &ids(&[&two, &three])).unwrap(), (ids(&[&two]), None));
     assert!(site.queue_of(&two).is_none() && site.queue_of(&three).is_some());
     // Released is delivered at once, not at the next run of the queue.
     site.postfix.forge("250 2.0.0 Ok");
-    assert_eq!(client.work(Verb::Release, &name, &ids(&[&one])).unwrap(), (ids(&[&one]), None));
+    assert_eq!(client.work(Verb::Release, Server::Postfix, &name, &ids(&[&one])).unwrap(), (ids(&[&one]), None));
     wait_until("the released one", || {
         site.postfix.forge.messages().iter().any(|message| message.unique() == Some("one"))
     });
@@ -239,7 +239,10 @@ fn each_verb_does_in_the_queue_what_it_says() {
     // Who is asked about when it does not come in is nobody's.
     let why = client.identify(&name, ids(&[&one])[0]).unwrap_err();
     assert_eq!(why.name(), "no_queue_file");
-    assert!(matches!(client.work(Verb::Hold, "postfix-other", &ids(&[&one])), Err(Trouble::Refused(_))));
+    assert!(matches!(
+        client.work(Verb::Hold, Server::Postfix, "postfix-other", &ids(&[&one])),
+        Err(Trouble::Refused(_))
+    ));
 }
 
 #[test]

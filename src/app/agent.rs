@@ -79,6 +79,7 @@ pub fn run(setup: Setup, start: Start) -> Result<Exit, String> {
     let hands = dispatch::start(setup.mail_servers.clone(), powers.another(), shared.clone(), waker.handle())?;
     let gate = open_tape(&setup, seed)?;
     let flags = flags::open(setup.flags.as_ref(), setup.mail_servers.exim.as_deref())?;
+    let flagged = flags.as_ref().map(flags::Standing::state);
     let parts = (metrics.clone(), shared.clone());
     let pump =
         Pump::new(setup.clone(), engine, store, kept, waker, parts.0, parts.1, scanned, hands, gate.clone(), flags);
@@ -92,7 +93,8 @@ pub fn run(setup: Setup, start: Start) -> Result<Exit, String> {
         .name("pump".into())
         .spawn(move || pump.run())
         .map_err(|why| format!("cannot start the thread that reads the logs: {why}"))?;
-    let backend = Arc::new(AgentBackend::new(&setup, start.config.clone(), metrics, shared.clone(), powers, gate));
+    let backend =
+        Arc::new(AgentBackend::new(&setup, start.config.clone(), metrics, shared.clone(), powers, (gate, flagged)));
     let alive = runtime.block_on(serve(listeners, backend, &setup, &shared, || thread.is_finished()));
     if close_gate.send(true).is_err() {
         tracing::debug!("there is no gate to be closed");

@@ -1,8 +1,9 @@
 //! The agent as the web sees it: figures from memory, everything else from the store's committed state.
 
 use super::agent::hand_over;
+use super::flags;
 use super::gate::Gate;
-use super::instances::{self, Instances};
+use super::instances::Instances;
 use super::orders;
 use super::powers::Powers;
 use super::pump::not_durable;
@@ -39,6 +40,7 @@ pub struct AgentBackend {
     started: crate::mail::Time,
     powers: Powers,
     gate: Option<Arc<Gate>>,
+    flags: Option<Arc<flags::State>>,
     /// There is a Postfix here, whose queue only root may touch.
     has_queue: OnceLock<bool>,
     /// What the queue is asked through, and the lists that were chosen from it.
@@ -61,7 +63,7 @@ impl AgentBackend {
         metrics: Arc<Metrics>,
         shared: Arc<Shared>,
         powers: Powers,
-        gate: Option<Arc<Gate>>,
+        (gate, flags): (Option<Arc<Gate>>, Option<Arc<flags::State>>),
     ) -> AgentBackend {
         AgentBackend {
             state_dir: setup.state_dir.clone(),
@@ -71,10 +73,11 @@ impl AgentBackend {
             metrics,
             shared,
             started: clock::now(),
+            instances: Mutex::new(Instances::new(setup.mail_servers.clone(), powers.another())),
             powers,
             gate,
+            flags,
             has_queue: OnceLock::new(),
-            instances: Mutex::new(Instances::new(setup.mail_servers.clone())),
             selections: Mutex::default(),
         }
     }
@@ -82,7 +85,7 @@ impl AgentBackend {
     /// Why no order can be carried out in the queue; waits for the helper for a moment.
     fn powerless(&self) -> Option<String> {
         let why = self.powers.trouble()?;
-        let has_queue = || !instances::directories(&self.started_with.mail_servers.postfix).is_empty();
+        let has_queue = || self.started_with.mail_servers.any();
         self.has_queue.get_or_init(has_queue).then_some(why)
     }
 
@@ -123,7 +126,8 @@ impl AgentBackend {
 impl Backend for AgentBackend {
     fn metrics(&self, query: &MetricsQuery) -> String {
         let process = process::figures();
-        let scrape = Scrape { format: query.format, scraper: &query.scraper, now: clock::now(), process };
+        let flags_wrong = self.flags.as_ref().map(|flags| flags.wrong());
+        let scrape = Scrape { format: query.format, scraper: &query.scraper, now: clock::now(), process, flags_wrong };
         self.metrics.render(&scrape)
     }
 
@@ -152,6 +156,9 @@ impl Backend for AgentBackend {
                 .filter_map(|s| s.left().map(|left| format!("; {}: {left} to go", s.name)))
                 .collect();
             return Err(format!("still reading what was written before the start{}", left.concat()));
+        }
+        if let Some(why) = self.flags.as_ref().and_then(|flags| flags.trouble()) {
+            return Err(why);
         }
         // Asked often, so what is known is said and nobody is waited for.
         self.gate.as_ref().and_then(|gate| gate.trouble()).map_or(Ok(()), Err)

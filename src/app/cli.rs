@@ -290,12 +290,13 @@ pub struct PurgeArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sudo sendwarden helper --user sendwarden\n\n\
 Runs as root beside `sendwarden run`, which is then an ordinary user. It answers on a unix socket, and only root and that \
-user, by the credentials that the kernel gives. It does this and nothing else: put messages of Postfix's queue on hold, \
-release and delete them by queue id, say which user handed in a message that comes in, count and list the queue, wake \
-qmgr, and keep the gate's listening socket while the agent is restarted. It starts postsuper and postconf, never a shell; \
-instances are those that it finds at its start; a request with one wrong id is refused whole.\n\n\
-Configuration (queue.config_directories, helper.socket, log_level), Postfix's directories and the socket's directory must \
-be such that only root can change them. An agent that is root needs no helper.\n\
+user, by the credentials that the kernel gives. It does this and nothing else: put messages of Postfix's or Exim's queue on \
+hold, release and delete them by id, say whom those on hold are from and for and which user handed in a message that comes \
+in, count and list the queue, wake qmgr, and keep the gate's listening socket while the agent is restarted. It starts \
+postsuper, postqueue, postconf and exim, never a shell; instances are those that it finds at its start; a request with one \
+wrong id is refused whole.\n\n\
+Configuration (queue.config_directories, queue.exim_program, helper.socket, log_level), Postfix's directories, Exim's \
+program and the socket's directory must be such that only root can change them. An agent that is root needs no helper.\n\
 Exit status: 1 failed, 2 wrong usage or configuration; it ends by a signal.")]
 pub struct HelperArgs {
     /// Configuration file, the agent's

@@ -13,7 +13,7 @@ use crate::host::hands;
 use crate::host::helper::MOST_IDS;
 use crate::host::helper::client::{Client, Trouble};
 use crate::mail::{OrderId, Owner, Place, QueueId, Report, Server, Verb, Work};
-use crate::mta::postfix::plan::is_queue_id;
+use crate::mta::{exim, postfix};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
@@ -48,7 +48,7 @@ pub fn start(tools: Servers, powers: Powers, shared: Arc<Shared>, waker: wake::H
     let (works, inbox) = sync_channel::<Work>(WAITING);
     // Bounded by the inbox: each work is answered once.
     let (answers, settled) = channel();
-    let mut hands = Hands { instances: Instances::new(tools), powers, shared };
+    let mut hands = Hands { instances: Instances::new(tools, powers.another()), powers, shared };
     let run = move || {
         while let Ok(work) = inbox.recv() {
             if hands.shared.stopping() {
@@ -89,8 +89,8 @@ impl Hands {
         }
         let (mut done, mut trouble) = (BTreeSet::new(), None);
         for ((server, name), places) in by_instance {
-            if let (Server::Postfix, Powers::Helper(helper)) = (server, &self.powers) {
-                trouble = trouble.or(by_helper(helper, work.verb, &places, &mut done, &self.shared));
+            if let Powers::Helper(helper) = &self.powers {
+                trouble = trouble.or(by_helper(helper, work.verb, server, &places, &mut done, &self.shared));
                 continue;
             }
             let steps = match self.instances.steps(work.verb, server, &name, &places) {
@@ -119,10 +119,19 @@ impl Hands {
     }
 }
 
+/// An id of a form that the server gives its messages: another would have all of a request refused.
+fn is_id(server: Server, id: &QueueId) -> bool {
+    match server {
+        Server::Postfix => postfix::plan::is_queue_id(id),
+        Server::Exim => exim::plan::is_message_id(id),
+    }
+}
+
 /// Has the helper do it to these, which are of one instance; it makes the steps itself. What kept it from it.
 fn by_helper(
     helper: &Client,
     verb: Verb,
+    server: Server,
     places: &[Place],
     done: &mut BTreeSet<Place>,
     shared: &Shared,
@@ -131,20 +140,22 @@ fn by_helper(
     for batch in places.chunks(MOST_IDS) {
         let name = batch.first().and_then(|place| std::str::from_utf8(&place.instance).ok()).unwrap_or_default();
         // An id that no message of this server has would have all of them refused.
-        let mut ids: Vec<QueueId> = batch.iter().map(|place| place.id).filter(is_queue_id).collect();
+        let mut ids: Vec<QueueId> = batch.iter().map(|place| place.id).filter(|id| is_id(server, id)).collect();
         let mut add = |said: &[QueueId]| done.extend(batch.iter().filter(|place| said.contains(&place.id)).cloned());
         // Since when it is waited for, and whether what it was asked to hold may be on hold.
         let (mut away, mut doubtful) = (None, false);
         while !ids.is_empty() {
-            // What came on hold while it was asked to hold it is ours. postsuper(1) would not say it a second time.
+            // What came on hold while it was asked to hold it is ours. The server would not say it a second time.
             let found = match doubtful {
-                true => helper.list(name, "hold").map(|held| ids.extract_if(.., |id| held.contains(id)).collect()),
+                true => {
+                    helper.on_hold(server, name, &ids).map(|held| ids.extract_if(.., |id| held.contains(id)).collect())
+                }
                 false => Ok(Vec::new()),
             };
             let came = found.and_then(|found| {
                 add(&found);
                 doubtful = false;
-                if ids.is_empty() { Ok((Vec::new(), None)) } else { helper.work(verb, name, &ids) }
+                if ids.is_empty() { Ok((Vec::new(), None)) } else { helper.work(verb, server, name, &ids) }
             });
             match came {
                 Ok((said, why)) => {

@@ -10,6 +10,7 @@ use crate::mta::exim::setup::{DOMAIN, LOGIN, USER, flag};
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where they are, and whether anything is to be held.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,27 @@ pub struct Standing {
     flags: Flags,
     hold: bool,
     told: Option<String>,
+    state: Arc<State>,
+}
+
+/// What of the flags is not as it should be, for whoever asks.
+#[derive(Debug, Default)]
+pub struct State(Mutex<(u64, Option<String>)>);
+
+impl State {
+    /// Flags that could not be written or removed, and names that can have none.
+    pub fn wrong(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Why some could not be written or removed.
+    pub fn trouble(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
+    }
+
+    fn set(&self, wrong: u64, trouble: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (wrong, trouble);
+    }
 }
 
 /// Makes the directory. Nothing when nothing is to be held and there is none.
@@ -41,7 +63,7 @@ pub fn open(settings: Option<&Settings>, program: Option<&Path>) -> Result<Optio
     match flags(dir, &program) {
         Ok(flags) => {
             tracing::info!("flags for Exim: {}", dir.display());
-            Ok(Some(Standing { flags, hold: *hold, told: None }))
+            Ok(Some(Standing { flags, hold: *hold, told: None, state: Arc::default() }))
         }
         Err(why) if *hold => Err(format!("cannot hold mail at Exim: {why}")),
         Err(why) => {
@@ -57,13 +79,17 @@ fn flags(dir: &Path, program: &str) -> Result<Flags, String> {
     let flags = Flags::new(dir.to_owned(), meta.gid());
     let (dir, group) = (dir.display(), meta.gid());
     flags.make_equal(&[]).map_err(|why| {
-        format!("{why}; make it as root: install -d -o USER -g {group} -m 2750 {dir}, USER being the agent's")
+        format!("{}; make it as root: install -d -o USER -g {group} -m 2750 {dir}, USER being the agent's", why.first)
     })?;
     flags.can_be_reached()?;
     Ok(flags)
 }
 
 impl Standing {
+    pub fn state(&self) -> Arc<State> {
+        Arc::clone(&self.state)
+    }
+
     /// Makes the files equal to what is held.
     pub fn tell(&mut self, marks: &Marks) {
         let (nobody, mut refused) = (Marks::default(), Vec::new());
@@ -79,16 +105,22 @@ impl Standing {
                 }
                 (kind, names)
             });
+        let nameless = refused.len() as u64;
         let refused = (!refused.is_empty()).then(|| {
             format!("no flag can have the name {}: its mail is put on hold once it is queued", refused.join(", "))
         });
-        let said = match self.flags.make_equal(&wanted) {
+        let equal = self.flags.make_equal(&wanted);
+        let trouble = equal.as_ref().err().map(|wrong| {
+            format!("{}; mail of blocked accounts may pass or stay; tried again each minute", wrong.first)
+        });
+        self.state.set(nameless + equal.as_ref().err().map_or(0, |wrong| wrong.count), trouble.clone());
+        let said = match equal {
             Ok((0, 0)) => refused,
             Ok((made, removed)) => {
                 tracing::debug!("flags in {}: {made} new, {removed} removed", self.flags.dir().display());
                 refused
             }
-            Err(why) => Some(format!("{why}; mail of blocked accounts may pass or stay; tried again each minute")),
+            Err(_) => trouble,
         };
         if let Some(said) = &said
             && self.told.as_ref() != Some(said)
@@ -107,7 +139,8 @@ mod tests {
     fn hostile_names_are_refused_and_told_and_nobody_is_held_by_watching() {
         let dir = tempfile::tempdir().unwrap();
         let group = std::fs::metadata(dir.path()).unwrap().gid();
-        let mut standing = Standing { flags: Flags::new(dir.path().join("gate"), group), hold: true, told: None };
+        let flags = Flags::new(dir.path().join("gate"), group);
+        let mut standing = Standing { flags, hold: true, told: None, state: Arc::default() };
         let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let marks = Marks { users: own(&["web1", ".."]), logins: own(&["a/b@c.test", ""]), domains: own(&["c.test"]) };
         let found = || {
@@ -122,6 +155,15 @@ mod tests {
         assert_eq!(found(), ["a\u{1}b@c.test", "c.test", "web1"]);
         let told = standing.told.clone().unwrap();
         assert!(told.contains("user:..") && told.contains("auth:"), "{told}");
+        assert_eq!((standing.state().wrong(), standing.state().trouble()), (2, None), "names that can have none");
+        // What is no file cannot be removed as one.
+        let (user, state) = (dir.path().join("gate/user"), standing.state());
+        std::fs::create_dir_all(user.join("in-the-way")).unwrap();
+        standing.tell(&Marks::default());
+        assert!(state.trouble().unwrap().contains("remove the flag") && state.wrong() == 1, "{state:?}");
+        std::fs::remove_dir(user.join("in-the-way")).unwrap();
+        standing.tell(&Marks::default());
+        assert_eq!((state.wrong(), state.trouble()), (0, None));
         standing.hold = false;
         standing.tell(&marks);
         assert_eq!((found(), standing.told), (Vec::<String>::new(), None));

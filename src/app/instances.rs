@@ -1,7 +1,9 @@
 //! The mail servers on this host, by the name in their log: how their queues are worked on, and what they say of a message.
 
 use super::logs;
-use crate::host::exec;
+use super::powers::Powers;
+use crate::host::helper::Held;
+use crate::host::listing::{self, OnHold};
 use crate::host::servers::{self, PostfixPlace, Tools};
 use crate::mail::{Envelope, Place, QueueId, Report, Server, Step, Verb};
 use crate::mta::postfix::plan::Instance;
@@ -9,13 +11,6 @@ use crate::mta::{exim, postfix};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
-
-/// A listing of 100,000 messages takes about 5 s.
-const LISTING: Duration = Duration::from_secs(120);
-
-/// A message on hold: its id, its sender, its recipients.
-type Take<'t> = dyn FnMut(QueueId, Box<[u8]>, Vec<Box<[u8]>>) + 't;
 
 /// Where the mail servers of this host are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,16 +21,24 @@ pub struct Servers {
     pub exim: Option<PathBuf>,
 }
 
+impl Servers {
+    /// There is one whose queue can be worked in.
+    pub fn any(&self) -> bool {
+        !directories(&self.postfix).is_empty() || program(self.exim.as_deref()).is_ok()
+    }
+}
+
 /// The servers, as far as they have answered.
 #[derive(Debug)]
 pub struct Instances {
     tools: Servers,
+    powers: Powers,
     known: Vec<PostfixPlace>,
 }
 
 impl Instances {
-    pub fn new(tools: Servers) -> Instances {
-        Instances { tools, known: Vec::new() }
+    pub fn new(tools: Servers, powers: Powers) -> Instances {
+        Instances { tools, powers, known: Vec::new() }
     }
 
     /// Whom messages on hold are from and for. A listing names the whole queue, whatever is asked of it.
@@ -45,7 +48,7 @@ impl Instances {
         let instances: BTreeSet<(Server, Arc<[u8]>)> =
             places.iter().map(|place| (place.server, place.instance.clone())).collect();
         for (server, name) in instances {
-            let mut take = |id, sender, recipients| {
+            let mut take = |OnHold { id, sender, recipients }| {
                 let place = Place { server, instance: name.clone(), id };
                 if wanted.remove(&place) {
                     report.envelopes.push(Envelope { place: place.clone(), sender, recipients });
@@ -61,29 +64,25 @@ impl Instances {
     }
 
     /// Every message on hold, with its sender and its recipients.
-    fn list(&mut self, server: Server, name: &[u8], take: &mut Take<'_>) -> Result<(), String> {
+    fn list(&mut self, server: Server, name: &[u8], take: &mut listing::Take<'_>) -> Result<(), String> {
+        // Under the shipped unit neither of their programs may do what it is set-gid or set-uid for.
+        if let Powers::Helper(helper) = &self.powers {
+            let name = std::str::from_utf8(name).map_err(|why| why.to_string())?;
+            let mut held = |held: Held| {
+                let bytes = |text: String| text.into_bytes().into_boxed_slice();
+                if let Some(id) = QueueId::new(held.id.as_bytes()) {
+                    let recipients = held.recipients.into_iter().map(bytes).collect();
+                    take(OnHold { id, sender: bytes(held.sender), recipients });
+                }
+            };
+            return helper.envelopes(server, name, &mut held).map_err(|why| why.to_string());
+        }
         match server {
             Server::Postfix => {
                 let instance = self.of(name)?;
-                let argv = ["-c", &instance.config, "-j"].map(str::to_owned);
-                let argv: Vec<String> = [format!("{}/postqueue", instance.tools)].into_iter().chain(argv).collect();
-                let mut line = |line: &[u8]| {
-                    if let Some(on_hold) = postfix::listing::on_hold(line) {
-                        take(on_hold.id, on_hold.sender, on_hold.recipients);
-                    }
-                };
-                exec::each_line(&argv, LISTING, &mut line).map_err(|why| why.to_string())
+                listing::postfix(&instance.tools, &instance.config, take)
             }
-            Server::Exim => {
-                let argv = [program(self.tools.exim.as_deref())?, "-bpr".to_owned()];
-                let mut listing = exim::listing::Listing::default();
-                let mut line = |line: &[u8]| {
-                    if let Some(frozen) = listing.take(line) {
-                        take(frozen.id, frozen.sender, frozen.recipients);
-                    }
-                };
-                exec::each_line(&argv, LISTING, &mut line).map_err(|why| why.to_string())
-            }
+            Server::Exim => listing::exim(&program(self.tools.exim.as_deref())?, take),
         }
     }
 

@@ -17,7 +17,7 @@ mod started;
 
 use super::clock;
 pub use running::{Running, Taken};
-pub use started::start;
+pub use started::{start, start_first};
 
 /// Bytes kept of each of stdout and stderr.
 pub const MAX_OUTPUT: usize = 4 * 1024 * 1024;

@@ -18,6 +18,13 @@ pub struct Flags {
     group: u32,
 }
 
+/// Flags that are not as they should be, and the first thing that could not be done, for the operator.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wrong {
+    pub count: u64,
+    pub first: String,
+}
+
 impl Flags {
     /// `group` is the one that the mail server looks it up with. Makes nothing yet.
     pub fn new(dir: PathBuf, group: u32) -> Flags {
@@ -32,13 +39,16 @@ impl Flags {
     /// ones go. Does what it can; the number of files that came and went.
     ///
     /// # Errors
-    /// The first thing that could not be done, for the operator.
-    pub fn make_equal(&self, wanted: &[(&str, BTreeSet<String>)]) -> Result<(usize, usize), String> {
-        let (mut made, mut removed, mut trouble) = (0, 0, None);
+    /// What could not be done.
+    pub fn make_equal(&self, wanted: &[(&str, BTreeSet<String>)]) -> Result<(usize, usize), Wrong> {
+        let (mut made, mut removed, mut wrong) = (0, 0, Wrong::default());
         let mut note = |result: io::Result<usize>, what: &str, path: &Path, count: &mut usize| match result {
             Ok(n) => *count += n,
             Err(why) => {
-                trouble.get_or_insert(format!("cannot {what} {}: {why}", path.display()));
+                if wrong.count == 0 {
+                    wrong.first = format!("cannot {what} {}: {why}", path.display());
+                }
+                wrong.count += 1;
             }
         };
         note(self.directory(&self.dir).map(|()| 0), "make", &self.dir, &mut made);
@@ -65,7 +75,7 @@ impl Flags {
                 }
             }
         }
-        trouble.map_or(Ok((made, removed)), Err)
+        if wrong.count == 0 { Ok((made, removed)) } else { Err(wrong) }
     }
 
     /// The mail server's group may look into it, nobody else.
@@ -162,7 +172,7 @@ mod tests {
         // One thing that cannot be done keeps nothing else from being done.
         fs::create_dir(user.join("web3")).unwrap();
         let why = told(&["web3", "web4"], &["c"]).unwrap_err();
-        assert!(why.contains("user/web3"), "{why}");
+        assert!(why.first.contains("user/web3") && why.count == 1, "{why:?}");
         assert_eq!((found(&user), found(&auth)), (names(&["web4"]), names(&["c"])));
     }
 

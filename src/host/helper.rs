@@ -1,17 +1,19 @@
 //! The helper: a small process of root's that does for the agent, which is an ordinary user, what only root may.
 //!
 //! postsuper(1) works for root only, queue files are readable for nobody else, and whose message pickup(8) has in its
-//! hands stands in its `/proc`. So [`serve`] does just these on a unix socket, for root and one user, who is known by the
+//! hands stands in its `/proc`; an agent that may not gain privileges cannot start Exim's set-uid program. So [`serve`] does just these on a unix socket, for root and one user, who is known by the
 //! credentials that the kernel gives; [`client`] is the agent's end. It never takes a path, an argument or a program from
 //! the other side: a verb, the name of an instance that it found at its own start, and queue ids. It decides nothing.
 
 pub mod client;
 mod doors;
 mod fds;
+mod held;
+mod outside;
 pub mod serve;
 pub mod trust;
 
-use crate::mail::Verb;
+use crate::mail::{Server, Verb};
 use crate::mta::postfix::plan;
 use serde::{Deserialize, Serialize};
 
@@ -35,47 +37,48 @@ pub enum Request {
     /// What it serves, and what it has refused.
     Hello {},
     Hold {
+        #[serde(default)]
+        server: Server,
         instance: String,
         ids: Vec<String>,
     },
     Release {
+        #[serde(default)]
+        server: Server,
         instance: String,
         ids: Vec<String>,
     },
     Delete {
+        #[serde(default)]
+        server: Server,
         instance: String,
         ids: Vec<String>,
     },
+    /// Whom the messages on hold are from and for, those with the smallest ids first, as many as an answer takes.
+    Envelopes {
+        server: Server,
+        instance: String,
+        /// Only ids behind this one.
+        after: Option<String>,
+    },
     /// Who handed over the message that comes in with this id: by its file, else by the file that pickup(8) has open.
-    Identify {
-        instance: String,
-        id: String,
-    },
+    Identify { instance: String, id: String },
     /// How many files each queue has.
-    Count {
-        instance: String,
-    },
+    Count { instance: String },
     /// The ids in one queue.
-    List {
-        instance: String,
-        queue: String,
-    },
+    List { instance: String, queue: String },
     /// Have the put-off messages looked at.
-    Kick {
-        instance: String,
-    },
+    Kick { instance: String },
     /// The gate's listening socket; it stays open as long as this connection, and for a while after it.
-    Gate {
-        instance: String,
-    },
+    Gate { instance: String },
 }
 
 impl Request {
-    pub fn work(verb: Verb, instance: String, ids: Vec<String>) -> Request {
+    pub fn work(verb: Verb, server: Server, instance: String, ids: Vec<String>) -> Request {
         match verb {
-            Verb::Hold => Request::Hold { instance, ids },
-            Verb::Release => Request::Release { instance, ids },
-            Verb::Delete => Request::Delete { instance, ids },
+            Verb::Hold => Request::Hold { server, instance, ids },
+            Verb::Release => Request::Release { server, instance, ids },
+            Verb::Delete => Request::Delete { server, instance, ids },
         }
     }
 }
@@ -98,6 +101,11 @@ pub enum Answer {
         /// There are more than are listed.
         more: bool,
     },
+    Envelopes {
+        held: Vec<Held>,
+        /// There are more behind these.
+        more: bool,
+    },
     Kicked {},
     /// The socket comes with it.
     Gate {},
@@ -115,8 +123,18 @@ pub struct About {
     pub refused_requests: u64,
 }
 
+/// A message on hold. Addresses are the senders' words; bytes that are no text are replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    pub id: String,
+    pub sender: String,
+    pub recipients: Vec<String>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Served {
+    #[serde(default)]
+    pub server: Server,
     pub name: String,
     pub queue: String,
 }
@@ -136,7 +154,7 @@ mod tests {
     #[test]
     fn the_longest_request_fits() {
         let ids = vec!["x".repeat(crate::mail::QueueId::MAX); MOST_IDS];
-        let request = Request::work(Verb::Release, "postfix-".repeat(16), ids);
+        let request = Request::work(Verb::Release, Server::Exim, "postfix-".repeat(16), ids);
         let text = serde_json::to_vec(&request).unwrap();
         assert!(text.len() < MOST_REQUEST / 2, "{}", text.len());
         assert_eq!(serde_json::from_slice::<Request>(&text).unwrap(), request);

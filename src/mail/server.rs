@@ -2,8 +2,11 @@
 //!
 //! It says nothing about versions, instances or installations: those are the dialects' and the household's business.
 
+use serde::{Deserialize, Serialize};
+
 /// A mail server program whose log is read. A closed set: its name is a metric label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Server {
     #[default]
     Postfix,

@@ -87,6 +87,7 @@ impl Snapshot {
             Family::AccountsTracked => out.gauge(&[], self.tracked as u64),
             Family::AccountsLimit => out.gauge(&[], self.limit as u64),
             Family::Tracked => out.gauge(&[], self.tracked_messages),
+            Family::FlagsWrong => self.flags_wrong.map_or(Ok(()), |wrong| out.gauge(&[], wrong)),
             Family::StoreUp => out.gauge(&[], u64::from(self.store_up)),
             Family::StoreSize => out.gauge(&[], self.store_size),
             Family::ProcessStart => out.metric.encode_gauge(&self.process.start_seconds),

@@ -92,6 +92,7 @@ families! {
     GateUnrecorded Counter "sendwarden_gate_unrecorded_holds" [] "Messages held by the gate that could be neither written down nor remembered; they stay on hold until somebody looks.";
     GateBroken Counter "sendwarden_gate_broken_conversations" [] "Conversations with the mail server that ended in a way they should not.";
     GateSeconds Histogram "sendwarden_gate_decision_seconds" [] "Time from the end of a message to the answer.";
+    FlagsWrong Gauge "sendwarden_gate_flags_wrong" [] "Flags of blocked accounts that could not be written or removed: mail of blocked accounts may pass, or that of free ones be held.";
     StoreUp Gauge "sendwarden_store_up" [] "1 if the last write to the store worked.";
     StoreFailures Counter "sendwarden_store_commit_failures" [] "Writes to the store that failed.";
     StoreSize Gauge "sendwarden_store_size_bytes" [] "Size of the store on disk.";

@@ -131,6 +131,8 @@ pub struct Scrape<'a> {
     pub scraper: &'a str,
     pub now: Time,
     pub process: Process,
+    /// `None`: there are none; the family is absent then.
+    pub flags_wrong: Option<u64>,
 }
 
 /// A few figures for the landing page.

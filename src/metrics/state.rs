@@ -151,6 +151,7 @@ pub(super) struct Snapshot {
     pub tracked: usize,
     pub limit: usize,
     pub process: Process,
+    pub flags_wrong: Option<u64>,
 }
 
 impl State {
@@ -428,6 +429,7 @@ impl State {
             tracked: self.accounts.tracked(),
             limit: self.accounts.limit(),
             process: scrape.process,
+            flags_wrong: scrape.flags_wrong,
         }
     }
 }

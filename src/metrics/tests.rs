@@ -93,15 +93,26 @@ fn sample(line: &str) -> (String, f64) {
 
 fn scrape(metrics: &Metrics, who: &str) -> Parsed {
     let at = |format| {
-        let text =
-            metrics.render(&Scrape { format, scraper: "", now: Time::from_secs(100), process: Process::default() });
+        let text = metrics.render(&Scrape {
+            format,
+            scraper: "",
+            now: Time::from_secs(100),
+            process: Process::default(),
+            flags_wrong: Some(2),
+        });
         parse(&text, format).series
     };
     let (old, new) = (at(Format::Text004), at(Format::OpenMetrics100));
     assert_eq!(old, new, "both formats say the same");
     let format = Format::OpenMetrics100;
     parse(
-        &metrics.render(&Scrape { format, scraper: who, now: Time::from_secs(100), process: Process::default() }),
+        &metrics.render(&Scrape {
+            format,
+            scraper: who,
+            now: Time::from_secs(100),
+            process: Process::default(),
+            flags_wrong: Some(2),
+        }),
         format,
     )
 }
@@ -213,6 +224,7 @@ fn facts_become_figures_and_show_after_publish_only() {
         ("sendwarden_delivery_delay_seconds_count{direction=\"local\",mta=\"{mta}\"}", 0.0),
         ("sendwarden_queue_messages{mta=\"{mta}\",queue=\"deferred\"}", 3.0),
         ("sendwarden_tracker_evictions_total{reason=\"limit\"}", 2.0),
+        ("sendwarden_gate_flags_wrong", 2.0),
         ("sendwarden_store_up", 1.0),
     ] {
         assert_eq!(seen.get(key), value, "{key}");

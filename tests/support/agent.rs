@@ -109,7 +109,8 @@ impl Agent {
 
 fn as_user(groups: &[&str]) -> Command {
     let mut command = super::place::command("setpriv");
-    command.args(["--reuid", super::helper::USER, "--regid", super::helper::USER]).args(groups);
+    // As under the shipped unit: what is set-uid or set-gid helps it nothing.
+    command.args(["--no-new-privs", "--reuid", super::helper::USER, "--regid", super::helper::USER]).args(groups);
     command.arg(env!("CARGO_BIN_EXE_sendwarden"));
     command
 }

@@ -1,6 +1,6 @@
 //! The agent as root, or as an ordinary user with `sendwarden helper` beside it: one test for both.
 use std::fs::{self, File};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
@@ -31,6 +31,15 @@ impl Role {
         wait_until("the log", || log.exists());
         chown(log, None, Some(group("adm"))).unwrap();
         fs::set_permissions(log, fs::Permissions::from_mode(0o640)).unwrap();
+    }
+
+    /// The directory of Exim's flags, which an agent that is not root cannot make: its own, of the group of Exim's queue.
+    pub fn prepare_flags(self, flags: &Path, spool: &Path) {
+        if self == Role::Ordinary {
+            fs::create_dir_all(flags).unwrap();
+            chown(flags, Some(id("-u", USER)), Some(fs::metadata(spool).unwrap().gid())).unwrap();
+            fs::set_permissions(flags, fs::Permissions::from_mode(0o2750)).unwrap();
+        }
     }
 
     pub fn helper(self, config: &Path) -> Option<Helper> {

@@ -59,22 +59,39 @@ fn start(args: &HelperArgs, config: &Config) -> Result<(), String> {
         trust::only_root_changes(&dir)?;
         instances.push(servers::postfix_place(&Tools::default(), &dir)?);
     }
-    if instances.is_empty() {
-        return Err(
-            "no Postfix was found on this host; name its configuration directory in queue.config_directories, \
-                    or do not run the helper: nothing else needs it"
-                .to_owned(),
-        );
+    let exim = exim(config.queue.exim_program.as_deref())?;
+    if instances.is_empty() && exim.is_none() {
+        return Err("neither Postfix nor Exim was found on this host; name the one's configuration directory in \
+                    queue.config_directories, or the other's program in queue.exim_program, or do not run the helper: \
+                    nothing else needs it"
+            .to_owned());
     }
     // The gate's sockets are for root and the mail server's group, whatever this was started with.
     rustix::process::umask(0o007.into());
-    let names: Vec<&str> = instances.iter().map(|one| one.name.as_str()).collect();
+    let names = instances.iter().map(|one| one.name.as_str()).chain(exim.as_deref());
+    let names: Vec<&str> = names.collect();
     let (names, socket) = (names.join(", "), args.socket.as_ref().unwrap_or(&config.helper.socket));
-    let house = Arc::new(serve::House::new(serve::Settings { agent, instances })?);
+    let house = Arc::new(serve::House::new(serve::Settings { agent, instances, exim })?);
     let listener = serve::bind(socket)?;
     tracing::info!("helper for {names}: {} answers root and uid {agent}", socket.display());
     serve::serve(&listener, &house);
     Ok(())
+}
+
+/// Exim's program. One that nobody has named, and that others than root can change, is not served.
+fn exim(named: Option<&Path>) -> Result<Option<String>, String> {
+    let found = match (instances::program(named), named) {
+        (found, Some(_)) => Some(found?),
+        (found, None) => found.ok(),
+    };
+    match found.as_deref().map(|program| trust::only_root_changes(Path::new(program))) {
+        Some(Err(why)) if named.is_some() => Err(why),
+        Some(Err(why)) => {
+            tracing::error!("nothing is done in Exim's queue: {why}");
+            Ok(None)
+        }
+        _ => Ok(found),
+    }
 }
 
 fn user(name: &str) -> Result<u32, String> {

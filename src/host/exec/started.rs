@@ -14,20 +14,25 @@ const AT_ONCE: usize = 8;
 
 /// Starts a program when its turn has come, without waiting for it.
 pub fn start(argv: Vec<String>) {
-    static QUEUE: OnceLock<Sender<Vec<String>>> = OnceLock::new();
-    if QUEUE.get_or_init(open).send(argv).is_err() {
+    start_first(vec![argv]);
+}
+
+/// The same with several ways to do it: the next one is for when the one before does not end well.
+pub fn start_first(ways: Vec<Vec<String>>) {
+    static QUEUE: OnceLock<Sender<Vec<Vec<String>>>> = OnceLock::new();
+    if QUEUE.get_or_init(open).send(ways).is_err() {
         tracing::error!("there is no thread to start a program");
     }
 }
 
-fn open() -> Sender<Vec<String>> {
+fn open() -> Sender<Vec<Vec<String>>> {
     let (queue, turns) = channel();
     let turns = std::sync::Arc::new(Mutex::new(turns));
     for n in 0..AT_ONCE {
         let turns = turns.clone();
         let started = thread::Builder::new().name(format!("started-{n}")).spawn(move || {
-            while let Some(argv) = next(&turns) {
-                run(&argv);
+            while let Some(ways) = next(&turns) {
+                ways.iter().any(|argv| run(argv));
             }
         });
         if let Err(why) = started {
@@ -38,18 +43,22 @@ fn open() -> Sender<Vec<String>> {
 }
 
 /// One thread waits in the queue, the others for their turn to.
-fn next(turns: &Mutex<Receiver<Vec<String>>>) -> Option<Vec<String>> {
+fn next(turns: &Mutex<Receiver<Vec<Vec<String>>>>) -> Option<Vec<Vec<String>>> {
     turns.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }
 
 #[allow(clippy::disallowed_methods, reason = "the room that starts processes")]
-fn run(argv: &[String]) {
-    let Some((program, arguments)) = argv.split_first() else { return };
+fn run(argv: &[String]) -> bool {
+    let Some((program, arguments)) = argv.split_first() else { return false };
     let [input, output, errors] = [Stdio::null(), Stdio::null(), Stdio::null()];
     let mut command = Command::new(program);
     let ended = command.args(arguments).stdin(input).stdout(output).stderr(errors).process_group(0).status();
-    if let Err(why) = ended {
-        tracing::error!("cannot start {program}: {why}");
+    match ended {
+        Ok(status) => status.success(),
+        Err(why) => {
+            tracing::error!("cannot start {program}: {why}");
+            false
+        }
     }
 }
 
@@ -64,10 +73,13 @@ mod tests {
             start(vec!["touch".to_owned(), dir.path().join(n.to_string()).display().to_string()]);
         }
         start(vec!["/nowhere/program".to_owned()]);
+        let touch = |name: &str| vec!["touch".to_owned(), dir.path().join(name).display().to_string()];
+        start_first(vec![vec!["false".to_owned()], touch("second-way"), touch("third-way")]);
         let began = crate::host::clock::monotonic();
-        while std::fs::read_dir(dir.path()).unwrap().count() < 3 * AT_ONCE {
+        while std::fs::read_dir(dir.path()).unwrap().count() < 3 * AT_ONCE + 1 {
             assert!(began.elapsed().as_secs() < 60, "not all were started");
             thread::yield_now();
         }
+        assert!(dir.path().join("second-way").exists(), "the first way that works is taken");
     }
 }

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{About, Answer, Counted, MOST_ANSWER, MOST_REQUEST, Request, fds};
+use super::{About, Answer, Counted, Held, MOST_ANSWER, MOST_REQUEST, Request, fds};
 use crate::host::clock;
 use crate::host::gate::identity::Why;
-use crate::mail::{QueueId, Verb};
+use crate::mail::{QueueId, Server, Verb};
 
 /// For what it has at hand.
 const AT_HAND: Duration = Duration::from_secs(2);
@@ -38,6 +38,9 @@ pub enum Trouble {
     #[error("the helper refuses: {0}")]
     Refused(String),
 }
+
+/// Those it was done for, and what kept it from the rest.
+type Worked = Result<(Vec<QueueId>, Option<String>), Trouble>;
 
 /// One connection to the helper, made when it is needed.
 #[derive(Debug)]
@@ -91,9 +94,9 @@ impl Client {
     ///
     /// # Errors
     /// It is away, or refuses.
-    pub fn work(&self, verb: Verb, instance: &str, ids: &[QueueId]) -> Result<(Vec<QueueId>, Option<String>), Trouble> {
+    pub fn work(&self, verb: Verb, server: Server, instance: &str, ids: &[QueueId]) -> Worked {
         let ids = ids.iter().map(QueueId::to_string).collect();
-        match self.ask(&Request::work(verb, instance.to_owned(), ids), BATCH)? {
+        match self.ask(&Request::work(verb, server, instance.to_owned(), ids), BATCH)? {
             Answer::Done { ids, trouble } => {
                 Ok((ids.iter().filter_map(|id| QueueId::new(id.as_bytes())).collect(), trouble))
             }
@@ -145,6 +148,45 @@ impl Client {
         }
     }
 
+    /// Those of these that are on hold, as far as it lists them.
+    ///
+    /// # Errors
+    /// It is away, or refuses.
+    pub fn on_hold(&self, server: Server, instance: &str, ids: &[QueueId]) -> Result<Vec<QueueId>, Trouble> {
+        let mut found = Vec::new();
+        match server {
+            Server::Postfix => found = self.list(instance, "hold")?,
+            Server::Exim => self.envelopes(server, instance, &mut |held| {
+                found.extend(QueueId::new(held.id.as_bytes()));
+            })?,
+        }
+        found.retain(|id| ids.contains(id));
+        Ok(found)
+    }
+
+    /// Whom the messages on hold are from and for, all of them.
+    ///
+    /// # Errors
+    /// It is away, or refuses.
+    pub fn envelopes(&self, server: Server, instance: &str, take: &mut dyn FnMut(Held)) -> Result<(), Trouble> {
+        let mut after = None;
+        loop {
+            let request = Request::Envelopes { server, instance: instance.to_owned(), after: after.clone() };
+            match self.ask(&request, BATCH)? {
+                Answer::Envelopes { held, more } => {
+                    let last = held.last().map(|held| held.id.clone());
+                    held.into_iter().for_each(&mut *take);
+                    // Each answer leads on, or it is the last one.
+                    if !more || last <= after {
+                        return Ok(());
+                    }
+                    after = last;
+                }
+                other => return Err(unexpected(&other)),
+            }
+        }
+    }
+
     /// The gate's listening socket. It has a connection of its own, which holds it.
     ///
     /// # Errors
@@ -172,7 +214,7 @@ impl Client {
     }
 
     /// Asks, and waits for the answer for so long.
-    fn ask(&self, request: &Request, limit: Duration) -> Result<Answer, Trouble> {
+    pub(super) fn ask(&self, request: &Request, limit: Duration) -> Result<Answer, Trouble> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let line = line(request).map_err(|why| self.away(&why.into()))?;
         let works = matches!(request, Request::Hold { .. } | Request::Release { .. } | Request::Delete { .. });

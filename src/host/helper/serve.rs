@@ -13,11 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::doors::{Doors, Held, KEEP};
-use super::{About, Answer, Counted, MOST_IDS, MOST_LISTED, MOST_REQUEST, Request, Served, fds, trust};
+use super::{About, Answer, Counted, MOST_IDS, MOST_LISTED, MOST_REQUEST, Request, Served, fds, held, outside, trust};
 use crate::host::gate::identity;
 use crate::host::servers::PostfixPlace;
-use crate::host::{clock, files, hands};
-use crate::mail::{Place, QueueId, Server, Verb};
+use crate::host::{clock, files, hands, listing};
+use crate::mail::{Place, QueueId, Server, Step, Verb};
+use crate::mta::exim;
 use crate::mta::postfix::plan;
 use crate::mta::postfix::queue::QUEUES;
 
@@ -34,6 +35,8 @@ pub struct Settings {
     /// The uid that may ask, besides root.
     pub agent: u32,
     pub instances: Vec<PostfixPlace>,
+    /// Exim's program.
+    pub exim: Option<String>,
 }
 
 #[derive(Debug)]
@@ -48,9 +51,12 @@ struct Instance {
 pub struct House {
     agent: u32,
     instances: Vec<Instance>,
+    exim: Option<String>,
     doors: Arc<Doors>,
-    /// One postsuper(1) at a time.
+    /// One postsuper(1) at a time, or one Exim.
     hands: Mutex<()>,
+    /// One listing at a time.
+    eyes: Mutex<()>,
     open: AtomicUsize,
     refused_peers: AtomicU64,
     refused_requests: AtomicU64,
@@ -65,18 +71,22 @@ impl House {
     pub fn new(settings: Settings) -> Result<House, String> {
         let mut instances = Vec::new();
         for place in settings.instances {
-            for path in [&place.config, &place.queue, &format!("{}/postsuper", place.tools)] {
+            let tools = ["postsuper", "postqueue"].map(|tool| format!("{}/{tool}", place.tools));
+            for path in [&place.config, &place.queue].into_iter().chain(&tools) {
                 trust::only_root_changes(Path::new(path))?;
             }
             let identity = identity::Instance::here(&place.queue);
             let at = plan::Instance { tools: place.tools, config: place.config, queue: place.queue };
             instances.push(Instance { name: place.name, at, identity });
         }
+        settings.exim.as_ref().map_or(Ok(()), |program| trust::only_root_changes(Path::new(program)))?;
         Ok(House {
             agent: settings.agent,
             instances,
+            exim: settings.exim,
             doors: Arc::default(),
             hands: Mutex::default(),
+            eyes: Mutex::default(),
             open: AtomicUsize::new(0),
             refused_peers: AtomicU64::new(0),
             refused_requests: AtomicU64::new(0),
@@ -108,10 +118,15 @@ impl House {
     }
 
     fn hello(&self) -> About {
-        let served = |one: &Instance| Served { name: one.name.clone(), queue: one.at.queue.clone() };
+        let served = |one: &Instance| {
+            let (name, queue) = (one.name.clone(), one.at.queue.clone());
+            Served { server: Server::Postfix, name, queue }
+        };
+        let name = || String::from_utf8_lossy(exim::INSTANCE).into_owned();
+        let exim = self.exim.iter().map(|_| Served { server: Server::Exim, name: name(), queue: String::new() });
         About {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            instances: self.instances.iter().map(served).collect(),
+            instances: self.instances.iter().map(served).chain(exim).collect(),
             refused_peers: self.refused_peers.load(Ordering::Relaxed),
             refused_requests: self.refused_requests.load(Ordering::Relaxed),
         }
@@ -121,12 +136,25 @@ impl House {
     fn answer(&self, request: Request) -> Result<(Answer, Option<Held>), String> {
         let answer = match request {
             Request::Hello {} => Answer::Hello(self.hello()),
-            Request::Hold { instance, ids } => self.work(Verb::Hold, &instance, &ids)?,
-            Request::Release { instance, ids } => self.work(Verb::Release, &instance, &ids)?,
-            Request::Delete { instance, ids } => self.work(Verb::Delete, &instance, &ids)?,
+            Request::Hold { server, instance, ids } => self.work(Verb::Hold, server, &instance, &ids)?,
+            Request::Release { server, instance, ids } => self.work(Verb::Release, server, &instance, &ids)?,
+            Request::Delete { server, instance, ids } => self.work(Verb::Delete, server, &instance, &ids)?,
+            Request::Envelopes { server, instance, after } => {
+                let after = after.map(|id| queue_id(server, &id)).transpose()?;
+                let mut page = held::Page::behind(after);
+                let _one = self.eyes.lock().unwrap_or_else(PoisonError::into_inner);
+                match server {
+                    Server::Postfix => {
+                        let at = &self.instance(&instance)?.at;
+                        listing::postfix(&at.tools, &at.config, &mut |held| page.take(held))?;
+                    }
+                    Server::Exim => listing::exim(self.exim(&instance)?, &mut |held| page.take(held))?,
+                }
+                page.answer()
+            }
             Request::Identify { instance, id } => {
                 let instance = self.instance(&instance)?;
-                match identity::handed_here(queue_id(&id)?, &instance.identity) {
+                match identity::handed_here(queue_id(Server::Postfix, &id)?, &instance.identity) {
                     Ok(uid) => Answer::Uid(uid),
                     Err(why) => Answer::Unknown(why.name().to_owned()),
                 }
@@ -150,12 +178,35 @@ impl House {
         Ok((answer, None))
     }
 
-    fn work(&self, verb: Verb, instance: &str, ids: &[String]) -> Result<Answer, String> {
-        let instance = self.instance(instance)?;
-        let places = places(&instance.name, ids)?;
+    /// Exim's program.
+    fn exim(&self, name: &str) -> Result<&str, String> {
+        let program = self.exim.as_deref().filter(|_| name.as_bytes() == exim::INSTANCE);
+        program
+            .ok_or_else(|| "the helper found no such Exim at its start; restart it when one was installed".to_owned())
+    }
+
+    fn steps(&self, verb: Verb, server: Server, instance: &str, ids: &[String]) -> Result<Vec<Step>, String> {
+        match server {
+            Server::Postfix => {
+                let instance = self.instance(instance)?;
+                Ok(plan::plan(verb, &places(server, &instance.name, ids)?, &instance.at))
+            }
+            Server::Exim => {
+                let program = self.exim(instance)?;
+                Ok(exim::plan::plan(verb, &places(server, instance, ids)?, program))
+            }
+        }
+    }
+
+    fn work(&self, verb: Verb, server: Server, instance: &str, ids: &[String]) -> Result<Answer, String> {
+        let steps = self.steps(verb, server, instance, ids)?;
         let _one = self.hands.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut done, mut trouble) = (Vec::new(), None);
-        for step in plan::plan(verb, &places, &instance.at) {
+        for step in steps {
+            if let Step::Start { argv } = step {
+                outside::start(argv);
+                continue;
+            }
             let came = hands::carry_out(&step, &mut |pause| {
                 let began = clock::monotonic();
                 while began.elapsed() < pause {
@@ -332,19 +383,23 @@ fn write(mut stream: &UnixStream, answer: &Answer) -> std::io::Result<()> {
     stream.write_all(&line(answer)?)
 }
 
-fn queue_id(text: &str) -> Result<QueueId, String> {
-    let id = QueueId::new(text.as_bytes()).filter(plan::is_queue_id);
+/// An id of a form that the server gives its messages.
+fn queue_id(server: Server, text: &str) -> Result<QueueId, String> {
+    let id = QueueId::new(text.as_bytes()).filter(|id| match server {
+        Server::Postfix => plan::is_queue_id(id),
+        Server::Exim => exim::plan::is_message_id(id),
+    });
     id.ok_or_else(|| format!("`{}` is no queue id", crate::mail::text::clean(text.as_bytes(), 32)))
 }
 
 /// All ids, or none: one that is wrong says that the other side is not what it should be.
-fn places(instance: &str, ids: &[String]) -> Result<Vec<Place>, String> {
+fn places(server: Server, instance: &str, ids: &[String]) -> Result<Vec<Place>, String> {
     if ids.is_empty() || ids.len() > MOST_IDS {
         return Err(format!("a request names 1 to {MOST_IDS} queue ids, not {}", ids.len()));
     }
     let name: Arc<[u8]> = instance.as_bytes().into();
     let place = |id: &String| -> Result<Place, String> {
-        Ok(Place { server: Server::Postfix, instance: Arc::clone(&name), id: queue_id(id)? })
+        Ok(Place { server, instance: Arc::clone(&name), id: queue_id(server, id)? })
     };
     ids.iter().map(place).collect()
 }
@@ -366,7 +421,7 @@ fn list(directory: &Path) -> Result<Answer, String> {
         for entry in entries.flatten() {
             let Ok(kind) = entry.file_type() else { continue };
             let name = entry.file_name();
-            let id = name.to_str().filter(|name| queue_id(name).is_ok());
+            let id = name.to_str().filter(|name| queue_id(Server::Postfix, name).is_ok());
             match (kind.is_dir(), id) {
                 (true, _) => todo.push(entry.path()),
                 (false, Some(_)) if ids.len() >= MOST_LISTED => return Ok(Answer::Ids { ids, more: true }),

@@ -27,8 +27,10 @@ impl Site {
              echo \"postsuper: $id: placed on hold\" >&2; done\n",
             dir.path().display()
         );
-        fs::write(at("postsuper"), script).unwrap();
-        fs::set_permissions(at("postsuper"), fs::Permissions::from_mode(0o755)).unwrap();
+        for (tool, text) in [("postsuper", script.as_str()), ("postqueue", "")] {
+            fs::write(at(tool), text).unwrap();
+            fs::set_permissions(at(tool), fs::Permissions::from_mode(0o755)).unwrap();
+        }
         let shown = |name: &str| at(name).display().to_string();
         let place = PostfixPlace {
             name: OWN.into(),
@@ -36,7 +38,7 @@ impl Site {
             config: shown("etc"),
             queue: shown("spool"),
         };
-        let house = Arc::new(House::new(Settings { agent, instances: vec![place] }).unwrap());
+        let house = Arc::new(House::new(Settings { agent, instances: vec![place], exim: None }).unwrap());
         let socket = at("helper.sock");
         let (listener, serves) = (bind(&socket).unwrap(), Arc::clone(&house));
         std::thread::spawn(move || serve(&listener, &serves));
@@ -71,20 +73,23 @@ fn one_bad_id_and_nothing_is_done() {
     for bad in ["ALL", "-", "../x", "", "A B", "AAAAA\nBBBBB", "-dAAAAA", "4jY2SQ3blzz5bcl\u{0}", "é4jY2SQ", &long] {
         for all in [vec![bad.to_owned()], vec![good.to_owned(), bad.to_owned()]] {
             for verb in Verb::ALL {
-                let request = Request::work(verb, OWN.into(), all.clone());
+                let request = Request::work(verb, Server::Postfix, OWN.into(), all.clone());
                 let said = site.raw(&[serde_json::to_vec(&request).unwrap(), b"\n".to_vec()].concat());
                 assert!(said.starts_with("{\"refused\":"), "{bad:?}: {said}");
             }
         }
     }
     let many: Vec<QueueId> = (0..=MOST_IDS).map(|n| QueueId::new(format!("{n:08X}").as_bytes()).unwrap()).collect();
-    assert!(matches!(client.work(Verb::Hold, OWN, &many), Err(Trouble::Refused(_))));
-    assert!(matches!(client.work(Verb::Hold, OWN, &[]), Err(Trouble::Refused(_))));
+    assert!(matches!(client.work(Verb::Hold, Server::Postfix, OWN, &many), Err(Trouble::Refused(_))));
+    assert!(matches!(client.work(Verb::Hold, Server::Postfix, OWN, &[]), Err(Trouble::Refused(_))));
     for name in ["other", "/etc/postfix", "../mx", ""] {
-        assert!(matches!(client.work(Verb::Hold, name, &ids(&[good])), Err(Trouble::Refused(_))), "{name}");
+        assert!(
+            matches!(client.work(Verb::Hold, Server::Postfix, name, &ids(&[good])), Err(Trouble::Refused(_))),
+            "{name}"
+        );
     }
     assert_eq!(site.seen(), "", "nothing was started");
-    let done = client.work(Verb::Hold, OWN, &ids(&[good, "AAAAA1"])).unwrap();
+    let done = client.work(Verb::Hold, Server::Postfix, OWN, &ids(&[good, "AAAAA1"])).unwrap();
     assert_eq!(done, (ids(&["AAAAA1", good]), None));
     assert_eq!(site.seen(), format!("-c {}/etc -h -\nAAAAA1\n{good}\n", site.dir.path().display()));
     assert_eq!(client.hello().unwrap().refused_requests, 60 + 6);
@@ -200,7 +205,7 @@ proptest::proptest! {
     #[test]
     fn ids_are_taken_all_or_none(ids in proptest::collection::vec("[A-Za-z0-9]{0,24}|[ -~]{0,12}|\\PC{0,6}", 0..6)) {
         let is_id = |id: &String| (5..=23).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        let made = places(OWN, &ids);
+        let made = places(Server::Postfix, OWN, &ids);
         proptest::prop_assert_eq!(made.is_ok(), !ids.is_empty() && ids.iter().all(is_id));
         let named = made.unwrap_or_default().iter().map(|place| place.id.to_string()).collect::<Vec<_>>();
         proptest::prop_assert!(named.is_empty() || named == ids);
@@ -217,4 +222,84 @@ proptest::proptest! {
             proptest::prop_assert_eq!(serde_json::from_str::<Request>(text).unwrap(), request);
         }
     }
+}
+
+/// An Exim that writes down its arguments, says that it has done each, and lists two frozen messages.
+fn with_exim() -> (tempfile::TempDir, Client, Arc<House>) {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let (program, socket) = (dir.path().join("exim"), dir.path().join("helper.sock"));
+    let script = format!(
+        "#!/bin/sh\n[ $1 = -bpr ] && printf ' 4m 3 1xWsik-00057D-12 <a@b.test> *** frozen ***\\n          c@d.test\\n\\n 4m 3 \
+         1xWsik-00057A-12 <> *** frozen ***\\n\\n' && exit\necho \"$@\" >> {}/seen\nshift\nfor id; do echo Message $id is \
+         now frozen; done\n",
+        dir.path().display()
+    );
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let exim = Some(program.display().to_string());
+    let house = Arc::new(House::new(Settings { agent: 4_000_000_001, instances: vec![], exim: exim.clone() }).unwrap());
+    let (listener, serves) = (bind(&socket).unwrap(), Arc::clone(&house));
+    std::thread::spawn(move || serve(&listener, &serves));
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o775)).unwrap();
+    let others = House::new(Settings { agent: 4_000_000_001, instances: vec![], exim });
+    assert!(others.unwrap_err().contains("others than root can change"), "what root starts is root's");
+    (dir, Client::new(socket), house)
+}
+
+#[test]
+fn of_exims_ids_too_one_bad_one_and_nothing_is_done() {
+    let (dir, client, _house) = with_exim();
+    let (old, new) = ("1xWsik-00057A-0v", "1xWsio-0000000059R-39Pc");
+    let seen = || fs::read_to_string(dir.path().join("seen")).unwrap_or_default();
+    let work = |ids: Vec<String>| client.ask(&Request::work(Verb::Hold, Server::Exim, "exim".into(), ids), PATIENCE);
+    let long = "A".repeat(10_000);
+    for bad in [
+        "ALL",
+        "-Mrm",
+        "",
+        "../x",
+        "4jY2SQ3blzz5bcl",
+        "1xWsik-00057A-0v ",
+        "1xWsik-00057A-0v\n",
+        "-xWsik-0005-0v",
+        &long,
+    ] {
+        for all in [vec![bad.to_owned()], vec![old.to_owned(), bad.to_owned(), new.to_owned()]] {
+            assert!(matches!(work(all), Err(Trouble::Refused(_))), "{bad:?}");
+        }
+    }
+    let many = |count: usize| (0..count).map(|n| format!("1xWsik-{n:06}-0v")).collect::<Vec<_>>();
+    assert!(matches!(work(many(MOST_IDS + 1)), Err(Trouble::Refused(_))));
+    assert!(matches!(work(vec![]), Err(Trouble::Refused(_))));
+    for (server, name) in [(Server::Exim, "mx"), (Server::Exim, ""), (Server::Postfix, "exim"), (Server::Postfix, OWN)]
+    {
+        assert!(matches!(client.work(Verb::Hold, server, name, &ids(&[old])), Err(Trouble::Refused(_))), "{name}");
+    }
+    assert_eq!(seen(), "", "nothing was started");
+    // Two forms, two calls.
+    let done = client.work(Verb::Hold, Server::Exim, "exim", &ids(&[new, old])).unwrap();
+    assert_eq!(done, (ids(&[old, new]), None));
+    assert_eq!(seen(), format!("-Mf {old}\n-Mf {new}\n"));
+    let Ok(Answer::Done { ids, trouble: None }) = work(many(MOST_IDS)) else { panic!() };
+    assert_eq!(ids, many(MOST_IDS));
+    assert!(seen().lines().skip(2).all(|line| line.split(' ').count() == 101), "100 at a time");
+}
+
+#[test]
+fn whom_frozen_messages_are_from_and_for_is_told() {
+    let (_dir, client, _house) = with_exim();
+    let mut found = Vec::new();
+    client.envelopes(Server::Exim, "exim", &mut |held| found.push(held)).unwrap();
+    let shown: Vec<String> =
+        found.iter().map(|one| format!("{} {} {:?}", one.id, one.sender, one.recipients)).collect();
+    assert_eq!(shown, ["1xWsik-00057A-12  []", "1xWsik-00057D-12 a@b.test [\"c@d.test\"]"]);
+    let held = client.on_hold(Server::Exim, "exim", &ids(&["1xWsik-00057D-12", "1xWsik-00057D-13"])).unwrap();
+    assert_eq!(held, ids(&["1xWsik-00057D-12"]));
+    for after in ["-Mrm", "4jY2SQ3blzz5bcl"] {
+        let request = Request::Envelopes { server: Server::Exim, instance: "exim".into(), after: Some(after.into()) };
+        assert!(matches!(client.ask(&request, PATIENCE), Err(Trouble::Refused(_))), "{after}");
+    }
+    let hello = client.hello().unwrap();
+    assert_eq!((hello.instances.len(), hello.instances[0].server), (1, Server::Exim));
 }

@@ -34,7 +34,7 @@ pub const WHY_SHAPE: &str = "shape";
 pub const WHYS: [&str; 2] = [syslog::WHY_STAMP, WHY_SHAPE];
 
 /// The name of the one instance that a host has: the log does not say it.
-const INSTANCE: &[u8] = b"exim";
+pub const INSTANCE: &[u8] = b"exim";
 
 /// Reads the main log file of one Exim, in order.
 #[derive(Debug, Clone)]

@@ -40,7 +40,7 @@ pub fn plan(verb: Verb, places: &[Place], program: &str) -> Vec<Step> {
 }
 
 /// `XXXXXX-XXXXXX-XX`, or `XXXXXX-XXXXXXXXXXX-XXXX` since 4.97: never an option, never a path.
-fn is_message_id(id: &QueueId) -> bool {
+pub fn is_message_id(id: &QueueId) -> bool {
     let mut parts = id.as_bytes().split(|&byte| byte == b'-');
     let lengths = [(); 4].map(|()| {
         let part = parts.next()?;

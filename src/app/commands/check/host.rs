@@ -4,7 +4,7 @@ use super::Finding;
 use crate::app::commands::counted;
 use crate::app::powers::Powers;
 use crate::app::setup::{DEFAULT_CONFIG, LogInput, LogSource, Setup, socket};
-use crate::app::{instances, logs as known, queues as queue};
+use crate::app::{logs as known, queues as queue};
 use crate::host::files;
 use crate::host::journal::{self, Settings};
 use crate::host::socket::Address;
@@ -195,7 +195,7 @@ pub fn agent_and_port(setup: &Setup) -> Vec<Finding> {
 
 /// Whether what only root may can be done: by this user, or by the helper. `None` where no server needs it.
 pub fn helper(setup: &Setup) -> Option<Finding> {
-    (!instances::directories(&setup.mail_servers.postfix).is_empty()).then(|| judge_helper(setup))
+    setup.mail_servers.any().then(|| judge_helper(setup))
 }
 
 fn judge_helper(setup: &Setup) -> Finding {

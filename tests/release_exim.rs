@@ -1,0 +1,158 @@
+//! What is held leaves a real Exim as it was ordered: slowly and oldest first, or deleted because it was held too
+//! long; nothing else is touched. By an agent that is root, and by an ordinary user with the helper.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
+#![allow(clippy::disallowed_methods, reason = "a test of real servers starts processes")]
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use support::agent::{Agent, configure, sendwarden};
+use support::exim::{Call, Exim, Options, Script, Version, selector};
+use support::helper::{Helper, Role};
+use support::server::MailServer;
+use support::{wait_for, wait_until};
+
+const LATER: &str = "450 4.2.1 come again";
+const TAKEN: &str = "250 2.0.0 Ok";
+
+struct Site {
+    /// Ends before the server whose queue it works in.
+    _helper: Option<Helper>,
+    exim: Exim,
+    config: PathBuf,
+}
+
+impl Site {
+    /// With the account web1 known and blocked, and whatever comes from it frozen by its flag.
+    fn new(version: Version, role: Role, more: &str) -> (Site, Agent) {
+        let exim = Exim::start(&Options { gate: true, ..Options::new(version, selector::CPANEL) });
+        let (dir, address) = (exim.own_dir("agent"), exim.address(0));
+        let config = configure(&dir, &address, &[exim.log_path()], "accounts: []\n");
+        let text = fs::read_to_string(&config).unwrap().replace("\nstate_dir", "\n    mta: exim\nstate_dir");
+        let (program, flags) = (exim.program(), exim.flags_dir());
+        let own = format!(
+            "queue:\n  directories: [{}]\n  exim_program: {}\ngate:\n  mode: enforce\n  exim_flags: {}\n{more}",
+            dir.display(),
+            program.display(),
+            flags.display()
+        );
+        fs::write(&config, text + &own).unwrap();
+        role.prepare(&config, &exim.log_path());
+        role.prepare_flags(&flags, &exim.spool_dir());
+        let site = Site { _helper: role.helper(&config), exim, config };
+        let agent = role.agent(&site.config, &address);
+        for user in ["web1", "web2"] {
+            let to = format!("known-{user}@accept.test");
+            site.submit(user, &format!("known-{user}"), &format!("{user}@hosting.test"), &[&to]);
+        }
+        agent.wait_sum("sendwarden_accounts_known", &[], 2.0);
+        (site, agent)
+    }
+
+    fn submit(&self, user: &str, name: &str, sender: &str, recipients: &[&str]) {
+        let message = format!("X-Test-Id: {name}\n\nbody\n");
+        let cwd = Path::new("/");
+        self.exim.sendmail(&Script { user, cwd, call: Call::Arguments, sender, recipients, message: &message });
+    }
+
+    /// Mail of web1 to the receiver that is told what to answer; its id.
+    fn mail(&self, name: &str, sender: &str) -> String {
+        let to = format!("{name}@forge.test");
+        self.submit("web1", name, sender, &[&to]);
+        self.exim.queue_id(&to)
+    }
+
+    fn tell(&self, arguments: &[&str]) -> String {
+        sendwarden(&[arguments, &["--config", self.config.to_str().unwrap()]].concat())
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.tell(&[arguments, &["--format", "json"]].concat())).unwrap()
+    }
+
+    fn wait_held(&self, messages: u64) -> Value {
+        wait_for(&format!("{messages} messages to be held"), || {
+            let status = self.json(&["status", "web1"]);
+            let idle = status["orders"][0]["outcome"] != "accepted";
+            (idle && status["held_messages"] == messages).then_some(status)
+        })
+    }
+
+    fn queue_of(&self, id: &str) -> Option<String> {
+        self.exim.queue().into_iter().find(|one| one.id == id).map(|one| one.queue)
+    }
+
+    fn delivered(&self, name: &str) -> usize {
+        self.exim.forge.with_id(name).len()
+    }
+}
+
+fn too_long(version: Version, role: Role) {
+    let (site, agent) = Site::new(version, role, "hold:\n  held_max: 20s\n");
+    site.submit("web1", "admins", "web1@hosting.test", &["admins@defer.test"]);
+    let admins = site.exim.queue_id("admins@defer.test");
+    site.exim.run(&["-Mf", &admins]);
+    site.submit("web2", "other", "web2@hosting.test", &["other@defer.test"]);
+    let other = site.exim.queue_id("other@defer.test");
+    agent.wait_sum("sendwarden_account_held_recipients", &["account=\"web1\""], 1.0);
+    site.tell(&["block", "web1"]);
+    site.submit("web1", "h1", "web1@hosting.test", &["h1@forge.test", "h1-too@forge.test"]);
+    let own = site.exim.queue_id("h1@forge.test");
+    assert_eq!(site.queue_of(&own).as_deref(), Some("hold"), "by its flag");
+
+    wait_until("its time to be over", || site.queue_of(&own).is_none());
+    let told = wait_for("its errors", || {
+        let view = site.json(&["errors", "web1", "--limit", "100"]);
+        let rows = view["errors"].as_array().unwrap().clone();
+        Some(rows.into_iter().filter(|row| row["outcome"] == "deleted").collect::<Vec<_>>())
+            .filter(|rows| rows.len() >= 2)
+    });
+    let mut to: Vec<&str> = told.iter().filter_map(|row| row["recipient"].as_str()).collect();
+    to.sort_unstable();
+    assert_eq!(to, ["h1-too@forge.test", "h1@forge.test"], "{told:?}");
+    let as_told =
+        |row: &Value| row["reply"] == "held for 20 seconds and not released" && row["sender"] == "web1@hosting.test";
+    assert!(told.iter().all(as_told), "{told:?}");
+    assert_eq!(site.queue_of(&admins).as_deref(), Some("hold"), "what an administrator froze stays frozen");
+    assert_eq!(site.queue_of(&other).as_deref(), Some("deferred"));
+    let status = site.wait_held(0);
+    assert_eq!(status["state"], "ko", "the block stands: {status}");
+    agent.stop();
+    assert_eq!(site.delivered("h1"), 0);
+}
+
+#[test]
+fn what_is_held_too_long_is_deleted_from_4_96_and_told_for_each_recipient() {
+    too_long(Version::V4_96, Role::Root);
+}
+
+#[test]
+fn what_is_held_too_long_is_deleted_and_told_for_each_recipient_by_an_ordinary_user() {
+    too_long(Version::V4_98, Role::Ordinary);
+}
+
+#[test]
+fn slowly_and_the_oldest_first_by_an_ordinary_user() {
+    let (site, agent) = Site::new(Version::V4_98, Role::Ordinary, "");
+    site.exim.forge(LATER);
+    site.tell(&["block", "web1"]);
+    let names = ["s1", "s2", "s3", "s4"];
+    names.iter().for_each(|name| drop(site.mail(name, "web1@hosting.test")));
+    site.wait_held(4);
+    site.exim.forge(TAKEN);
+    let said = site.tell(&["unblock", "web1", "--drip", "1800/h"]);
+    assert!(said.contains("state ok; 4 messages to release, 1800 an hour, the oldest first"), "{said}");
+    site.submit("web1", "new", "web1@hosting.test", &["new@forge.test"]);
+    wait_until("what is new to be delivered", || site.delivered("new") == 1);
+    assert_eq!(site.delivered("s4"), 0, "the last has not left yet");
+    wait_until("everything to be delivered", || names.iter().all(|name| site.delivered(name) == 1));
+    let came: Vec<String> =
+        site.exim.forge.messages().iter().filter_map(|one| one.unique().map(str::to_owned)).collect();
+    let held: Vec<&String> = came.iter().filter(|name| name.starts_with('s')).collect();
+    assert_eq!(held, names, "the oldest first");
+    site.wait_held(0);
+    agent.stop();
+}
