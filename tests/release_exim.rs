@@ -1,4 +1,4 @@
-//! What is held leaves a real Exim as it was ordered: slowly and oldest first, or deleted because it was held too
+//! What is held leaves a real Exim as it was ordered: slowly and oldest first, in part, or deleted because it was held too
 //! long; nothing else is touched. By an agent that is root, and by an ordinary user with the helper.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
@@ -155,4 +155,41 @@ fn slowly_and_the_oldest_first_by_an_ordinary_user() {
     assert_eq!(held, names, "the oldest first");
     site.wait_held(0);
     agent.stop();
+}
+
+fn a_part(version: Version, role: Role) {
+    let (site, agent) = Site::new(version, role, "");
+    site.exim.forge(LATER);
+    // One that had been put off before it was held.
+    let queued = site.mail("p0", "shop@hosting.test");
+    site.tell(&["block", "web1"]);
+    let ids = [("p1", "news@hosting.test"), ("p2", "shop@hosting.test"), ("p3", "spam@hosting.test"), ("p4", "<>")]
+        .map(|(name, sender)| site.mail(name, sender));
+    wait_until("what was queued to be frozen", || site.queue_of(&queued).as_deref() == Some("hold"));
+    site.wait_held(5);
+    site.exim.forge(TAKEN);
+    let said = site.tell(&["unblock", "web1", "--sender", "SHOP@hosting.test", "--dry-run"]);
+    assert!(said.contains("web1: 2 of 5 messages on hold, the oldest on hold since "), "{said}");
+    assert!(ids.iter().all(|id| site.queue_of(id).as_deref() == Some("hold")), "a count does nothing");
+    site.tell(&["unblock", "web1", "--sender", "shop@hosting.test"]);
+    wait_until("what is meant to be delivered", || site.delivered("p0") + site.delivered("p2") == 2);
+    assert_eq!(site.wait_held(3)["state"], "ko", "the block stands");
+    site.tell(&["purge", "web1", "--sender", "spam@hosting.test", "--yes"]);
+    wait_until("what is meant to be gone", || site.queue_of(&ids[2]).is_none());
+    site.wait_held(2);
+    assert!([0, 3].iter().all(|n| site.queue_of(&ids[*n]).as_deref() == Some("hold")));
+    site.tell(&["unblock", "web1"]);
+    wait_until("the rest to be delivered", || site.exim.queue().is_empty());
+    agent.stop();
+    assert_eq!(["p0", "p1", "p2", "p3", "p4"].map(|name| site.delivered(name)), [1, 1, 1, 0, 1]);
+}
+
+#[test]
+fn a_part_is_counted_first_and_exactly_that_is_released_or_purged_in_4_96() {
+    a_part(Version::V4_96, Role::Root);
+}
+
+#[test]
+fn a_part_is_counted_first_and_exactly_that_is_released_or_purged_by_an_ordinary_user() {
+    a_part(Version::V4_98, Role::Ordinary);
 }

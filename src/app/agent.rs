@@ -76,9 +76,10 @@ pub fn run(setup: Setup, start: Start) -> Result<Exit, String> {
         let addresses = listeners.tcp.iter().filter_map(|listener| listener.local_addr().ok());
         addresses.take_while(|address| bound.send(*address).is_ok()).for_each(drop);
     }
-    let hands = dispatch::start(setup.mail_servers.clone(), powers.another(), shared.clone(), waker.handle())?;
-    let gate = open_tape(&setup, seed)?;
     let flags = flags::open(setup.flags.as_ref(), setup.mail_servers.exim.as_deref())?;
+    let passes = flags.as_ref().map(flags::Standing::passes);
+    let hands = dispatch::start(setup.mail_servers.clone(), powers.another(), passes, shared.clone(), waker.handle())?;
+    let gate = open_tape(&setup, seed)?;
     let flagged = flags.as_ref().map(flags::Standing::state);
     let parts = (metrics.clone(), shared.clone());
     let pump =

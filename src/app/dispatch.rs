@@ -4,6 +4,7 @@
 //! hands back what came of each message. Whatever is not reported, because the agent ended, is given out again at the
 //! next start. What it holds is bounded: a few works wait, and a work names the messages of one account.
 
+use super::flags::Passes;
 use super::instances::{Instances, Servers};
 use super::powers::Powers;
 use super::shared::Shared;
@@ -44,11 +45,17 @@ pub struct Dispatch {
 }
 
 /// Starts the thread; it ends when the pump's end is dropped.
-pub fn start(tools: Servers, powers: Powers, shared: Arc<Shared>, waker: wake::Handle) -> Result<Dispatch, String> {
+pub fn start(
+    tools: Servers,
+    powers: Powers,
+    passes: Option<Passes>,
+    shared: Arc<Shared>,
+    waker: wake::Handle,
+) -> Result<Dispatch, String> {
     let (works, inbox) = sync_channel::<Work>(WAITING);
     // Bounded by the inbox: each work is answered once.
     let (answers, settled) = channel();
-    let mut hands = Hands { instances: Instances::new(tools, powers.another()), powers, shared };
+    let mut hands = Hands { instances: Instances::new(tools, powers.another()), powers, passes, shared };
     let run = move || {
         while let Ok(work) = inbox.recv() {
             if hands.shared.stopping() {
@@ -75,10 +82,21 @@ pub fn start(tools: Servers, powers: Powers, shared: Arc<Shared>, waker: wake::H
 struct Hands {
     instances: Instances,
     powers: Powers,
+    /// Of a server that looks for flags.
+    passes: Option<Passes>,
     shared: Arc<Shared>,
 }
 
 impl Hands {
+    /// The flag of an account that stays held would keep back what is released of it: its messages get passes, until they
+    /// are held or deleted.
+    fn let_pass(&self, work: &Work, server: Server, places: &[Place]) -> Result<(), String> {
+        let Some(passes) = self.passes.as_ref().filter(|_| server == Server::Exim) else { return Ok(()) };
+        let is_held = || self.shared.standing().iter().any(|held| held.owner == work.owner);
+        let ids: Vec<QueueId> = places.iter().map(|place| place.id).filter(|id| is_id(server, id)).collect();
+        passes.set(&ids, work.verb == Verb::Release && is_held())
+    }
+
     fn carry_out(&mut self, work: &Work) -> Report {
         if work.asks {
             return self.instances.inspect(&work.places);
@@ -89,6 +107,10 @@ impl Hands {
         }
         let (mut done, mut trouble) = (BTreeSet::new(), None);
         for ((server, name), places) in by_instance {
+            if let Err(why) = self.let_pass(work, server, &places) {
+                trouble.get_or_insert(why);
+                continue;
+            }
             if let Powers::Helper(helper) = &self.powers {
                 trouble = trouble.or(by_helper(helper, work.verb, server, &places, &mut done, &self.shared));
                 continue;

@@ -6,11 +6,16 @@ use super::instances;
 use crate::engine::marks::Marks;
 use crate::host::flags::Flags;
 use crate::host::servers;
-use crate::mta::exim::setup::{DOMAIN, LOGIN, USER, flag};
+use crate::mail::QueueId;
+use crate::mta::exim::setup::{DOMAIN, FREE, LOGIN, USER, flag};
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// A message that was released by itself while its account is held: longer than servers try to deliver one (4 to 5 days).
+const FREE_FOR: Duration = Duration::from_hours(7 * 24);
 
 /// Where they are, and whether anything is to be held.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,13 +90,31 @@ fn flags(dir: &Path, program: &str) -> Result<Flags, String> {
     Ok(flags)
 }
 
+/// Lets messages pass that are released while their account is held, or no more.
+#[derive(Debug, Clone)]
+pub struct Passes(Flags);
+
+impl Passes {
+    /// # Errors
+    /// The whole text for the operator.
+    pub fn set(&self, ids: &[QueueId], pass: bool) -> Result<(), String> {
+        let names: Vec<String> = ids.iter().map(QueueId::to_string).collect();
+        self.0.set(FREE, names.iter().map(String::as_str), pass)
+    }
+}
+
 impl Standing {
+    pub fn passes(&self) -> Passes {
+        Passes(self.flags.clone())
+    }
+
     pub fn state(&self) -> Arc<State> {
         Arc::clone(&self.state)
     }
 
     /// Makes the files equal to what is held.
     pub fn tell(&mut self, marks: &Marks) {
+        self.flags.forget(FREE, FREE_FOR);
         let (nobody, mut refused) = (Marks::default(), Vec::new());
         let marks = if self.hold { marks } else { &nobody };
         let wanted =

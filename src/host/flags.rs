@@ -4,12 +4,14 @@
 //! The directory is ours alone: it is made equal to what it is told, both ways, and whatever else lies in its
 //! subdirectories goes. A flag comes and goes in one step. See [`Flags`].
 
+use super::clock;
 use rustix::fs::OFlags;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// One directory, open to the mail server's group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +80,47 @@ impl Flags {
         if wrong.count == 0 { Ok((made, removed)) } else { Err(wrong) }
     }
 
+    /// Makes these files of a subdirectory, or removes them; all others stay as they are.
+    ///
+    /// # Errors
+    /// The first thing that could not be done, for the operator.
+    pub fn set<'n>(&self, kind: &str, names: impl Iterator<Item = &'n str>, there: bool) -> Result<(), String> {
+        let dir = self.dir.join(kind);
+        let mut names = names.peekable();
+        if names.peek().is_none() || (!there && !dir.exists()) {
+            return Ok(());
+        }
+        if there {
+            self.directory(&dir).map_err(|why| format!("cannot make {}: {why}", dir.display()))?;
+        }
+        for name in names {
+            let path = dir.join(name);
+            let (what, done) = match there {
+                true => ("make", raise(&path).map(drop)),
+                false => ("remove", fs::remove_file(&path)),
+            };
+            match done {
+                Err(why) if there || why.kind() != ErrorKind::NotFound => {
+                    return Err(format!("cannot {what} the flag {}: {why}", path.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes those of a subdirectory that are older.
+    pub fn forget(&self, kind: &str, age: Duration) {
+        // What cannot be read or removed now is looked at again; it harms nobody meanwhile.
+        let Ok(entries) = fs::read_dir(self.dir.join(kind)) else { return };
+        for entry in entries.flatten() {
+            let old = entry.metadata().and_then(|meta| meta.modified()).is_ok_and(|made| is_older(made, age));
+            if old {
+                drop(fs::remove_file(entry.path()));
+            }
+        }
+    }
+
     /// The mail server's group may look into it, nobody else.
     fn directory(&self, dir: &Path) -> io::Result<()> {
         if let Err(why) = fs::DirBuilder::new().mode(0o750).create(dir)
@@ -116,6 +159,11 @@ impl Flags {
         }
         Ok(())
     }
+}
+
+fn is_older(made: SystemTime, age: Duration) -> bool {
+    let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+    clock::now().0.saturating_sub(clock::from_system(made).0) > micros
 }
 
 /// New files are of the directory's group.
@@ -174,6 +222,24 @@ mod tests {
         let why = told(&["web3", "web4"], &["c"]).unwrap_err();
         assert!(why.first.contains("user/web3") && why.count == 1, "{why:?}");
         assert_eq!((found(&user), found(&auth)), (names(&["web4"]), names(&["c"])));
+    }
+
+    #[test]
+    fn single_flags_come_and_go_and_old_ones_are_forgotten() {
+        let base = tempfile::tempdir().unwrap();
+        let flags = Flags::new(base.path().to_owned(), fs::metadata(base.path()).unwrap().gid());
+        let free = base.path().join("free");
+        flags.set("free", ["a"].into_iter(), false).unwrap();
+        assert!(!free.exists());
+        flags.set("free", ["a", "b", "c"].into_iter(), true).unwrap();
+        flags.set("free", ["b", "d"].into_iter(), false).unwrap();
+        assert_eq!(found(&free), names(&["a", "c"]));
+        let file = fs::File::options().write(true).open(free.join("a")).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        flags.forget("free", Duration::from_secs(3_600));
+        assert_eq!(found(&free), names(&["c"]));
+        fs::write(base.path().join("none"), "").unwrap();
+        assert!(flags.set("none", ["a"].into_iter(), true).unwrap_err().contains("none"));
     }
 
     #[test]

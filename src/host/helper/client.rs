@@ -287,7 +287,10 @@ fn read(text: &[u8]) -> std::io::Result<Answer> {
 }
 
 fn exchange(mut stream: &UnixStream, line: &[u8], limit: Duration) -> Result<Answer, Unanswered> {
-    stream.write_all(line)?;
+    if let Err(why) = stream.write_all(line) {
+        // It may have said why before it hung up.
+        return answer(stream, limit).map_err(|_| why.into());
+    }
     answer(stream, limit).map_err(|why| Unanswered { why, heard: true })
 }
 

@@ -12,7 +12,9 @@ pub const USER: &str = "user";
 pub const LOGIN: &str = "auth";
 /// The domain of such a name.
 pub const DOMAIN: &str = "domain";
-/// All subdirectories.
+/// Of a message, by its id: it was released while its account is held, so the routers let it pass.
+pub const FREE: &str = "free";
+/// All subdirectories of identities.
 pub const KINDS: [&str; 3] = [USER, LOGIN, DOMAIN];
 
 /// What the access rule logs of a message behind its id, up to the identity.
@@ -79,14 +81,16 @@ pub fn acl_call() -> &'static str {
 }
 
 /// The first routers. Deferring the recipient itself would leave a retry time on its domain, which everybody's mail to
-/// it then waits for (measured); so it goes to an address that only this message has, and that is deferred.
+/// it then waits for (measured); so it goes to an address that only this message has, and that is deferred. What was released
+/// while its account is held is let through.
 pub fn routers(flags: &str) -> String {
     let (user, login) = (of_user(flags), of_login(flags));
     let own = format!("m${{lc:$message_exim_id}}{HOLD_DOMAIN}");
     format!(
         "hold_by_sendwarden:\n  driver = redirect\n  no_verify\n  no_expn\n  no_rewrite\n  domains = ! {own}\n  \
-           condition = ${{if or{{{{and{{{{bool{{{IS_LOCAL}}}}}{{bool{{{user}}}}}}}}}\
-                                  {{and{{{{bool{{{IS_LOGIN}}}}}{{bool{{{login}}}}}}}}}}}}}\n  \
+           condition = ${{if and{{{{!exists{{{flags}/{FREE}/$message_exim_id}}}}{{or{{\
+                                  {{and{{{{bool{{{IS_LOCAL}}}}}{{bool{{{user}}}}}}}}}\
+                                  {{and{{{{bool{{{IS_LOGIN}}}}}{{bool{{{login}}}}}}}}}}}}}}}}}\n  \
            data = h${{md5:$local_part@$domain}}@{own}\n\n\
          defer_by_sendwarden:\n  driver = redirect\n  no_verify\n  no_expn\n  domains = {own}\n  allow_defer\n  \
            data = :defer: held by sendwarden\n"
