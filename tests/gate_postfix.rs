@@ -5,118 +5,12 @@
 #![allow(clippy::disallowed_methods, reason = "a test of real servers starts processes")]
 mod support;
 
-use std::fs;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use support::agent::{Agent, configure, sendwarden};
-use support::helper::{Helper, Role};
+use support::gated::{PASSWORD, Site, names, text};
+use support::helper::Role;
 use support::place::{command, succeed};
-use support::postfix::{Options, Postfix};
-use support::smtp::{self, Mail};
 use support::wait_until;
-
-/// As docs/operating.md has it; mail that a script hands over waits for the agent.
-const MILTER: &str = "smtpd_milters = { unix:sendwarden/gate.sock, default_action=accept, connect_timeout=3s, \
-                      command_timeout=5s, content_timeout=10s }\n\
-                      non_smtpd_milters = { unix:sendwarden/gate.sock, default_action=tempfail, connect_timeout=3s, \
-                      command_timeout=5s, content_timeout=10s }\n";
-const PASSWORD: &str = "secret";
-
-struct Site {
-    /// Ends before the server whose queue it works in.
-    _helper: Option<Helper>,
-    role: Role,
-    postfix: Postfix,
-    config: PathBuf,
-    address: String,
-}
-
-impl Site {
-    fn new(gate: &str, role: Role) -> Site {
-        let postfix = Postfix::start(&Options { extra: MILTER.to_owned(), ..Options::default() });
-        let (dir, address) = (postfix.own_dir("agent"), postfix.address(0));
-        let accounts =
-            "accounts:\n  - id: shop\n    unix_users: [web3]\n    logins: [sales@shop.test, info@shop.test]\n";
-        let config = configure(&dir, &address, &[postfix.log_path()], accounts);
-        let (etc, spool) = (postfix.config_dir(), postfix.queue_dir());
-        let queue =
-            format!("queue:\n  directories: [{}]\n  config_directories: [{}]\n", spool.display(), etc.display());
-        fs::write(&config, fs::read_to_string(&config).unwrap() + &queue + gate).unwrap();
-        role.prepare(&config, &postfix.log_path());
-        Site { _helper: role.helper(&config), role, postfix, config, address }
-    }
-
-    fn agent(&self) -> Agent {
-        self.role.agent(&self.config, &self.address)
-    }
-
-    fn tell(&self, arguments: &[&str]) -> String {
-        sendwarden(&[arguments, &["--config", self.config.to_str().unwrap()]].concat())
-    }
-
-    fn script(&self, user: &str, name: &str) {
-        self.postfix.sendmail(user, &format!("{user}@hosting.test"), &[&format!("{name}@accept.test")], &text(name));
-    }
-
-    fn login(&self, login: &str, name: &str) -> Result<String, String> {
-        let (to, data) = (format!("{name}@accept.test"), text(name));
-        let mail = Mail { sender: login, recipients: &[&to], data: &data, auth: Some((login, PASSWORD)) };
-        smtp::send(self.postfix.submission_port(), &mail)
-    }
-
-    /// SMTP from loopback, by a process of this user.
-    fn local(&self, user: &str, name: &str) {
-        let (port, to) = (self.postfix.smtp_port().to_string(), format!("{name}@accept.test"));
-        let mut client = command("setpriv");
-        client.args(["--reuid", user, "--regid", user, "--clear-groups", "bash", "-c", CLIENT, "bash"]);
-        client.args([&port, "x@y.test", &to, name]).current_dir("/");
-        succeed(&mut client, None);
-    }
-
-    /// Names of the messages that have arrived, each as often as it did.
-    fn arrived(&self, prefix: &str) -> Vec<String> {
-        let messages = self.postfix.accept.messages();
-        let names = messages.iter().filter_map(|message| message.unique()).filter(|name| name.starts_with(prefix));
-        let mut names: Vec<String> = names.map(str::to_owned).collect();
-        names.sort();
-        names
-    }
-
-    /// Recipients of messages on hold.
-    fn on_hold(&self, prefix: &str) -> Vec<String> {
-        let held = self.postfix.queue().into_iter().filter(|one| one.queue == "hold");
-        let names = held.flat_map(|one| one.recipients).filter(|to| to.starts_with(prefix));
-        let mut names: Vec<String> = names.map(|to| to.split('@').next().unwrap_or_default().to_owned()).collect();
-        names.sort();
-        names
-    }
-
-    fn decisions(&self, agent: &Agent, decision: &str) -> f64 {
-        agent.sum("sendwarden_gate_decisions_total", &[&format!("decision=\"{decision}\"")])
-    }
-}
-
-fn text(name: &str) -> String {
-    // Eight bits, a line that begins with a dot, and one that is empty.
-    format!("From: a@hosting.test\nSubject: {name}\nX-Test-Id: {name}\n\nGr\u{fc}\u{df}e\n.dot\n\nend of {name}\n")
-}
-
-fn names(prefix: &str, count: usize) -> Vec<String> {
-    let mut names: Vec<String> = (0..count).map(|n| format!("{prefix}{n}")).collect();
-    names.sort();
-    names
-}
-
-const CLIENT: &str = r#"
-exec 3<>/dev/tcp/127.0.0.1/$1
-read -r reply <&3
-for line in "HELO client.test" "MAIL FROM:<$2>" "RCPT TO:<$3>" DATA "X-Test-Id: $4"$'\r\n\r\nbody\r\n.' QUIT; do
-  printf '%s\r\n' "$line" >&3
-  read -r reply <&3
-  case $reply in [23]*) ;; *) echo "$line: $reply" >&2; exit 1 ;; esac
-done
-"#;
 
 #[test]
 fn not_one_message_of_a_blocked_account_gets_out_and_nobody_elses_is_held() {

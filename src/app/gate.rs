@@ -4,20 +4,24 @@
 //! what stands is known, and closes with the process: what the mail server does without it is the mail server's setting.
 
 mod keeper;
+mod seen;
+
+use seen::Seen;
 
 use super::instances;
 use super::powers::Powers;
 use crate::engine::directory::Directory;
 use crate::engine::turnstile::{Barred, Claim, Turnstile};
-use crate::host::clock;
 use crate::host::gate::identity::{self, Identity, Instance, Why};
 use crate::host::gate::listen::Judge;
 use crate::host::servers::{self, PostfixPlace, Tools};
 use crate::host::tape::{Record, Tape};
-use crate::mail::{Candidate, Judgement, Origin, Way};
+use crate::host::{clock, files};
+use crate::mail::{Candidate, Judgement, Origin, Owner, QueueId, Time, Way};
 use crate::metrics::{Decision, GateTally};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -33,6 +37,20 @@ pub enum Mode {
     /// Everything passes; what would have been held is counted.
     Watch,
     Enforce,
+}
+
+/// What must be free where the queue is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MinFree {
+    pub bytes: u64,
+    pub inodes: u64,
+}
+
+/// What of an account was not held.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Over {
+    pub refused: u64,
+    pub discarded: u64,
 }
 
 /// How the gate is set up.
@@ -54,6 +72,13 @@ pub struct Gate {
     tally: Mutex<GateTally>,
     /// What is wrong with a door, by its instance.
     troubles: Mutex<BTreeMap<Arc<str>, String>>,
+    opened: Time,
+    seen: Mutex<Seen>,
+    /// Too little is free on a disk.
+    low: AtomicBool,
+    over: Mutex<BTreeMap<Owner, Over>>,
+    /// The queue directories of the instances.
+    queues: Mutex<Vec<PathBuf>>,
 }
 
 impl Gate {
@@ -65,6 +90,11 @@ impl Gate {
             unwritten: Mutex::default(),
             tally: Mutex::new(GateTally::default()),
             troubles: Mutex::default(),
+            opened: clock::now(),
+            seen: Mutex::default(),
+            low: AtomicBool::new(false),
+            over: Mutex::default(),
+            queues: Mutex::default(),
         }
     }
 
@@ -130,6 +160,56 @@ impl Gate {
         room
     }
 
+    /// When it was made.
+    pub fn opened(&self) -> Time {
+        self.opened
+    }
+
+    /// Whether it was asked about the message; that is then forgotten.
+    pub fn has_seen(&self, id: QueueId) -> bool {
+        lock(&self.seen).take(id)
+    }
+
+    /// How many more messages of each held account there is room for.
+    pub fn set_room(&self, room: Vec<(Owner, u64)>) {
+        lock(&self.turnstile).set_room(&room);
+    }
+
+    /// Where too little of a disk is free, nothing more is held.
+    pub fn look_at_disk(&self, least: MinFree) {
+        let low = lock(&self.queues).iter().find_map(|queue| {
+            let free = files::free(queue).ok()?;
+            let short = free.bytes < least.bytes || free.inodes.is_some_and(|inodes| inodes < least.inodes);
+            short.then(|| queue.display().to_string())
+        });
+        if self.low.swap(low.is_some(), Ordering::Relaxed) != low.is_some() {
+            match low {
+                Some(queue) => tracing::error!(
+                    "too little is free where {queue} is: no more mail of blocked accounts is held, it is refused or discarded"
+                ),
+                None => tracing::info!("there is room for held mail again"),
+            }
+        }
+    }
+
+    /// Of which accounts how much was not held, since the last call.
+    pub fn take_over(&self) -> Vec<(Owner, Over)> {
+        std::mem::take(&mut *lock(&self.over)).into_iter().collect()
+    }
+
+    /// No room to hold it. A client is told; what a local process hands over would be tried again for ever, or bounce.
+    fn beyond(&self, owner: Owner, way: Way, origin: Origin) -> (Origin, Decision, Judgement) {
+        let mut over = lock(&self.over);
+        let over = over.entry(owner).or_default();
+        if way == Way::Handed {
+            over.discarded += 1;
+            return (origin, Decision::Discarded, Judgement::Discard);
+        }
+        over.refused += 1;
+        let text = "552 5.2.2 Too much mail of this account is on hold already; ask your provider".to_owned();
+        (origin, Decision::Refused, Judgement::Refuse { text })
+    }
+
     /// What was counted since the last call.
     pub fn take_tally(&self) -> GateTally {
         std::mem::take(&mut *lock(&self.tally))
@@ -137,23 +217,27 @@ impl Gate {
 
     /// Decides, and writes down what is held before anybody is told.
     fn decide(&self, instance: &Arc<str>, candidate: &Candidate, claim: Claim<'_>) -> (Origin, Decision, Judgement) {
-        let turnstile = lock(&self.turnstile);
+        let mut turnstile = lock(&self.turnstile);
         let origin = turnstile.origin(claim);
         let Some(barred) = turnstile.admit(claim) else { return (origin, Decision::Passed, Judgement::Pass) };
         if self.settings.mode == Mode::Watch {
             return (origin, Decision::WouldHold, Judgement::Pass);
         }
-        let order = barred.order;
+        let (order, owner) = (barred.order, barred.owner);
         if origin == Origin::SmtpAuth && self.settings.refuse_logins {
             let text = format!("550 5.7.1 Sending from this account is on hold, ask your provider; reference {order}");
             return (origin, Decision::Refused, Judgement::Refuse { text });
         }
+        let key = barred.key.clone();
+        if self.low.load(Ordering::Relaxed) || !turnstile.take_room(owner) {
+            drop(turnstile);
+            return self.beyond(owner, candidate.way, origin);
+        }
         // Until the turnstile is let go nobody is told that the account is free: see `bar`.
         let unwritten = match candidate.id {
             Some(id) => {
-                let (at, owner, recipients) = (clock::now(), barred.owner, candidate.recipients);
+                let (at, recipients) = (clock::now(), candidate.recipients);
                 let record = Record { at, instance: Arc::clone(instance), id, owner, order, origin, recipients };
-                let key = &barred.key;
                 self.tape.append(&record).err().map(|why| match self.keep(record) {
                     true => format!("{id} of {key} is on hold ({instance}), and remembered until it can be: {why}"),
                     false => {
@@ -164,7 +248,7 @@ impl Gate {
             }
             None => {
                 lock(&self.tally).unrecorded();
-                Some(format!("a message of {} stays on hold: the mail server does not say its queue id", barred.key))
+                Some(format!("a message of {} stays on hold: the mail server does not say its queue id", key))
             }
         };
         drop(turnstile);
@@ -211,6 +295,9 @@ impl Judge for Door {
             }
             _ => self.gate.decide(&self.name, candidate, claim),
         };
+        if let Some(id) = candidate.id.filter(|_| decision != Decision::Refused) {
+            lock(&self.gate.seen).add(id);
+        }
         let mut tally = lock(&self.gate.tally);
         tally.decided(origin, decision);
         if let Identity::Unknown(why) = identity {
@@ -271,6 +358,7 @@ pub fn open(
                 (Instance::here(queue).through(asked, Arc::clone(&name)), open)
             }
         };
+        lock(&gate.queues).push(queue.to_path_buf());
         doors.push((open, Arc::new(Door { name, instance, gate: Arc::clone(gate) })));
     }
     let runtime = tokio::runtime::Builder::new_current_thread()

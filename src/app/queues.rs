@@ -47,11 +47,18 @@ pub fn scan(dirs: &[PathBuf], powers: &Powers) -> Result<Scan, String> {
 }
 
 fn gauge(queue: &str, sum: FileCount) -> QueueGauge {
-    QueueGauge { server: Server::Postfix, queue: queue.to_owned(), messages: sum.files, oldest: sum.oldest }
+    QueueGauge {
+        server: Server::Postfix,
+        queue: queue.to_owned(),
+        messages: sum.files,
+        bytes: sum.bytes,
+        oldest: sum.oldest,
+    }
 }
 
-fn add(sum: &mut FileCount, files: u64, oldest: Option<Time>) {
+fn add(sum: &mut FileCount, files: u64, bytes: u64, oldest: Option<Time>) {
     sum.files += files;
+    sum.bytes += bytes;
     sum.oldest = [sum.oldest, oldest].into_iter().flatten().min();
 }
 
@@ -64,7 +71,7 @@ fn scan_by(helper: &Client, dirs: &[PathBuf]) -> Result<Scan, String> {
         let instance = instance.ok_or_else(|| format!("it does not serve an instance with {}", dir.display()))?;
         for counted in helper.count(&instance.name).map_err(|why| why.to_string())? {
             if let Some((_, sum)) = sums.iter_mut().find(|(queue, _)| *queue == counted.queue) {
-                add(sum, counted.files, counted.oldest.map(Time));
+                add(sum, counted.files, counted.bytes, counted.oldest.map(Time));
             }
         }
     }
@@ -83,7 +90,7 @@ fn scan_here(dirs: &[PathBuf]) -> Result<Scan, String> {
                 };
                 format!("cannot count the queue {}: {why}; {todo}", path.display())
             })?;
-            add(&mut sum, count.files, count.oldest);
+            add(&mut sum, count.files, count.bytes, count.oldest);
         }
         queues.push(gauge(queue, sum));
     }

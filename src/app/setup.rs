@@ -51,6 +51,9 @@ pub struct Setup {
     /// `None`: no server that looks for flags is among them.
     pub flags: Option<flags::Settings>,
     pub hold: sanctions::Settings,
+    /// Messages of one account that may be on hold.
+    pub max_held: u64,
+    pub min_free: gate::MinFree,
     pub log_level: &'static str,
 }
 
@@ -178,6 +181,8 @@ fn build(config: Config) -> Result<Setup, String> {
         gate: gate(&config.gate),
         doors,
         flags,
+        max_held: config.hold.max_held,
+        min_free: gate::MinFree { bytes: config.hold.min_free, inodes: config.hold.min_free_inodes },
         hold: sanctions::Settings {
             held_max_secs: i64::try_from(config.hold.held_max.as_secs()).unwrap_or(i64::MAX),
             ..sanctions::Settings::default()
@@ -279,6 +284,7 @@ impl Setup {
             ("attribution.name_service_timeout", self.name_timeout != new.name_timeout),
             ("tracking", (self.max_open, self.max_line) != (new.max_open, new.max_line)),
             ("history and retention", self.store != new.store),
+            ("hold.max_held and min_free", (self.max_held, self.min_free) != (new.max_held, new.min_free)),
             ("gate", (&self.gate, &self.flags, self.doors) != (&new.gate, &new.flags, new.doors)),
             ("helper.socket", self.helper_socket != new.helper_socket),
             (

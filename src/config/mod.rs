@@ -193,6 +193,10 @@ pub struct Gate {
 pub struct Hold {
     /// How long a message is held at most.
     pub held_max: Duration,
+    /// Messages of one account.
+    pub max_held: u64,
+    pub min_free: u64,
+    pub min_free_inodes: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -254,7 +258,12 @@ impl Default for Config {
             },
             gate: Gate { mode: GateMode::Off, logins: GateLogins::Refuse, exim_flags: FLAGS.into() },
             helper: Helper { socket: PathBuf::from(helper::SOCKET) },
-            hold: Hold { held_max: Duration::from_secs(72 * 3_600) },
+            hold: Hold {
+                held_max: Duration::from_secs(72 * 3_600),
+                max_held: 20_000,
+                min_free: 512 << 20,
+                min_free_inodes: 10_000,
+            },
             own_addresses: Vec::new(),
             replies: Vec::new(),
         }

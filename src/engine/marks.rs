@@ -64,7 +64,8 @@ mod tests {
         };
         let blog = AccountSpec { id: "blog".into(), logins: own(&["me@Shared.test"]), ..AccountSpec::default() };
         let directory = Directory::build(vec![shop, blog], Policy::default()).unwrap();
-        let barred = Barred { owner: Owner(20), key: key.into(), uids: vec![2_001], scope, order: OrderId::default() };
+        let barred =
+            Barred { owner: Owner(20), key: key.into(), uids: vec![2_001], scope, order: OrderId::default(), room: 1 };
         let mut marks = Marks::default();
         marks.add(&directory, &barred, own(&["web1"]));
         [marks.users, marks.logins, marks.domains].map(|names| names.into_iter().collect())

@@ -142,6 +142,8 @@ pub enum Outcome {
     Failed,
     /// Nothing was ordered: what is held comes to its end.
     Warned,
+    /// Nothing was ordered: more of a blocked account came than may be held.
+    Overflowed,
 }
 
 impl Outcome {
@@ -154,6 +156,7 @@ impl Outcome {
             Outcome::Incomplete => "incomplete",
             Outcome::Failed => "failed",
             Outcome::Warned => "warned",
+            Outcome::Overflowed => "overflowed",
         }
     }
 }
@@ -182,8 +185,33 @@ pub struct HeldAccount {
     pub reason: String,
 }
 
+/// What was not as it should be and was mended, or was found to be somebody else's doing. Since the last call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Drift {
+    /// Mail of a blocked account that was in the queue without a hold, and was put on hold.
+    pub escaped: u64,
+    /// Mail of a free account that was still on hold, and was released.
+    pub left_over: u64,
+    /// Somebody else has released what the agent held.
+    pub taken: u64,
+    /// What was to be released or deleted was not there any more.
+    pub gone: u64,
+}
+
+/// How things stand, for gauges.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Accounts whose mail is held, by state and by what it is for.
+    pub blocked: BTreeMap<(&'static str, &'static str), u64>,
+    /// Messages on hold, those that are about to leave included.
+    pub messages: u64,
+    /// Since when the oldest of them is on hold.
+    pub oldest: Option<Time>,
+}
+
 #[derive(Debug)]
 pub struct Sanctions {
+    drift: Drift,
     settings: Settings,
     accounts: BTreeMap<Owner, Account>,
     held: Held,
@@ -198,6 +226,7 @@ pub struct Sanctions {
 impl Sanctions {
     pub fn new(settings: Settings) -> Sanctions {
         Sanctions {
+            drift: Drift::default(),
             held: Held::new(settings.max_held),
             settings,
             accounts: BTreeMap::new(),
@@ -215,6 +244,28 @@ impl Sanctions {
     /// Messages of the account that the agent holds.
     pub fn held(&self, owner: Owner) -> u64 {
         self.held.count(owner)
+    }
+
+    /// What was mended since the last call.
+    pub fn take_drift(&mut self) -> Drift {
+        std::mem::take(&mut self.drift)
+    }
+
+    /// How things stand. Looks at every held message.
+    pub fn figures(&self) -> Figures {
+        let mut figures = Figures::default();
+        for account in self.accounts.values() {
+            if let Some(block) = &account.block {
+                *figures.blocked.entry((account.state.name(), block.cause.name())).or_default() += 1;
+            }
+        }
+        for owner in self.held.owners() {
+            for (_, entry) in self.held.of(owner).filter(|(_, entry)| entry.stage != Stage::Intended) {
+                figures.messages += 1;
+                figures.oldest = Some(figures.oldest.map_or(entry.at, |oldest| oldest.min(entry.at)));
+            }
+        }
+        figures
     }
 
     /// The messages of the account that wait on hold, and since when.
@@ -420,6 +471,7 @@ impl Sanctions {
             let others = self.held.of(owner).filter(|(place, entry)| old(*entry) && on_hold(place) == Some(false));
             for place in others.map(|(place, _)| place.clone()).collect::<Vec<_>>() {
                 self.held.remove(owner, &place);
+                self.drift.taken += 1;
             }
         }
     }

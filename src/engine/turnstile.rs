@@ -21,6 +21,8 @@ pub struct Barred {
     pub uids: Vec<u32>,
     pub scope: Scope,
     pub order: OrderId,
+    /// Messages that may still be held.
+    pub room: u64,
 }
 
 /// Who handed a message in, as far as that is proven.
@@ -85,6 +87,21 @@ impl Turnstile {
         self.barred = barred;
     }
 
+    /// How many more messages of each may be held.
+    pub fn set_room(&mut self, room: &[(Owner, u64)]) {
+        for (owner, room) in room {
+            self.barred.iter_mut().filter(|barred| barred.owner == *owner).for_each(|barred| barred.room = *room);
+        }
+    }
+
+    /// Takes the place of one message of the account. False when there is none.
+    pub fn take_room(&mut self, owner: Owner) -> bool {
+        let Some(barred) = self.barred.iter_mut().find(|barred| barred.owner == owner) else { return true };
+        let left = barred.room.checked_sub(1);
+        barred.room = left.unwrap_or(0);
+        left.is_some()
+    }
+
     /// Nobody is held: nobody need be asked for.
     pub fn is_open(&self) -> bool {
         self.barred.is_empty()
@@ -121,7 +138,7 @@ mod tests {
     use crate::engine::directory::{AccountSpec, Policy};
 
     fn barred(owner: u32, key: &str, uids: &[u32], scope: Scope) -> Barred {
-        Barred { owner: Owner(owner), key: key.into(), uids: uids.to_vec(), scope, order: OrderId::default() }
+        Barred { owner: Owner(owner), key: key.into(), uids: uids.to_vec(), scope, order: OrderId::default(), room: 2 }
     }
 
     #[test]
@@ -156,6 +173,10 @@ mod tests {
         ] {
             assert_eq!(gate.admit(claim).map(|barred| barred.owner.0), held, "{claim:?}");
         }
+        // No more of one is held than there is room for, and that is nobody else's.
+        assert_eq!([20, 20, 20].map(|owner| gate.take_room(Owner(owner))), [true, true, false]);
+        gate.set_room(&[(Owner(20), 1), (Owner(99), 7)]);
+        assert_eq!([20, 20, 21].map(|owner| gate.take_room(Owner(owner))), [true, false, true]);
         // One login of an account: the others go on.
         gate.bar(vec![barred(20, "shop", &[2_001], Scope::Login("Info@shop.test".into()))]);
         assert!(gate.admit(Claim::Login(b"INFO@shop.test")).is_some());

@@ -107,7 +107,24 @@ pub fn lock_state(dir: &Path) -> Result<StateLock, LockError> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FileCount {
     pub files: u64,
+    pub bytes: u64,
     pub oldest: Option<Time>,
+}
+
+/// What is free on a file system, for those who are not root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Free {
+    pub bytes: u64,
+    /// `None`: it has no fixed number of them.
+    pub inodes: Option<u64>,
+}
+
+/// # Errors
+/// Those of statvfs(3).
+pub fn free(path: &Path) -> io::Result<Free> {
+    let stat = rustix::fs::statvfs(path)?;
+    let inodes = Some(stat.f_favail).filter(|_| stat.f_files > 0);
+    Ok(Free { bytes: stat.f_bavail.saturating_mul(stat.f_frsize), inodes })
 }
 
 /// Counts regular files below `dir`, hashed subdirectories included; symbolic links are not followed.
@@ -125,6 +142,7 @@ pub fn count_files(dir: &Path) -> io::Result<FileCount> {
                 todo.push(entry.path());
             } else if meta.is_file() {
                 count.files += 1;
+                count.bytes += meta.len();
                 let mtime = meta.modified().ok().map(clock::from_system);
                 count.oldest = [count.oldest, mtime].into_iter().flatten().min();
             }

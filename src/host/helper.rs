@@ -143,6 +143,8 @@ pub struct Served {
 pub struct Counted {
     pub queue: String,
     pub files: u64,
+    #[serde(default)]
+    pub bytes: u64,
     /// Microseconds since 1970.
     pub oldest: Option<i64>,
 }

@@ -119,7 +119,7 @@ impl ReplyClass {
 #[derive(Debug, Clone, Copy)]
 pub enum Fact<'a> {
     /// A message was accepted into the queue (`messages` + 1).
-    Message { at: Time, server: Server, owner: Owner, origin: Origin, basis: Basis },
+    Message { at: Time, server: Server, id: &'a QueueId, owner: Owner, origin: Origin, basis: Basis },
     /// `n` recipients were booked: `recipients` and `queued` grow.
     Recipients { at: Time, owner: Owner, n: u32 },
     /// `n` booked recipients ended: `queued` shrinks, the outcome grows.

@@ -42,4 +42,6 @@ pub enum Judgement {
     Refuse {
         text: String,
     },
+    /// Taken and thrown away. What a local process hands over can neither be refused nor kept for later.
+    Discard,
 }

@@ -267,6 +267,15 @@ pub enum Cause {
 impl Cause {
     pub const ALL: [Cause; 4] = [Cause::Person, Cause::Volume, Cause::Errors, Cause::Spam];
 
+    pub const fn name(self) -> &'static str {
+        match self {
+            Cause::Person => "person",
+            Cause::Volume => "volume",
+            Cause::Errors => "errors",
+            Cause::Spam => "spam",
+        }
+    }
+
     pub const fn state(self) -> ServiceState {
         match self {
             Cause::Person | Cause::Volume => ServiceState::Ko,

@@ -71,6 +71,15 @@ impl Snapshot {
                 .queues
                 .iter()
                 .try_for_each(|q| out.time(&[q.server.name(), &text::clean(q.queue.as_bytes(), 64)], q.oldest)),
+            Family::QueueBytes => self
+                .queues
+                .iter()
+                .try_for_each(|q| out.gauge(&[q.server.name(), &text::clean(q.queue.as_bytes(), 64)], q.bytes)),
+            Family::Blocked => {
+                self.hold.blocked.iter().try_for_each(|(state, cause, n)| out.gauge(&[state, cause], *n))
+            }
+            Family::HeldMessages => out.gauge(&[], self.hold.messages),
+            Family::HeldOldest => out.time(&[], self.hold.oldest),
             Family::QueueScan => self.queue_scan.map_or(Ok(()), |(server, at)| out.time(&[server.name()], Some(at))),
             Family::AccountMessages => self.accounts.iter().try_for_each(|account| account_messages(&mut out, account)),
             Family::AccountRecipients => self.accounts.iter().try_for_each(|account| {

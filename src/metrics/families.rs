@@ -74,6 +74,7 @@ families! {
     Unattributed Counter "sendwarden_unattributed_messages" ["reason"] "Messages that belong to no account, by the reason.";
     QueueMessages Gauge "sendwarden_queue_messages" ["mta", "queue"] "Messages in the queue.";
     QueueOldest Gauge "sendwarden_queue_oldest_message_timestamp_seconds" ["mta", "queue"] "Arrival time of the oldest queued message.";
+    QueueBytes Gauge "sendwarden_queue_bytes" ["mta", "queue"] "Size of the files of the messages in the queue.";
     QueueScan Gauge "sendwarden_queue_scan_last_success_timestamp_seconds" ["mta"] "Unix time of the last complete queue scan.";
     AccountMessages Counter "sendwarden_account_messages_accepted" ["account", "origin"] "Messages accepted per account.";
     AccountRecipients Counter "sendwarden_account_recipients" ["account", "outcome"] "Recipients per account by how they ended.";
@@ -93,6 +94,14 @@ families! {
     GateBroken Counter "sendwarden_gate_broken_conversations" [] "Conversations with the mail server that ended in a way they should not.";
     GateSeconds Histogram "sendwarden_gate_decision_seconds" [] "Time from the end of a message to the answer.";
     FlagsWrong Gauge "sendwarden_gate_flags_wrong" [] "Flags of blocked accounts that could not be written or removed: mail of blocked accounts may pass, or that of free ones be held.";
+    GateBypass Counter "sendwarden_gate_bypass" ["origin", "when"] "Messages that the mail server queued without asking the gate: `open` while it was open, `away` while no agent ran.";
+    Blocked Gauge "sendwarden_blocked_accounts" ["state", "cause"] "Accounts whose mail is held.";
+    HeldMessages Gauge "sendwarden_held_messages" [] "Messages that the agent holds.";
+    HeldOldest Gauge "sendwarden_held_oldest_timestamp_seconds" [] "Since when the oldest message that the agent holds is on hold.";
+    HeldWarnings Counter "sendwarden_held_warnings" [] "Warnings that held messages of an account come to the end of their time.";
+    HeldDropped Counter "sendwarden_held_dropped_messages" [] "Messages deleted because they were held too long.";
+    Orders Counter "sendwarden_orders" ["action", "result"] "Orders for accounts, and what came of them.";
+    Drift Counter "sendwarden_hold_drift" ["kind"] "Messages that were not held or free as they should be: escaped (held afterwards), left_over (released afterwards), taken (released by somebody else), gone (not there when they were to be released or deleted).";
     StoreUp Gauge "sendwarden_store_up" [] "1 if the last write to the store worked.";
     StoreFailures Counter "sendwarden_store_commit_failures" [] "Writes to the store that failed.";
     StoreSize Gauge "sendwarden_store_size_bytes" [] "Size of the store on disk.";

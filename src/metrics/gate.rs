@@ -18,10 +18,13 @@ pub enum Decision {
     Refused,
     /// Passed because the gate only watches.
     WouldHold,
+    /// Thrown away: there was no room to hold more of the account.
+    Discarded,
 }
 
 impl Decision {
-    pub const ALL: [Decision; 4] = [Decision::Passed, Decision::Held, Decision::Refused, Decision::WouldHold];
+    pub const ALL: [Decision; 5] =
+        [Decision::Passed, Decision::Held, Decision::Refused, Decision::WouldHold, Decision::Discarded];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -29,6 +32,7 @@ impl Decision {
             Decision::Held => "held",
             Decision::Refused => "refused",
             Decision::WouldHold => "would_hold",
+            Decision::Discarded => "discarded",
         }
     }
 }

@@ -66,6 +66,16 @@ pub struct Gauges {
     /// Messages the tracker follows.
     pub tracked_messages: u64,
     pub store_size_bytes: u64,
+    pub hold: HoldGauge,
+}
+
+/// What the agent holds.
+#[derive(Debug, Clone, Default)]
+pub struct HoldGauge {
+    /// Accounts by state and cause, both of a closed set.
+    pub blocked: Vec<(&'static str, &'static str, u64)>,
+    pub messages: u64,
+    pub oldest: Option<Time>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +95,7 @@ pub struct QueueGauge {
     pub server: Server,
     pub queue: String,
     pub messages: u64,
+    pub bytes: u64,
     pub oldest: Option<Time>,
 }
 

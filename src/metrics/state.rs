@@ -11,7 +11,7 @@ use super::gate::{self, Decision, GateTally};
 use super::scrapers::Scrapers;
 use super::series::{Line, Series};
 use super::tally::{ServerTally, SourceId, Tally};
-use super::{Gauges, Glance, Process, QueueGauge, Saved, Scrape, Settings};
+use super::{Gauges, Glance, HoldGauge, Process, QueueGauge, Saved, Scrape, Settings};
 use crate::mail::{Origin, Outcome, Owner, ReplyClass, Server, Time, Unattributed, text};
 
 /// Reply pairs with series of their own.
@@ -143,6 +143,7 @@ pub(super) struct Snapshot {
     pub sources: Vec<SourceView>,
     pub queues: Vec<QueueGauge>,
     pub queue_scan: Option<(Server, Time)>,
+    pub hold: HoldGauge,
     pub tracked_messages: u64,
     pub store_up: bool,
     pub store_size: u64,
@@ -301,6 +302,10 @@ impl State {
         for (reason, n) in gate.unknown {
             self.count(Family::GateUnknown, &[reason], SMALL, &["other"], n);
         }
+        for (family, labels, n) in std::mem::take(&mut tally.hold) {
+            let labels: Vec<&str> = labels.iter().copied().filter(|label| !label.is_empty()).collect();
+            self.count(family, &labels, SMALL, &labels, n);
+        }
         for (server, of_server) in Server::ALL.into_iter().zip(&mut tally.servers) {
             if of_server.heard {
                 self.stage_server(server, of_server);
@@ -421,6 +426,7 @@ impl State {
             sources: self.sources.iter().map(Source::view).collect(),
             queues: self.gauges.queues.clone().unwrap_or_default(),
             queue_scan: self.gauges.queue_scan,
+            hold: self.gauges.hold.clone(),
             tracked_messages: self.gauges.tracked_messages,
             store_up: self.store_up,
             store_size: self.gauges.store_size_bytes,

@@ -3,6 +3,7 @@
 //! It never sees accounts: their absolute figures come from the ledger when the batch is staged.
 
 use super::delay::Delays;
+use super::families::Family;
 use super::gate::GateTally;
 use crate::mail::{Dsn, Fact, Origin, Outcome, ReplyClass, Server, Status, Unattributed, text};
 
@@ -25,6 +26,8 @@ pub struct Tally {
     pub(super) lost: Vec<(SourceId, &'static str, u64)>,
     pub(super) evictions: Vec<(&'static str, u64)>,
     pub(super) gate: GateTally,
+    /// Of what is held: family, its labels (empty: fewer), how many.
+    pub(super) hold: Vec<(Family, [&'static str; 2], u64)>,
 }
 
 /// What one mail server did.
@@ -95,6 +98,37 @@ impl Tally {
     /// What a gate has decided since it was asked last.
     pub fn gate(&mut self, gate: &GateTally) {
         self.gate.add(gate);
+    }
+
+    /// An order, or what came of one: both of a closed set.
+    pub fn order(&mut self, action: &'static str, result: &'static str) {
+        match result {
+            "warned" => self.hold(Family::HeldWarnings, ["", ""], 1),
+            _ => self.hold(Family::Orders, [action, result], 1),
+        }
+    }
+
+    /// Messages that were held too long.
+    pub fn dropped(&mut self, n: u64) {
+        self.hold(Family::HeldDropped, ["", ""], n);
+    }
+
+    /// Messages that were not as they should be; `kind` is one of a closed set.
+    pub fn drift(&mut self, kind: &'static str, n: u64) {
+        self.hold(Family::Drift, [kind, ""], n);
+    }
+
+    /// A message that the gate was not asked about; `when` is one of a closed set.
+    pub fn bypass(&mut self, origin: Origin, when: &'static str) {
+        self.hold(Family::GateBypass, [origin.name(), when], 1);
+    }
+
+    fn hold(&mut self, family: Family, labels: [&'static str; 2], n: u64) {
+        match self.hold.iter_mut().find(|(of, with, _)| *of == family && *with == labels) {
+            Some((_, _, count)) => *count += n,
+            None if n > 0 => self.hold.push((family, labels, n)),
+            None => {}
+        }
     }
 
     /// `n` lines of a source were read.

@@ -162,9 +162,10 @@ fn facts_become_figures_and_show_after_publish_only() {
     tally.lost(source, "rotated", 3);
     tally.restarted(source);
     tally.evicted("limit", 2);
-    tally.fact(&Fact::Message { at, server, owner: Owner(16), origin: Origin::Script, basis: Basis::Uid });
+    let id = &crate::mail::QueueId::new(b"ABCDEF").unwrap();
+    tally.fact(&Fact::Message { at, server, id, owner: Owner(16), origin: Origin::Script, basis: Basis::Uid });
     let bounce = Owner::nobody(Unattributed::Bounce);
-    tally.fact(&Fact::Message { at, server, owner: bounce, origin: Origin::Internal, basis: Basis::None });
+    tally.fact(&Fact::Message { at, server, id, owner: bounce, origin: Origin::Internal, basis: Basis::None });
     tally.fact(&Fact::Settled { at, server, owner: Owner(16), outcome: Outcome::Bounced, n: 4 });
     tally.fact(&Fact::Deferral { at, server, owner: Owner(16) });
     tally.fact(&Fact::LoginFailed { at });
@@ -188,6 +189,7 @@ fn facts_become_figures_and_show_after_publish_only() {
             last_event: Some(Time::from_secs(5)),
         }],
         queues: Some(vec![QueueGauge {
+            bytes: 7_000,
             server,
             queue: "deferred".into(),
             messages: 3,

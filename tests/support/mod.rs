@@ -16,6 +16,7 @@
 pub mod agent;
 pub mod exim;
 pub mod filter;
+pub mod gated;
 pub mod held;
 pub mod helper;
 pub mod hosting;

@@ -5,9 +5,12 @@ use crate::engine::marks::Marks;
 use crate::engine::turnstile::Barred;
 use crate::host::clock;
 use crate::host::tape::{Position, Record};
-use crate::mail::{Place, Server};
+use crate::mail::{OrderId, Place, Server};
 use crate::metrics::GateTally;
 use std::sync::Arc;
+
+/// Log time has whole seconds, and a decision comes before its line.
+const SLACK_SECS: i64 = 2;
 
 impl Pump {
     /// Tells the gate who is held, and what their mail is known by.
@@ -21,7 +24,8 @@ impl Pump {
             let Some(known) = accounts.get(held.owner) else { continue };
             let (key, own) = (known.key.to_string(), known.uid);
             let uids = self.uids_of(&key, own);
-            barred.push(Barred { owner: held.owner, key, uids, scope: held.scope.clone(), order: held.order });
+            let room = self.setup.max_held.saturating_sub(self.engine.sanctions.held(held.owner));
+            barred.push(Barred { owner: held.owner, key, uids, scope: held.scope.clone(), order: held.order, room });
         }
         self.tell_flags(&barred);
         if let Some(gate) = &self.gate {
@@ -77,6 +81,47 @@ impl Pump {
         uids.sort_unstable();
         uids.dedup();
         uids
+    }
+
+    /// Messages that the mail server has queued without asking the gate. Log time has whole seconds.
+    pub(super) fn find_bypass(&mut self) {
+        let Some(gate) = &self.gate else { return };
+        let opened = gate.opened();
+        for one in std::mem::take(&mut self.arrived) {
+            if gate.has_seen(one.id) {
+                continue;
+            }
+            let before = self.alive.is_some_and(|alive| one.at > alive.plus_secs(SLACK_SECS));
+            let when = match one.at {
+                at if at >= opened.plus_secs(SLACK_SECS) => "open",
+                at if before && at < opened => "away",
+                _ => continue,
+            };
+            self.tally.bypass(one.origin, when);
+            // It is swept at once, and not with the next minute.
+            self.engine.slipped |= self.engine.sanctions.is_blocked(one.owner);
+        }
+    }
+
+    /// How much more of each blocked account may be held, and whether there is room on the disk at all.
+    pub(super) fn tell_room(&mut self) {
+        let Some(gate) = &self.gate else { return };
+        let most = self.setup.max_held;
+        let sanctions = &self.engine.sanctions;
+        let standing = self.shared.standing();
+        gate.set_room(standing.iter().map(|one| (one.owner, most.saturating_sub(sanctions.held(one.owner)))).collect());
+        gate.look_at_disk(self.setup.min_free);
+        let now = clock::now();
+        for (owner, over) in gate.take_over() {
+            let account = self.engine.attribution.accounts.name(owner);
+            let details = format!(
+                "{} refused, {} discarded: more is not held (hold.max_held, min_free)",
+                over.refused, over.discarded
+            );
+            tracing::warn!("{account}: {details}");
+            let record = self.engine.sanctions.overflow(owner, OrderId::new(now, clock::seed()), details, now);
+            self.log_order(&record);
+        }
     }
 
     /// Takes in what the gate has done since it was heard last.

@@ -31,9 +31,9 @@ use crate::host::names::Names;
 use crate::host::tape::Position;
 use crate::host::{clock, files};
 use crate::mail::{Server, Time};
-use crate::metrics::{Gauges, Metrics, Tally};
+use crate::metrics::{Gauges, HoldGauge, Metrics, Tally};
 use crate::store::{Batch, CheckState, Store};
-use projection::{Days, Projection};
+use projection::{Arrived, Days, Projection};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -85,6 +85,7 @@ pub struct Pump {
     /// When what stands is compared with what is next.
     mend: Instant,
     told_trouble: Option<String>,
+    look_at_room: Instant,
     /// The host's clock and the steady one at the last look.
     clock: (Time, Instant),
     gate: Option<Arc<Gate>>,
@@ -99,6 +100,12 @@ pub struct Pump {
     taped: Position,
     /// Who waits for the commit that is under way, and is told when it has to be waited for.
     waits: Option<commit::Waits>,
+    /// Messages of this batch that the gate should have been asked about.
+    arrived: Vec<Arrived>,
+    /// What is held, as it was at the last look.
+    hold: HoldGauge,
+    /// The last commit of the agent before this one.
+    alive: Option<Time>,
 }
 
 impl Pump {
@@ -141,6 +148,7 @@ impl Pump {
             durable: false,
             mend: now,
             told_trouble: None,
+            look_at_room: now,
             clock: (clock::now(), now),
             gate,
             flags,
@@ -149,6 +157,9 @@ impl Pump {
             gate_spoke: false,
             taped: kept.taped,
             waits: None,
+            arrived: Vec::new(),
+            hold: HoldGauge::default(),
+            alive: kept.alive,
         };
         pump.engine.sanctions.set_settings(pump.setup.hold.clone(), clock::now());
         pump.engine.sanctions.set_clock(0, clock::now());
@@ -176,6 +187,7 @@ impl Pump {
                 self.pass_time(now);
             }
             self.hear_gate();
+            self.find_bypass();
             self.keep_orders(now, !more && !self.behind);
             let idle = lines == 0 && !more;
             if (!idle || self.something_changed()) && !self.commit(more) {
@@ -207,7 +219,8 @@ impl Pump {
             if source.close() {
                 let mut more = true;
                 while more {
-                    let mut sink = Projection { batch: &mut self.batch, tally: &mut self.tally };
+                    let arrived = self.gate.is_some().then_some(&mut self.arrived);
+                    let mut sink = Projection { batch: &mut self.batch, tally: &mut self.tally, arrived };
                     let read = source.read(BUDGET, &mut self.engine, &mut self.names, &mut sink);
                     lines += read.lines;
                     more = read.more;
@@ -225,7 +238,8 @@ impl Pump {
         while more && lines < BATCH_LINES && began.elapsed() < limit {
             (more, self.behind) = (false, false);
             for source in &mut self.sources {
-                let mut sink = Projection { batch: &mut self.batch, tally: &mut self.tally };
+                let arrived = self.gate.is_some().then_some(&mut self.arrived);
+                let mut sink = Projection { batch: &mut self.batch, tally: &mut self.tally, arrived };
                 let read = source.read(BUDGET, &mut self.engine, &mut self.names, &mut sink);
                 lines += read.lines;
                 more |= read.more;
@@ -236,7 +250,8 @@ impl Pump {
     }
 
     fn pass_time(&mut self, now: Time) {
-        let mut sink = Projection { batch: &mut self.batch, tally: &mut self.tally };
+        let arrived = self.gate.is_some().then_some(&mut self.arrived);
+        let mut sink = Projection { batch: &mut self.batch, tally: &mut self.tally, arrived };
         // Log time goes on from the last line at the pace of the clock. The host's clock would be ahead of a log that
         // is forwarded with a delay, and decide what its next lines are about to say.
         let high = self.engine.tracker.high();
@@ -289,6 +304,7 @@ impl Pump {
             queue_scan: scanned.map(|scan| (Server::Postfix, scan.at)),
             tracked_messages: self.engine.tracker.open() as u64,
             store_size_bytes: std::fs::metadata(self.store.path()).map_or(0, |meta| meta.len()),
+            hold: self.hold.clone(),
         });
         let state = PumpState {
             sources: self.sources.iter().map(Source::state).collect(),

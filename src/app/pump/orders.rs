@@ -11,11 +11,14 @@ use crate::app::shared::{NotDone, OrderAnswer, OrderDone, answer as reply};
 use crate::engine::sanctions::{Outcome, Record};
 use crate::host::clock;
 use crate::mail::{self, Action, Dsn, Envelope, ErrorFact, Order, OrderId, Owner, Place, ReplyClass, Time, text};
+use crate::metrics::HoldGauge;
 use crate::store::AuditRow;
 use std::time::Duration;
 
 /// A clock that is this much off at once was set; slewing is slower.
 const LEAP_SECS: i64 = 30;
+/// How often the gate is told how much more may be held, and the gauges are looked at.
+const ROOM: Duration = Duration::from_secs(1);
 /// How often what stands is compared with what the log says.
 const MEND: Duration = Duration::from_secs(60);
 
@@ -92,6 +95,24 @@ impl Pump {
             }
             self.durable = true;
         }
+        if clock::monotonic() >= self.look_at_room {
+            self.look_at_room = clock::monotonic() + ROOM;
+            self.tell_room();
+            self.look_at_hold();
+        }
+    }
+
+    /// What is held, for the gauges, and what was mended.
+    fn look_at_hold(&mut self) {
+        let drift = self.engine.sanctions.take_drift();
+        for (kind, n) in
+            [("escaped", drift.escaped), ("left_over", drift.left_over), ("taken", drift.taken), ("gone", drift.gone)]
+        {
+            self.tally.drift(kind, n);
+        }
+        let figures = self.engine.sanctions.figures();
+        let blocked = figures.blocked.into_iter().map(|((state, cause), n)| (state, cause, n)).collect();
+        self.hold = HoldGauge { blocked, messages: figures.messages, oldest: figures.oldest };
     }
 
     /// A clock that was set makes nothing older: see `Sanctions::set_clock`.
@@ -114,6 +135,7 @@ impl Pump {
         let record = sanctions.settle(*owner, *order, report, on_hold, now);
         if record.is_some() {
             let why = self.engine.sanctions.too_long();
+            self.tally.dropped(report.envelopes.len() as u64);
             for envelope in &report.envelopes {
                 self.tell_dropped(now, *owner, envelope, &why);
             }
@@ -173,7 +195,8 @@ impl Pump {
         }
     }
 
-    fn log_order(&mut self, record: &Record) {
+    pub(super) fn log_order(&mut self, record: &Record) {
+        self.tally.order(record.action.name(), record.outcome.name());
         self.batch.audit.push(audit_row(record));
         self.durable = true;
     }

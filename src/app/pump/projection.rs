@@ -2,7 +2,7 @@
 
 use crate::engine::Sink;
 use crate::engine::ledger::Change;
-use crate::mail::{Counts, Fact, Owner, Time};
+use crate::mail::{Counts, Fact, Origin, Owner, QueueId, Server, Time};
 use crate::metrics::Tally;
 use crate::store::{Batch, HistoryCounts};
 use hashbrown::HashMap;
@@ -13,6 +13,17 @@ use jiff::tz::TimeZone;
 pub struct Projection<'a> {
     pub batch: &'a mut Batch,
     pub tally: &'a mut Tally,
+    /// Messages that a gate should have been asked about.
+    pub arrived: Option<&'a mut Vec<Arrived>>,
+}
+
+/// A message that was accepted, for the gate.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrived {
+    pub at: Time,
+    pub id: QueueId,
+    pub owner: Owner,
+    pub origin: Origin,
 }
 
 impl Sink for Projection<'_> {
@@ -22,6 +33,11 @@ impl Sink for Projection<'_> {
         match fact {
             Fact::Error(error) => self.batch.push_error(error),
             Fact::Leg(leg) => self.batch.push_leg(leg),
+            Fact::Message { at, server: Server::Postfix, id, owner, origin, .. } if *origin != Origin::Internal => {
+                if let Some(arrived) = &mut self.arrived {
+                    arrived.push(Arrived { at: *at, id: **id, owner: *owner, origin: *origin });
+                }
+            }
             _ => {}
         }
     }

@@ -10,7 +10,7 @@ use crate::engine::sanctions::{HELD_KIND, SANCTION_KIND};
 use crate::engine::tracker::RowKind;
 use crate::host::clock;
 use crate::host::tape::Position;
-use crate::mail::{Origin, Owner};
+use crate::mail::{Origin, Owner, Time};
 use crate::metrics::{COUNTERS, Metrics, OwnerFigures, Saved as SavedMetrics, Slot};
 use crate::store::{AccountRow, Row, Saved};
 use std::collections::HashMap;
@@ -28,6 +28,8 @@ const DIALECT: u8 = 13;
 const KEY: u8 = 14;
 /// How far the gate's tape was read.
 const TAPE: u8 = 15;
+/// When the agent last wrote, where it has a gate.
+const ALIVE: u8 = 16;
 
 /// What was kept from earlier runs, besides what went into the engine.
 #[derive(Debug, Default)]
@@ -36,6 +38,7 @@ pub struct Kept {
     pub dialects: Vec<(String, Vec<u8>)>,
     pub days: Vec<(Owner, Today)>,
     pub taped: Position,
+    pub alive: Option<Time>,
     /// Rows a new store begins with.
     pub first_rows: Vec<Row>,
     /// Rows that could not be read: told once.
@@ -84,6 +87,7 @@ pub fn restore(saved: Saved, engine: &mut Engine, metrics: &Metrics) -> Kept {
             (None, SLOT) => read_slot(&row.key, &value, &mut figures).is_some(),
             (None, SANCTION_KIND | HELD_KIND) => engine.sanctions.restore_row(row.kind, &row.key, &value),
             (None, TAPE) => read_tape_position(&value).map(|position| kept.taped = position).is_some(),
+            (None, ALIVE) => Reader::new(&value).time().map(|at| kept.alive = Some(at)).is_some(),
             (None, DIALECT) => {
                 kept.dialects.push((String::from_utf8_lossy(&row.key).into_owned(), value));
                 true
@@ -122,6 +126,13 @@ fn read_figures(key: &[u8], value: &[u8], engine: &mut Engine, days: &mut Vec<(O
     engine.ledger.restore(owner, account);
     days.push((owner, today));
     Some(())
+}
+
+/// The row that says that the agent was there.
+pub fn alive_row(at: Time) -> Row {
+    let mut value = Writer::default();
+    value.time(at);
+    Row { kind: ALIVE, key: Vec::new(), value: Some(value.bytes) }
 }
 
 /// The row of a tape's position.
@@ -168,6 +179,9 @@ pub struct Reported {
 impl Pump {
     /// Gathers everything that changed since the last commit into the batch.
     pub(super) fn collect(&mut self) {
+        if self.gate.is_some() {
+            self.batch.rows.push(alive_row(clock::now()));
+        }
         let batch = &mut self.batch;
         self.engine.take_rows(|row| {
             batch.rows.push(Row { kind: row.kind.code(), key: row.key, value: row.value });

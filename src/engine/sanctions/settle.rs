@@ -26,6 +26,9 @@ impl Sanctions {
         let mut change = account.change.clone().filter(|change| change.order == order)?;
         self.settle_places(owner, &mut change, report, on_hold, now);
         let trouble = report.trouble.is_some();
+        if change.verb != Verb::Hold {
+            self.drift.gone += change.gone.saturating_sub(account.change.as_ref().map_or(0, |before| before.gone));
+        }
         if change.asks && !trouble && self.held.any(owner, Stage::Doomed) {
             // Whom they were for is known: they may go.
             change.asks = false;
@@ -41,6 +44,11 @@ impl Sanctions {
         }
         let record = self.record(owner, &account, &change, report, now);
         let slow = account.drip.is_some();
+        match change.verb {
+            Verb::Hold if change.mend => self.drift.escaped += change.done,
+            Verb::Release if change.mend && !slow => self.drift.left_over += change.done,
+            _ => {}
+        }
         match (change.verb, change.mend, trouble) {
             // Held too long: that is told already, and is tried again.
             (Verb::Delete, false, true) if change.expires => self.put(owner, Account { change: None, ..account }),

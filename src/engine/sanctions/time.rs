@@ -110,6 +110,12 @@ impl Sanctions {
         records
     }
 
+    /// What was not held any more, because too much is.
+    pub fn overflow(&self, owner: Owner, order: OrderId, details: String, now: Time) -> Record {
+        let (action, outcome, by) = (Action::Block, Outcome::Overflowed, Actor::Agent);
+        Record { at: now, owner, order, action, scope: None, by, reason: String::new(), outcome, details }
+    }
+
     fn warning(&self, owner: Owner, age: i64, now: Time, order: OrderId) -> Record {
         let held = self.held.count(owner);
         let (most, by) = (span(self.settings.held_max_secs), Actor::Agent);

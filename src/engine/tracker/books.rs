@@ -28,7 +28,9 @@ impl<S: Sink> Cx<'_, S> {
 
 /// A message was accepted: once per message, whatever its queue ids.
 pub fn message<S: Sink>(leg: &Leg, cx: &mut Cx<'_, S>) {
-    cx.emit(Fact::Message { at: cx.at, server: leg.server, owner: leg.owner, origin: leg.origin, basis: leg.basis });
+    let Leg { server, id, owner, origin, basis, .. } = leg;
+    let (server, owner, origin, basis) = (*server, *owner, *origin, *basis);
+    cx.emit(Fact::Message { at: cx.at, server, id, owner, origin, basis });
 }
 
 /// Books `n` further recipients.

@@ -408,7 +408,12 @@ fn count(queue: &Path) -> Result<Vec<Counted>, String> {
     let one = |name: &&str| {
         let path = queue.join(name);
         let count = files::count_files(&path).map_err(|why| format!("cannot count {}: {why}", path.display()))?;
-        Ok(Counted { queue: (*name).to_owned(), files: count.files, oldest: count.oldest.map(|time| time.0) })
+        Ok(Counted {
+            queue: (*name).to_owned(),
+            files: count.files,
+            bytes: count.bytes,
+            oldest: count.oldest.map(|time| time.0),
+        })
     };
     QUEUES.iter().map(one).collect()
 }

@@ -140,6 +140,7 @@ impl Session {
                 Reply::Accept.write(out);
             }
             Judgement::Refuse { text } => Reply::Refuse(text).write(out),
+            Judgement::Discard => Reply::Discard.write(out),
         }
         self.message = Candidate::default();
     }

@@ -178,6 +178,8 @@ pub enum Reply<'a> {
     Quarantine(&'a str),
     /// A whole SMTP reply: `550 5.7.1 text`.
     Refuse(&'a str),
+    /// Take the message and throw it away (`SMFIR_DISCARD`).
+    Discard,
 }
 
 impl Reply<'_> {
@@ -196,6 +198,7 @@ impl Reply<'_> {
             Reply::Accept => put(out, b'a', &[]),
             Reply::Quarantine(reason) => put(out, b'q', &text(reason)),
             Reply::Refuse(reply) => put(out, b'y', &text(reply)),
+            Reply::Discard => put(out, b'd', &[]),
         }
     }
 }
