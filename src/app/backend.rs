@@ -3,7 +3,8 @@
 use super::agent::hand_over;
 use super::flags;
 use super::gate::Gate;
-use super::instances::Instances;
+use super::ingest;
+use super::instances::{self, Instances};
 use super::orders;
 use super::powers::Powers;
 use super::pump::not_durable;
@@ -11,6 +12,7 @@ use super::selection::{Selections, Waiting};
 use super::setup::{self, Setup};
 use super::shared::{NotDone, Reply, Request, Shared};
 use super::views;
+use crate::engine::attribution::Wanted;
 use crate::engine::sanctions::Outcome;
 use crate::host::names::Names;
 use crate::host::{clock, process};
@@ -21,7 +23,7 @@ use crate::web::api::{
     AccountAction, AccountActionView, AccountView, AccountsQuery, AccountsView, Answer, Backend, BackendError,
     ErrorsView, HistoryView, LandingView, MetricsQuery, SourceView, StatusView, TraceQuery, TraceView,
 };
-use crate::web::{Caller, OrderRequest, OrderView, SelectRequest, SelectionView};
+use crate::web::{Caller, OrderAction, OrderRequest, OrderView, SelectRequest, SelectionView};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::mpsc::sync_channel;
@@ -120,6 +122,19 @@ impl AgentBackend {
                 "the agent did not answer in time; the change may still happen: look before you try again".to_owned(),
             )),
         }
+    }
+}
+
+impl AgentBackend {
+    /// An account that has not sent yet.
+    fn admit(&self, name: &str) -> Answer<Owner> {
+        let mut names = Names::of_host(self.started_with.name_timeout);
+        let user = ingest::user(&mut names, Wanted::Login(name.as_bytes()));
+        let name = name.to_owned();
+        self.change(|answer| Request::Admit { name, user, answer }).map_err(|why| match why {
+            BackendError::Conflict(why) => BackendError::NotFound(why),
+            other => other,
+        })
     }
 }
 
@@ -240,7 +255,10 @@ impl Backend for AgentBackend {
 
     fn order(&self, name: &str, request: &OrderRequest, caller: Caller) -> Answer<OrderView> {
         self.can_change()?;
-        let owner = views::owner(&self.views()?, name)?;
+        let owner = match views::owner(&self.views()?, name) {
+            Err(BackendError::NotFound(_)) if request.action == OrderAction::Block => self.admit(name)?,
+            found => found?,
+        };
         if !owner.is_account() {
             return Err(BackendError::BadRequest(format!("{name} is not an account")));
         }
@@ -266,7 +284,11 @@ impl Backend for AgentBackend {
         let details = &done.details;
         let said = match done.outcome {
             Outcome::Already => format!("{name}: nothing to do, {details} (state {})", done.state.name()),
-            _ => format!("{name}: {action}, state {}; {details}", done.state.name()),
+            _ => {
+                let scope = done.scope.filter(|_| request.action == OrderAction::Block);
+                let scope = scope.map_or_else(String::new, |scope| format!(" (scope {scope})"));
+                format!("{name}: {action}{scope}, state {}; {details}", done.state.name())
+            }
         };
         let said = match self.powerless() {
             Some(why) => format!("{said}; nothing in the queue can be held or released until then: {why}"),

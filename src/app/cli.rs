@@ -230,16 +230,16 @@ Needs a running agent, and its user or root. Nothing is lost: held mail waits to
 A block with --for ends in an unblock, never in a purge.\n\
 Exit status: 0 done, 1 failed, 2 wrong usage or configuration.")]
 pub struct BlockArgs {
-    /// Its name, as `account list` shows it
+    /// Its name, as `account list` shows it; also one of the accounts file, or a unix user, that has not sent yet
     pub account: String,
     /// script (what programs send, without a login), all, or login:LOGIN [default: script]
-    #[arg(long, value_name = "SCOPE")]
+    #[arg(long, value_name = "SCOPE", value_parser = scope)]
     pub scope: Option<String>,
     /// Why; shown with the account
     #[arg(long, value_name = "R")]
     pub reason: Option<String>,
     /// Ends by itself after this: 30m, 24h, 7d
-    #[arg(long = "for", value_name = "TIME")]
+    #[arg(long = "for", value_name = "TIME", value_parser = block_time)]
     pub span: Option<String>,
     #[command(flatten)]
     pub ask: AskArgs,
@@ -518,6 +518,14 @@ impl PartArgs {
         let texts = [&self.script, &self.sender, &self.recipient_domain, &self.older_than];
         self.dry_run || texts.into_iter().any(Option::is_some)
     }
+}
+
+fn scope(text: &str) -> Result<String, &'static str> {
+    super::orders::scope(text).map(|_| text.to_owned())
+}
+
+fn block_time(text: &str) -> Result<String, &'static str> {
+    super::orders::block_secs(text).map(|_| text.to_owned())
 }
 
 /// `50/h`: a number of messages an hour.

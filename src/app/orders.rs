@@ -27,17 +27,11 @@ pub fn read(request: &OrderRequest, owner: Owner, by: Actor, now: Time, chance: 
     }
     let scope = match request.scope.as_deref() {
         None => Scope::default(),
-        Some(name) => Scope::from_name(name)
-            .filter(|_| name == text::clean(name.as_bytes(), 400))
-            .ok_or("the scope is script, all, or login:LOGIN")?,
+        Some(name) => scope(name)?,
     };
     let until = match request.span.as_deref() {
         None => None,
-        Some(span) => {
-            let secs = seconds(span).filter(|secs| (60..=MOST_SECS).contains(secs));
-            let secs = secs.ok_or("the time is a number with m, h or d, such as 24h; at least one minute")?;
-            Some(now.plus_secs(secs))
-        }
+        Some(span) => Some(now.plus_secs(block_secs(span)?)),
     };
     if request.selection.is_some() && (action == Action::Block || request.drip.is_some()) {
         return Err("a selection is released at once or purged; nothing else can be done with it".to_owned());
@@ -55,6 +49,18 @@ pub fn read(request: &OrderRequest, owner: Owner, by: Actor, now: Time, chance: 
     let id = OrderId::new(now, chance);
     let (cause, at, part) = (Cause::Person, now, None);
     Ok(Order { id, owner, action, scope, cause, by, liftable_by, reason, at, until, part, drip })
+}
+
+/// The scope of a block, in the words of the command line.
+pub fn scope(name: &str) -> Result<Scope, &'static str> {
+    let plain = |_: &Scope| name == text::clean(name.as_bytes(), 400);
+    Scope::from_name(name).filter(plain).ok_or("the scope is script, all, or login:LOGIN")
+}
+
+/// After how many seconds a block ends.
+pub fn block_secs(span: &str) -> Result<i64, &'static str> {
+    let secs = seconds(span).filter(|secs| (60..=MOST_SECS).contains(secs));
+    secs.ok_or("the time is a number with m, h or d, such as 24h; at least one minute")
 }
 
 /// Which messages a request means; what is wrong with it otherwise.

@@ -2,11 +2,12 @@
 
 use super::numbers::counted;
 use super::selection::Waiting;
+use crate::engine::attribution::User;
 use crate::engine::directory::Directory;
 use crate::engine::replies::Replies;
 use crate::engine::sanctions::{self, HeldAccount, Outcome};
 use crate::host::follow::wake;
-use crate::mail::{Order, Owner, ServiceState, Time};
+use crate::mail::{Order, Owner, Scope, ServiceState, Time};
 use std::net::IpAddr;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -72,6 +73,13 @@ pub enum Request {
         owner: Owner,
         answer: Answer,
     },
+    /// An account that nobody has heard of yet is made, because it is to be held: one of the accounts file, or that of
+    /// a unix user.
+    Admit {
+        name: String,
+        user: Option<User>,
+        answer: Reply<Owner>,
+    },
     Order {
         order: Box<Order>,
         answer: OrderAnswer,
@@ -89,6 +97,8 @@ pub struct OrderDone {
     pub outcome: Outcome,
     pub details: String,
     pub state: ServiceState,
+    /// Of a block that stands now.
+    pub scope: Option<Scope>,
 }
 
 /// Why a change was not made.

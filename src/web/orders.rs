@@ -7,7 +7,9 @@ use axum::body::Body;
 use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{Extension, Json, Path, State};
 use axum::http::{HeaderMap, Response, StatusCode, header};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::reply::{Failure, same_secret};
 use super::routes::{Shared, bad_path};
@@ -122,16 +124,67 @@ pub(super) fn may_order(settings: &Settings, peer: Peer, headers: &HeaderMap, wh
     }
 }
 
+const ORDER: [&str; 6] = ["action", "reason", "scope", "for", "drip", "selection"];
+const SELECTION: [&str; 4] = ["script", "sender", "recipient_domain", "older_than"];
+
+/// What was sent, or what is wrong with it in words that say what it should be.
+pub(super) fn read<T: DeserializeOwned>(
+    body: Result<Json<Value>, JsonRejection>,
+    what: &str,
+    wrong: impl FnOnce(&Value) -> String,
+) -> Result<T, Failure> {
+    let bad = |status, message: String| Failure::new(status, "bad_request", message);
+    let Json(body) = body.map_err(|error| match error {
+        JsonRejection::MissingJsonContentType(_) => {
+            bad(error.status(), format!("The {what} must be sent with Content-Type: application/json."))
+        }
+        JsonRejection::JsonSyntaxError(_) => bad(error.status(), format!("The {what} is not JSON.")),
+        _ => bad(error.status(), format!("The {what} cannot be read: it is cut off or too long.")),
+    })?;
+    if !body.is_object() {
+        // A list would be read as the fields in their order.
+        return Err(bad(StatusCode::UNPROCESSABLE_ENTITY, wrong(&body)));
+    }
+    serde_json::from_value(body.clone()).map_err(|_| bad(StatusCode::UNPROCESSABLE_ENTITY, wrong(&body)))
+}
+
+/// What is wrong with it.
+fn wrong(body: &Value, what: &str, fields: &[&str]) -> String {
+    let shown = |value: &Value| crate::mail::text::clean(value.to_string().as_bytes(), 80);
+    let Some(given) = body.as_object() else {
+        return format!("The {what} must be a JSON object such as {{\"{}\": …}}.", fields.first().unwrap_or(&""));
+    };
+    if let Some((other, _)) = given.iter().find(|(name, _)| !fields.contains(&name.as_str())) {
+        let other = crate::mail::text::clean(other.as_bytes(), 80);
+        return format!("The {what} has no field `{other}`; it may have {}.", fields.join(", "));
+    }
+    if fields.contains(&"action") {
+        let named = given.get("action").map_or_else(|| "none".to_owned(), shown);
+        let known: Vec<Value> =
+            [OrderAction::Block, OrderAction::Unblock, OrderAction::Purge].iter().map(|one| json!(one)).collect();
+        if !given.get("action").is_some_and(|action| known.contains(action)) {
+            return format!("The action is \"BLOCK\", \"UNBLOCK\" or \"PURGE\"; this order has {named}.");
+        }
+    }
+    let is_text = |name: &str| name != "drip";
+    let odd = given.iter().find(|(name, value)| !value.is_null() && value.is_string() != is_text(name));
+    match odd {
+        Some((name, value)) if is_text(name) => format!("The field {name} is a text, not {}.", shown(value)),
+        Some((name, value)) => format!("The field {name} is a number of messages an hour, not {}.", shown(value)),
+        None => "The field drip is a number of messages an hour, from 1 on.".to_owned(),
+    }
+}
+
 pub(super) async fn request(
     State(shared): State<Shared>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     name: Result<Path<String>, PathRejection>,
-    body: Result<Json<OrderRequest>, JsonRejection>,
+    body: Result<Json<Value>, JsonRejection>,
 ) -> Result<Response<Body>, Failure> {
     let caller = may_order(&shared.settings, peer, &headers, "give orders for accounts")?;
     let Path(name) = name.map_err(bad_path)?;
-    let Json(order) = body.map_err(|error| Failure::new(error.status(), "bad_request", error.body_text()))?;
+    let order: OrderRequest = read(body, "order", |body| wrong(body, "order", &ORDER))?;
     shared.view(move |backend| backend.order(&name, &order, caller)).await
 }
 
@@ -140,10 +193,10 @@ pub(super) async fn select(
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     name: Result<Path<String>, PathRejection>,
-    body: Result<Json<SelectRequest>, JsonRejection>,
+    body: Result<Json<Value>, JsonRejection>,
 ) -> Result<Response<Body>, Failure> {
     may_order(&shared.settings, peer, &headers, "look at what is held")?;
     let Path(name) = name.map_err(bad_path)?;
-    let Json(wanted) = body.map_err(|error| Failure::new(error.status(), "bad_request", error.body_text()))?;
+    let wanted: SelectRequest = read(body, "selection", |body| wrong(body, "selection", &SELECTION))?;
     shared.view(move |backend| backend.select(&name, &wanted)).await
 }

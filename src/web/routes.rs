@@ -11,6 +11,7 @@ use axum::middleware::{self, Next};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use super::api::{AccountAction, AccountsQuery, Answer, Backend, MetricsQuery, TraceQuery};
@@ -246,10 +247,13 @@ async fn trace(State(shared): State<Shared>, query: Result<Query<TraceQuery>, Qu
 async fn action(
     State(shared): State<Shared>,
     name: Result<Path<String>, PathRejection>,
-    body: Result<Json<AccountAction>, JsonRejection>,
+    body: Result<Json<Value>, JsonRejection>,
 ) -> Reply {
     let Path(name) = name.map_err(bad_path)?;
-    let Json(action) = body.map_err(|error| Failure::new(error.status(), "bad_request", error.body_text()))?;
+    let action: AccountAction = orders::read(body, "change", |_| {
+        "The change is {\"action\": \"rename\", \"to\": NAME}, {\"action\": \"close\"} or {\"action\": \"forget\"}."
+            .to_owned()
+    })?;
     shared.view(move |backend| backend.account_action(&name, &action)).await
 }
 

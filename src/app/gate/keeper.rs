@@ -9,7 +9,7 @@ use crate::host::gate::listen::{self, Judge};
 use crate::host::helper::client::{self, Client};
 use crate::host::{clock, gate};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -27,8 +27,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How a door is kept.
 pub enum Entrance {
-    /// Ours: it closes with us.
-    Own(StdListener),
+    /// Ours: it closes with us, and is removed.
+    Own(StdListener, PathBuf),
     /// The helper's; what it gave us at the start, if it did.
     Kept(Arc<Client>, Option<client::Door>),
 }
@@ -41,7 +41,7 @@ pub fn bind(queue: &Path, powers: &Powers) -> Result<Entrance, String> {
     }
     let listener = listen::bind(&socket).map_err(|why| why.to_string())?;
     tracing::info!("gate: {}", socket.display());
-    Ok(Entrance::Own(listener))
+    Ok(Entrance::Own(listener, socket))
 }
 
 /// The helper's socket. Where there is no helper, but a directory for a socket of our own, that: the gate then knows
@@ -70,8 +70,14 @@ pub async fn keep(doors: Vec<(Entrance, Arc<Door>)>, stop: watch::Receiver<bool>
     for (entrance, door) in doors {
         let (stop, open) = (stop.clone(), Arc::clone(&open));
         match entrance {
-            Entrance::Own(listener) => match UnixListener::from_std(listener) {
-                Ok(listener) => drop(keeping.spawn(listen::serve(listener, door, stop, open))),
+            Entrance::Own(listener, socket) => match UnixListener::from_std(listener) {
+                Ok(listener) => drop(keeping.spawn(async move {
+                    listen::serve(listener, door, stop, open).await;
+                    // Nobody answers there any more, and nobody is to believe so.
+                    if let Err(why) = std::fs::remove_file(&socket) {
+                        tracing::debug!("removing {}: {why}", socket.display());
+                    }
+                })),
                 Err(why) => tracing::error!("the gate cannot be kept open: {why}"),
             },
             Entrance::Kept(helper, first) => drop(keeping.spawn(keep_one(door, helper, first, stop, open))),

@@ -95,6 +95,7 @@ fn refuse(request: Request, why: &str) {
         Request::Rename { answer: to, .. } | Request::Close { answer: to, .. } | Request::Forget { answer: to, .. } => {
             answer(&to, Err(later()));
         }
+        Request::Admit { answer: to, .. } => answer(&to, Err(later())),
         Request::Order { answer: to, .. } => answer(&to, Err(later())),
         Request::Waiting { answer: to, .. } => answer(&to, Err(later())),
     }

@@ -8,9 +8,12 @@ use super::Pump;
 use crate::app::dispatch::{Settled, WAITING};
 use crate::app::selection::Waiting;
 use crate::app::shared::{NotDone, OrderAnswer, OrderDone, answer as reply};
+use crate::engine::keys;
 use crate::engine::sanctions::{Outcome, Record};
 use crate::host::clock;
-use crate::mail::{self, Action, Dsn, Envelope, ErrorFact, Order, OrderId, Owner, Place, ReplyClass, Time, text};
+use crate::mail::{
+    self, Action, Dsn, Envelope, ErrorFact, Order, OrderId, Owner, Place, ReplyClass, Scope, Time, text,
+};
 use crate::metrics::HoldGauge;
 use crate::store::AuditRow;
 use std::time::Duration;
@@ -24,6 +27,9 @@ const MEND: Duration = Duration::from_secs(60);
 
 impl Pump {
     pub(super) fn take_order(&mut self, order: &Order, answer: &OrderAnswer) {
+        if let Some(why) = self.not_its_login(order) {
+            return reply(answer, Err(NotDone::Refused(why)));
+        }
         let now = clock::now();
         let queued = self.engine.tracker.queued(|owner| owner == order.owner);
         let record = self.engine.sanctions.accept(order, &queued, now);
@@ -39,10 +45,34 @@ impl Pump {
         } else if outcome == Outcome::Refused {
             Err(NotDone::Refused(details))
         } else {
-            let state = self.engine.sanctions.account(order.owner).state;
-            Ok(OrderDone { outcome, details, state })
+            let account = self.engine.sanctions.account(order.owner);
+            let (state, scope) = (account.state, account.block.map(|block| block.scope));
+            Ok(OrderDone { outcome, details, state, scope })
         };
         reply(answer, result);
+    }
+
+    /// A block of a login that does not lead to the account would hold nothing: which do.
+    fn not_its_login(&self, order: &Order) -> Option<String> {
+        let (Action::Block, Scope::Login(login)) = (order.action, &order.scope) else { return None };
+        let attribution = &self.engine.attribution;
+        let known = attribution.accounts.get(order.owner)?;
+        let (directory, key) = (attribution.directory(), &*known.key);
+        let whose = keys::of_login(directory, login.as_bytes());
+        if whose.text() == Some(key) {
+            return None;
+        }
+        let spec = directory.accounts().iter().find(|spec| spec.id == key);
+        let mut its: Vec<String> = spec.map_or_else(Vec::new, |spec| spec.logins.clone());
+        its.extend(spec.into_iter().flat_map(|spec| &spec.domains).map(|domain| format!("all of @{domain}")));
+        if keys::of_login(directory, key.as_bytes()).text() == Some(key) && key.contains('@') {
+            its.push(key.to_owned());
+        }
+        let its = match its.is_empty() {
+            true => "it has none that is known".to_owned(),
+            false => format!("its logins: {}", its.join(", ")),
+        };
+        Some(format!("{login} is no login of {}, so that nothing would be held; {its}", known.name))
     }
 
     /// What of an account waits on hold.

@@ -2,8 +2,10 @@
 
 use super::{Pump, rows};
 use crate::app::shared::{Answer, NotDone, Request, answer as reply};
+use crate::engine::attribution::User;
+use crate::engine::keys::{self, Key};
 use crate::host::clock;
-use crate::mail::Owner;
+use crate::mail::{Owner, text};
 
 impl Pump {
     pub(super) fn answer_requests(&mut self) {
@@ -36,6 +38,7 @@ impl Pump {
                     self.settle(done, "the account is gone", &answer, "the end of the account");
                 }
                 Request::Order { order, answer } => self.take_order(&order, &answer),
+                Request::Admit { name, user, answer } => reply(&answer, self.admit(&name, user)),
                 Request::Waiting { owner, answer } => {
                     reply(&answer, Ok(self.waiting(owner)));
                 }
@@ -56,6 +59,40 @@ impl Pump {
             true => Err(stopping()),
         };
         reply(to, result);
+    }
+
+    /// The account of this name, which has not sent yet. It is in the store with the order that follows.
+    fn admit(&mut self, name: &str, user: Option<User>) -> Result<Owner, NotDone> {
+        let (now, shown) = (clock::now(), text::clean(name.as_bytes(), 128));
+        let directory = self.engine.attribution.directory();
+        let refused = |why: String| Err(NotDone::Refused(why));
+        let key = match &user {
+            _ if directory.accounts().iter().any(|spec| spec.id == name) => Key::Listed(name),
+            Some(user) => keys::of_uid(directory, user.uid, Some(user)),
+            None => {
+                return refused(format!(
+                    "there is no account {shown}: nobody of this name has sent, the accounts file does not list it, and this \
+                     host has no such user; `sendwarden account list` shows all"
+                ));
+            }
+        };
+        let owner = match key {
+            Key::Listed(id) if id == name => self.engine.attribution.accounts.intern(name, now),
+            Key::Listed(id) => {
+                return refused(format!("the mail of unix user {shown} is account {id}'s: name that one"));
+            }
+            Key::Nobody(why) => {
+                return refused(format!("the mail of unix user {shown} is no account's ({})", why.name()));
+            }
+            Key::Named(key) => {
+                let (uid, home) = user.map(|user| (user.uid, user.home)).unwrap_or_default();
+                self.engine.attribution.accounts.intern_user(&key, uid, &home, now)
+            }
+        };
+        match owner.is_account() {
+            true => Ok(owner),
+            false => refused(format!("{shown} cannot be added: attribution.max_known_accounts is reached")),
+        }
     }
 
     fn forget(&mut self, owner: Owner, to: &Answer) -> Result<(), NotDone> {

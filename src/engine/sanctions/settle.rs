@@ -150,7 +150,12 @@ impl Sanctions {
         };
         let mut details = format!("{} {done}", change.done);
         if change.gone > 0 {
-            details.push_str(&format!(", {} not there any more", change.gone));
+            let gone = match change.verb {
+                Verb::Hold => "had left the queue already",
+                Verb::Release => "not on hold any more",
+                Verb::Delete => "not there any more",
+            };
+            details.push_str(&format!(", {} {gone}", change.gone));
         }
         if let Some(trouble) = &report.trouble {
             details.push_str(&format!("; {trouble}"));

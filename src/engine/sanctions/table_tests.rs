@@ -205,7 +205,10 @@ fn only_what_is_covered_and_not_on_hold_already_is_swept_and_only_that_released(
     let report = Report { done: vec![queued(1).place], missing: vec![queued(2).place], ..Report::default() };
     sanctions.note_held(WHO, queued(4).place, NOW);
     let record = sanctions.settle(WHO, work.order, &report, |_| true, NOW).unwrap().unwrap();
-    assert_eq!((record.outcome, record.details.as_str()), (Outcome::Done, "1 put on hold, 1 not there any more"));
+    assert_eq!(
+        (record.outcome, record.details.as_str()),
+        (Outcome::Done, "1 put on hold, 1 had left the queue already")
+    );
     assert_eq!(sanctions.settle(WHO, work.order, &report, |_| true, NOW), None, "settled once");
     sanctions.accept(&order(Action::Unblock, Actor::Token, Cause::Person), &[], NOW);
     assert_eq!(sanctions.next_work().unwrap().places, [queued(1).place, queued(4).place]);

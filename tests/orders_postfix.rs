@@ -1,0 +1,141 @@
+//! What an order says on a real Postfix: whom it can be for, what it is refused for, and what its answer tells of what is
+//! not in force.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
+#![allow(clippy::disallowed_methods, reason = "a test of real servers starts processes")]
+mod support;
+
+use std::fs;
+
+use support::agent::{Agent, configure, sendwarden};
+use support::place::command;
+use support::postfix::{Options, Postfix};
+use support::{http, wait_until};
+
+const ENTRY: &str = "{ unix:sendwarden/gate.sock, connect_timeout=3s, command_timeout=5s, content_timeout=10s, \
+                     default_action=";
+
+struct Site {
+    postfix: Postfix,
+    config: std::path::PathBuf,
+    address: String,
+}
+
+impl Site {
+    fn new(milters: &str, gate: &str) -> Site {
+        let postfix = Postfix::start(&Options { extra: milters.to_owned(), ..Options::default() });
+        let (dir, address) = (postfix.own_dir("agent"), postfix.address(0));
+        let accounts = "accounts:\n  - id: shop\n    unix_users: [web3]\n    logins: [sales@shop.test]\n";
+        let config = configure(&dir, &address, &[postfix.log_path()], accounts);
+        let (etc, spool) = (postfix.config_dir(), postfix.queue_dir());
+        let more = format!(
+            "queue:\n  directories: [{}]\n  config_directories: [{}]\noperator_token_file: {}\n{gate}",
+            spool.display(),
+            etc.display(),
+            dir.join("token").display()
+        );
+        fs::write(dir.join("token"), "0123456789abcdef\n").unwrap();
+        fs::write(&config, fs::read_to_string(&config).unwrap() + &more).unwrap();
+        Site { postfix, config, address }
+    }
+
+    fn gated() -> Site {
+        let both = format!("smtpd_milters = {ENTRY}accept }}\nnon_smtpd_milters = {ENTRY}tempfail }}\n");
+        Site::new(&both, "gate:\n  mode: enforce\n")
+    }
+
+    fn agent(&self) -> Agent {
+        Agent::start(&self.config, &self.address)
+    }
+
+    fn tell(&self, arguments: &[&str]) -> String {
+        sendwarden(&[arguments, &["--config", self.config.to_str().unwrap()]].concat())
+    }
+
+    /// Exit status and standard error.
+    fn fails(&self, arguments: &[&str]) -> (i32, String) {
+        let mut binary = command(env!("CARGO_BIN_EXE_sendwarden"));
+        let output = binary.args(arguments).args(["--config", self.config.to_str().unwrap()]).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    fn script(&self, user: &str, name: &str) {
+        let text = format!("From: {user}@hosting.test\nX-Test-Id: {name}\n\nbody\n");
+        self.postfix.sendmail(user, &format!("{user}@hosting.test"), &[&format!("{name}@accept.test")], &text);
+    }
+
+    fn on_hold(&self) -> usize {
+        self.postfix.queue().iter().filter(|message| message.queue == "hold").count()
+    }
+
+    fn post(&self, path: &str, body: &str) -> (u16, String) {
+        http::post(&self.address, path, "0123456789abcdef", body).unwrap()
+    }
+}
+
+#[test]
+fn an_account_that_has_never_sent_can_be_blocked_and_its_first_message_is_held() {
+    let site = Site::gated();
+    let agent = site.agent();
+    let said = site.tell(&["block", "web1", "--reason", "suspended"]);
+    assert_eq!(said.trim(), "web1: block (scope script), state ko; no messages to put on hold");
+    let said = site.tell(&["block", "shop", "--scope", "all"]);
+    assert_eq!(said.trim(), "shop: block (scope all), state ko; no messages to put on hold");
+    for user in ["web1", "web2", "web3"] {
+        site.script(user, "first");
+    }
+    wait_until("the first messages of both to be on hold", || site.on_hold() == 2);
+    wait_until("the one of nobody who is blocked", || site.postfix.accept.messages().len() == 1);
+    for (name, words) in [
+        ("web9", "there is no account web9: nobody of this name has sent, the accounts file does not list it"),
+        ("root", "no account's (system_uid)"),
+        ("web3", "is account shop's: name that one"),
+    ] {
+        let (status, said) = site.fails(&["block", name]);
+        assert!(status == 1 && said.contains(words), "{name}: {status} {said}");
+    }
+    // Nobody is made by an order that is not a block.
+    let (status, said) = site.fails(&["unblock", "web4"]);
+    assert!(status == 1 && said.contains("there is no account web4"), "{said}");
+    site.tell(&["purge", "web1", "--yes"]);
+    site.tell(&["purge", "shop", "--yes"]);
+    wait_until("an empty queue", || site.postfix.queue().is_empty());
+    agent.stop();
+    // Nobody answers there any more.
+    assert!(!site.postfix.queue_dir().join("sendwarden/gate.sock").exists());
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_in_words_that_help() {
+    let site = Site::gated();
+    let agent = site.agent();
+    let (status, said) = site.fails(&["block", "shop", "--scope", "login:sales@shop.test.evil"]);
+    assert!(status == 1 && said.contains("its logins: sales@shop.test"), "{status} {said}");
+    let (status, said) = site.fails(&["block", "web1", "--scope", "login:web1@x.test"]);
+    assert!(status == 1 && said.contains("nothing would be held; it has none that is known"), "{status} {said}");
+    assert!(
+        site.tell(&["block", "shop", "--scope", "login:Sales@shop.test"]).contains("(scope login:Sales@shop.test)")
+    );
+    for wrong in [["--scope", "bogus"], ["--scope", "login:"], ["--for", "0s"], ["--for", "30s"], ["--for", "24"]] {
+        let (status, said) = site.fails(&["block", "shop", wrong[0], wrong[1]]);
+        assert!(status == 2 && said.contains("the "), "{wrong:?}: {status} {said}");
+    }
+    for (body, words) in [
+        (r#"{"action":"block"}"#, r#"The action is \"BLOCK\", \"UNBLOCK\" or \"PURGE\"; this order has \"block\"."#),
+        (r#"{"reason":"x"}"#, "this order has none."),
+        (r#"{"action":"BLOCK","until":"x"}"#, "The order has no field `until`; it may have action, reason, scope"),
+        (r#"{"action":"UNBLOCK","drip":"50/h"}"#, "The field drip is a number of messages an hour"),
+        (r#"{"action":"UNBLOCK","drip":-5}"#, "The field drip is a number of messages an hour"),
+        (r#"{"action":"BLOCK","reason":7}"#, "The field reason is a text, not 7."),
+        (r#"["BLOCK"]"#, "The order must be a JSON object"),
+        ("{", "The order is not JSON."),
+    ] {
+        let (status, said) = site.post("/api/v1/accounts/shop/request", body);
+        let said = said.replace("\\\\", "\\");
+        assert!((400..500).contains(&status) && said.contains(words), "{body}: {status} {said}");
+        assert!(!said.contains("expected") && !said.contains("deserialize"), "{said}");
+    }
+    let (status, said) = site.post("/api/v1/accounts/shop/select", r#"{"age":"2h"}"#);
+    assert!(status == 422 && said.contains("The selection has no field `age`"), "{status} {said}");
+    agent.stop();
+}
