@@ -13,6 +13,7 @@ use crate::host::follow::wake;
 use crate::host::hands;
 use crate::host::helper::MOST_IDS;
 use crate::host::helper::client::{Client, Trouble};
+use crate::host::killpoint::{self, Point};
 use crate::mail::{OrderId, Owner, Place, QueueId, Report, Server, Verb, Work};
 use crate::mta::{exim, postfix};
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,7 +62,9 @@ pub fn start(
             if hands.shared.stopping() {
                 return;
             }
+            killpoint::pass(Point::WorkBegun);
             let report = hands.carry_out(&work);
+            killpoint::pass(Point::WorkDone);
             if hands.shared.stopping() {
                 // Perhaps not all of it was done: the next start sees to it.
                 return;
@@ -177,7 +180,7 @@ fn by_helper(
             let came = found.and_then(|found| {
                 add(&found);
                 doubtful = false;
-                if ids.is_empty() { Ok((Vec::new(), None)) } else { helper.work(verb, server, name, &ids) }
+                if ids.is_empty() { Ok((Vec::new(), None)) } else { ask(helper, verb, server, name, &ids) }
             });
             match came {
                 Ok((said, why)) => {
@@ -199,6 +202,21 @@ fn by_helper(
         }
     }
     trouble
+}
+
+fn ask(
+    helper: &Client,
+    verb: Verb,
+    server: Server,
+    name: &str,
+    ids: &[QueueId],
+) -> Result<(Vec<QueueId>, Option<String>), Trouble> {
+    killpoint::pass(Point::HelperAsked);
+    let answer = helper.work(verb, server, name, ids);
+    if answer.is_ok() {
+        killpoint::pass(Point::HelperAnswered);
+    }
+    answer
 }
 
 /// Between two tries of a step the agent may be told to stop.

@@ -4,6 +4,7 @@
 //! programs, so it belongs on a thread of its own. See [`carry_out`].
 
 use super::exec;
+use super::killpoint::{self, Point};
 use crate::mail::{Place, Run, Step};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
 use std::collections::HashSet;
@@ -28,8 +29,10 @@ pub struct Done {
 
 /// Does the step. `pause` waits between two tries, and is false when there is no time for another.
 pub fn carry_out(step: &Step, pause: &mut dyn FnMut(Duration) -> bool) -> Done {
-    match step {
-        Step::Run(run) => repeat(run, pause),
+    killpoint::pass(Point::before(step));
+    let done = match step {
+        // Its point is behind each of its tries.
+        Step::Run(run) => return repeat(run, pause),
         Step::Start { argv } => {
             exec::start(argv.clone());
             Done::default()
@@ -45,7 +48,9 @@ pub fn carry_out(step: &Step, pause: &mut dyn FnMut(Duration) -> bool) -> Done {
             let trouble = ring(Path::new(path), *byte).err();
             Done { trouble: trouble.map(|why| format!("waking {path}: {why}")), ..Done::default() }
         }
-    }
+    };
+    killpoint::pass(Point::after(step));
+    done
 }
 
 /// Tries again for those of which the program said nothing: a message may be on its way between two queues.
@@ -63,6 +68,7 @@ fn repeat(run: &Run, pause: &mut dyn FnMut(Duration) -> bool) -> Done {
                 break;
             }
         };
+        killpoint::pass(Point::AfterRun);
         let mut said = run.read_back(&output.stdout, &output.stderr);
         said.sort_unstable();
         let (now, rest) = left.into_iter().partition(|place| said.binary_search(&place.id).is_ok());

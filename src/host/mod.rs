@@ -11,6 +11,7 @@ pub mod hands;
 pub mod helper;
 pub mod input;
 pub mod journal;
+pub mod killpoint;
 pub mod listing;
 pub mod names;
 pub mod process;

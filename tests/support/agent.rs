@@ -1,7 +1,7 @@
 //! The agent under test: the built binary with a configuration of the test's, as a child that can be killed.
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use super::{http, wait_for, wait_until};
 
@@ -31,6 +31,7 @@ impl Agent {
     fn start_by(mut binary: Command, config: &Path, address: &str, ready: bool) -> Self {
         let log = config.with_file_name("agent.log");
         let out = File::options().create(true).append(true).open(&log).expect("the agent's log can be written");
+        dies_by_file(&mut binary, config);
         let child = binary
             .args(["run", "--config"])
             .arg(config)
@@ -95,6 +96,11 @@ impl Agent {
         self.child.wait().expect("the agent is our child");
     }
 
+    /// It has ended by itself, and is reaped.
+    pub fn ended(mut self, why: &str) -> ExitStatus {
+        wait_for(why, || self.child.try_wait().expect("the agent is our child"))
+    }
+
     /// SIGTERM; the exit status must be 0.
     pub fn stop(mut self) {
         self.signal(rustix::process::Signal::TERM);
@@ -104,6 +110,14 @@ impl Agent {
 
     pub fn signal(&self, signal: rustix::process::Signal) {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).expect("our own child");
+    }
+}
+
+/// With a file `kill-point` beside its configuration, what is in it says where the process dies (`host/killpoint`).
+pub fn dies_by_file(command: &mut Command, config: &Path) {
+    let file = config.with_file_name("kill-point");
+    if file.exists() {
+        command.env(sendwarden::host::killpoint::FILE, file);
     }
 }
 

@@ -2,11 +2,11 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 
-use super::agent::Agent;
+use super::agent::{Agent, dies_by_file};
 use super::place::{command, succeed};
-use super::wait_until;
+use super::{wait_for, wait_until};
 
 /// The agent's user; made by `tests/rig/install`.
 pub const USER: &str = "sendwarden";
@@ -97,7 +97,9 @@ impl Helper {
         let log = config.with_file_name("helper.log");
         let out = File::options().create(true).append(true).open(&log).expect("the helper's log can be written");
         let before = printed(&log).matches("answers root and uid").count();
-        let child = command("setpriv")
+        let mut binary = command("setpriv");
+        dies_by_file(&mut binary, config);
+        let child = binary
             .args(["--no-new-privs", "--inh-caps=-all", "--bounding-set", &unit_capabilities()])
             .arg(env!("CARGO_BIN_EXE_sendwarden"))
             .args(["helper", "--user", USER, "--config"])
@@ -123,6 +125,11 @@ impl Helper {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// It has ended by itself, and is reaped.
+    pub fn ended(mut self, why: &str) -> ExitStatus {
+        wait_for(why, || self.child.try_wait().expect("the helper is our child"))
     }
 
     /// SIGKILL, and reaped.

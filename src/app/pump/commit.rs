@@ -5,7 +5,7 @@
 
 use super::{Pump, RETRY, STEP};
 use crate::app::shared::{NotDone, Reply, Request, answer};
-use crate::host::clock;
+use crate::host::{clock, killpoint};
 use crate::store::Durability;
 
 /// Tells somebody that the commit has to be waited for.
@@ -64,6 +64,9 @@ impl Pump {
             source.committed();
         }
         (self.durable, self.gate_spoke) = (false, false);
+        if let Some(point) = self.boundary.take() {
+            killpoint::pass(point);
+        }
         self.trim_tape(taped);
         self.orders_committed();
         self.publish(more);

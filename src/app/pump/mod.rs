@@ -27,6 +27,7 @@ use crate::app::ingest;
 use crate::engine::Engine;
 use crate::engine::attribution::Wanted;
 use crate::host::follow::wake::Waker;
+use crate::host::killpoint::Point;
 use crate::host::names::Names;
 use crate::host::tape::Position;
 use crate::host::{clock, files};
@@ -82,6 +83,8 @@ pub struct Pump {
     dispatch: Dispatch,
     /// What is in the batch must survive a power cut.
     durable: bool,
+    /// Where a test may want to be killed once the batch is in the store.
+    boundary: Option<Point>,
     /// When what stands is compared with what is next.
     mend: Instant,
     told_trouble: Option<String>,
@@ -146,6 +149,7 @@ impl Pump {
             reported: rows::Reported::default(),
             dispatch,
             durable: false,
+            boundary: None,
             mend: now,
             told_trouble: None,
             look_at_room: now,

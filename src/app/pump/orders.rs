@@ -11,6 +11,7 @@ use crate::app::shared::{NotDone, OrderAnswer, OrderDone, answer as reply};
 use crate::engine::keys;
 use crate::engine::sanctions::{Outcome, Record};
 use crate::host::clock;
+use crate::host::killpoint::{self, Point};
 use crate::mail::{
     self, Action, Dsn, Envelope, ErrorFact, Order, OrderId, Owner, Place, ReplyClass, Scope, Time, text,
 };
@@ -35,6 +36,8 @@ impl Pump {
         let record = self.engine.sanctions.accept(order, &queued, now);
         let (outcome, details) = (record.outcome, record.details.clone());
         self.log_order(&record);
+        killpoint::pass(Point::OrderTaken);
+        self.boundary.get_or_insert(Point::OrderKept);
         let what = match order.action {
             Action::Block => "the block",
             Action::Unblock => "the unblock",
@@ -92,6 +95,7 @@ impl Pump {
                 self.log_order(&record);
             }
             self.durable = true;
+            killpoint::pass(Point::DueChosen);
         }
         self.watch_clock(now);
         // What slipped past while work was under way would be passed over.
@@ -158,6 +162,7 @@ impl Pump {
     }
 
     fn settle_work(&mut self, settled: &Settled, now: Time) {
+        killpoint::pass(Point::WorkReported);
         self.dispatch.under_way = self.dispatch.under_way.saturating_sub(1);
         let (tracker, sanctions) = (&self.engine.tracker, &mut self.engine.sanctions);
         let on_hold = |place: &Place| tracker.on_hold(place) == Some(true);
@@ -180,6 +185,8 @@ impl Pump {
         }
         self.told_trouble.clone_from(&report.trouble);
         self.durable = true;
+        killpoint::pass(Point::WorkSettled);
+        self.boundary.get_or_insert(Point::SettledKept);
     }
 
     /// One error for each recipient of a message that was held too long.
@@ -213,6 +220,7 @@ impl Pump {
             self.tell_gate();
             // What was held for those who are free now is on the tape, and is released with the rest.
             self.read_tape();
+            killpoint::pass(Point::GateTold);
         }
         while self.dispatch.under_way < WAITING {
             let Some(work) = self.engine.sanctions.next_work() else { break };

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use super::doors::{Doors, Held, KEEP};
 use super::{About, Answer, Counted, MOST_IDS, MOST_LISTED, MOST_REQUEST, Request, Served, fds, held, outside, trust};
 use crate::host::gate::identity;
+use crate::host::killpoint::{self, Point};
 use crate::host::servers::PostfixPlace;
 use crate::host::{clock, files, hands, listing};
 use crate::mail::{Place, QueueId, Server, Step, Verb};
@@ -200,11 +201,14 @@ impl House {
 
     fn work(&self, verb: Verb, server: Server, instance: &str, ids: &[String]) -> Result<Answer, String> {
         let steps = self.steps(verb, server, instance, ids)?;
+        killpoint::pass(Point::HelperHeard);
         let _one = self.hands.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut done, mut trouble) = (Vec::new(), None);
         for step in steps {
-            if let Step::Start { argv } = step {
-                outside::start(argv);
+            if let Step::Start { argv } = &step {
+                killpoint::pass(Point::before(&step));
+                outside::start(argv.clone());
+                killpoint::pass(Point::after(&step));
                 continue;
             }
             let came = hands::carry_out(&step, &mut |pause| {
@@ -217,6 +221,7 @@ impl House {
             done.extend(came.places.iter().map(|place| place.id.to_string()));
             trouble = trouble.or(came.trouble);
         }
+        killpoint::pass(Point::HelperDone);
         Ok(Answer::Done { ids: done, trouble })
     }
 
