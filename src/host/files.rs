@@ -3,9 +3,10 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -82,7 +83,10 @@ pub enum LockError {
     Io { dir: PathBuf, why: io::Error },
 }
 
-/// Locks `dir` against a second instance.
+/// A program that was being started as the agent was killed has its lock between fork(2) and execve(2).
+const LEFT_BEHIND: Duration = Duration::from_secs(2);
+
+/// Locks `dir` against a second instance. One that is gone is waited for, for a moment.
 ///
 /// # Errors
 /// When another process holds it (named by pid), or the lock file cannot be written.
@@ -90,15 +94,24 @@ pub fn lock_state(dir: &Path) -> Result<StateLock, LockError> {
     let failed = |why| LockError::Io { dir: dir.to_owned(), why };
     let path = dir.join("lock");
     let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut pid = String::new();
-            let _ = file.take(20).read_to_string(&mut pid);
-            return Err(LockError::Held { dir: dir.to_owned(), pid: pid.trim().to_owned() });
+    let began = clock::monotonic();
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut pid = String::new();
+                let _ = file.rewind();
+                let _ = (&mut file).take(20).read_to_string(&mut pid);
+                let pid = pid.trim().to_owned();
+                if Path::new("/proc").join(&pid).exists() || began.elapsed() >= LEFT_BEHIND {
+                    return Err(LockError::Held { dir: dir.to_owned(), pid });
+                }
+                std::thread::park_timeout(Duration::from_millis(10));
+            }
+            Err(why) => return Err(failed(why.into())),
         }
-        Err(why) => return Err(failed(why.into())),
     }
+    file.rewind().map_err(failed)?;
     file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
     Ok(StateLock(file))
 }
@@ -165,6 +178,21 @@ mod tests {
         }
         drop(held);
         lock_state(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_program_that_a_killed_instance_was_starting_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = lock_state(dir.path()).unwrap();
+        // No process has this number (kernel/pid.c: PID_MAX_LIMIT).
+        fs::write(dir.path().join("lock"), "99999999\n").unwrap();
+        let ends = std::thread::spawn(move || {
+            std::thread::park_timeout(Duration::from_millis(100));
+            drop(held);
+        });
+        lock_state(dir.path()).unwrap();
+        ends.join().unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join("lock")).unwrap(), format!("{}\n", std::process::id()));
     }
 
     #[test]
