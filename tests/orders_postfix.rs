@@ -59,6 +59,12 @@ impl Site {
         (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
+    fn check(&self) -> String {
+        let mut binary = command(env!("CARGO_BIN_EXE_sendwarden"));
+        let output = binary.arg("check").arg("--config").arg(&self.config).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     fn script(&self, user: &str, name: &str) {
         let text = format!("From: {user}@hosting.test\nX-Test-Id: {name}\n\nbody\n");
         self.postfix.sendmail(user, &format!("{user}@hosting.test"), &[&format!("{name}@accept.test")], &text);
@@ -137,5 +143,57 @@ fn what_makes_no_sense_is_refused_in_words_that_help() {
     }
     let (status, said) = site.post("/api/v1/accounts/shop/select", r#"{"age":"2h"}"#);
     assert!(status == 422 && said.contains("The selection has no field `age`"), "{status} {said}");
+    agent.stop();
+}
+
+#[test]
+fn what_of_a_block_is_not_in_force_is_told_wherever_somebody_relies_on_it() {
+    // Off: nobody asked for a gate.
+    let site = Site::new("", "");
+    let agent = site.agent();
+    let said = site.tell(&["block", "web1"]);
+    let off = "gate.mode is off: new mail of a blocked account still goes out";
+    assert!(
+        said.contains(&format!("\nNOT IN FORCE: {off}")) && said.contains("sendwarden setup postfix --apply"),
+        "{said}"
+    );
+    assert!(site.tell(&["status"]).contains(&format!("\nnot in force: {off}")), "{}", site.tell(&["status"]));
+    wait_until("/-/ready to say it", || agent.get("/-/ready").1.contains(off));
+    assert_eq!(agent.get("/-/ready").0, 200);
+    assert!(site.check().contains(&format!("ok    gate: {off}")), "{}", site.check());
+    site.script("web1", "out");
+    wait_until("what is not held", || site.postfix.accept.messages().len() == 1);
+    agent.stop();
+
+    // On, and Postfix does not ask.
+    let site = Site::new("enable_long_queue_ids = no\nmaximal_queue_lifetime = 1d\n", "gate:\n  mode: enforce\n");
+    let agent = site.agent();
+    let said = site.tell(&["block", "web1"]);
+    for words in
+        ["NOT IN FORCE: smtpd_milters in", "NOT IN FORCE: non_smtpd_milters in", "setup postfix --apply --config"]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let said = site.check();
+    for words in [
+        "warn  gate: smtpd_milters in",
+        "warn  gate: enable_long_queue_ids = no",
+        "warn  gate: maximal_queue_lifetime = 1d",
+        "set it to 96 h or more",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    agent.stop();
+
+    // One service has a list of its own, without the gate.
+    let site = Site::gated();
+    let agent = site.agent();
+    assert!(site.check().contains("ok    gate: every way in that is known asks it"), "{}", site.check());
+    assert!(!site.tell(&["block", "web1"]).contains("NOT IN FORCE"));
+    let service = format!("127.0.0.1:{}/inet", site.postfix.submission_port());
+    site.postfix.run("postconf", &["-P", &format!("{service}/smtpd_milters=")]);
+    let named = format!("warn  gate: {service} in ");
+    assert!(site.check().contains(&named), "{}", site.check());
+    wait_until("status to say it", || site.tell(&["status"]).contains(&format!("not in force: {service} in ")));
     agent.stop();
 }

@@ -1,6 +1,7 @@
 //! The agent as the web sees it: figures from memory, everything else from the store's committed state.
 
 use super::agent::hand_over;
+use super::chain;
 use super::flags;
 use super::gate::Gate;
 use super::ingest;
@@ -43,6 +44,8 @@ pub struct AgentBackend {
     powers: Powers,
     gate: Option<Arc<Gate>>,
     flags: Option<Arc<flags::State>>,
+    /// What of a block is not in force.
+    chain: Arc<chain::Kept>,
     /// There is a Postfix here, whose queue only root may touch.
     has_queue: OnceLock<bool>,
     /// What the queue is asked through, and the lists that were chosen from it.
@@ -79,6 +82,7 @@ impl AgentBackend {
             powers,
             gate,
             flags,
+            chain: Arc::new(chain::Kept::new(chain::Wanted::of(setup))),
             has_queue: OnceLock::new(),
             selections: Mutex::default(),
         }
@@ -150,7 +154,7 @@ impl Backend for AgentBackend {
         !self.shared.state().stopped
     }
 
-    fn ready(&self) -> Result<(), String> {
+    fn ready(&self) -> Result<Vec<String>, String> {
         let state = self.shared.state();
         if state.stopped {
             return Err("the agent is stopping".to_owned());
@@ -176,7 +180,11 @@ impl Backend for AgentBackend {
             return Err(why);
         }
         // Asked often, so what is known is said and nobody is waited for.
-        self.gate.as_ref().and_then(|gate| gate.trouble()).map_or(Ok(()), Err)
+        if let Some(why) = self.gate.as_ref().and_then(|gate| gate.trouble()) {
+            return Err(why);
+        }
+        let chain = self.chain.last();
+        Ok(chain.iter().flat_map(|chain| chain.not_in_force()).map(chain::Gap::said).collect())
     }
 
     fn reload(&self) -> Result<(), Vec<String>> {
@@ -217,6 +225,7 @@ impl Backend for AgentBackend {
         if self.gate.is_some() || status.held_accounts > 0 {
             status.queue_trouble = self.powerless();
         }
+        status.not_in_force = self.chain.now().not_in_force().map(chain::Gap::said).collect();
         status.sources = state
             .sources
             .into_iter()
@@ -293,6 +302,13 @@ impl Backend for AgentBackend {
         let said = match self.powerless() {
             Some(why) => format!("{said}; nothing in the queue can be held or released until then: {why}"),
             None => said,
+        };
+        let said = match request.action {
+            OrderAction::Block => {
+                let chain = self.chain.now();
+                chain.not_in_force().fold(said, |said, gap| format!("{said}\nNOT IN FORCE: {}", gap.said()))
+            }
+            _ => said,
         };
         let (state, outcome) = (done.state.name().to_owned(), done.outcome.name().to_owned());
         Ok(OrderView { account: name.to_owned(), state, order: id, outcome, done: said })

@@ -2,6 +2,7 @@
 
 mod agent;
 mod backend;
+mod chain;
 pub mod cli;
 mod commands;
 mod demo;

@@ -125,6 +125,41 @@ pub fn postfix_values(tools: &Tools, config: &Path, expand: bool, names: &[&str]
     Ok(ask(tool, &more)?.lines().map(|line| line.trim().to_owned()).collect())
 }
 
+/// A setting that services of master.cf have for themselves: `service/type`, and its value without references.
+///
+/// # Errors
+/// What keeps postconf(1) from answering.
+pub fn postfix_services(tools: &Tools, config: &Path, name: &str) -> Result<Vec<(String, String)>, String> {
+    let tool = first(&tools.postfix).ok_or("postconf(1) is not installed here")?;
+    let (dir, all) = (config.display().to_string(), format!("*/*/{name}"));
+    let text = ask(tool, &["-c", dir.as_str(), "-P", "-x", all.as_str()])?;
+    let line = |line: &str| {
+        let (service, value) = line.split_once(" =")?;
+        Some((service.strip_suffix(name)?.strip_suffix('/')?.to_owned(), value.trim().to_owned()))
+    };
+    Ok(text.lines().filter_map(line).collect())
+}
+
+/// Values of Exim's settings, by name (anybody may ask for these).
+///
+/// # Errors
+/// What keeps it from answering.
+pub fn exim_values(program: &str, names: &[&str]) -> Result<Vec<(String, String)>, String> {
+    let more: Vec<&str> = ["-bP"].into_iter().chain(names.iter().copied()).collect();
+    let text = ask(&[program.to_owned()], &more)?;
+    let line =
+        |line: &str| line.split_once(" = ").map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()));
+    Ok(text.lines().filter_map(line).collect())
+}
+
+/// Exim's whole configuration, as it reads it; it tells an administrator only.
+///
+/// # Errors
+/// What keeps it from answering.
+pub fn exim_configuration(program: &str) -> Result<String, String> {
+    ask(&[program.to_owned()], &["-bP", "config"])
+}
+
 /// The program of the Exim that is installed here.
 pub fn exim_program(tools: &Tools) -> Option<String> {
     first(&tools.exim)?.first().cloned()

@@ -39,8 +39,8 @@ pub trait Backend: Send + Sync + 'static {
     fn metrics(&self, query: &MetricsQuery) -> String;
     /// The process does its work at all.
     fn healthy(&self) -> bool;
-    /// Ready to be relied upon; else the reason why not.
-    fn ready(&self) -> Result<(), String>;
+    /// Ready to be relied upon, and what all the same is not in force of a block; else the reason why not.
+    fn ready(&self) -> Result<Vec<String>, String>;
     /// Reads the configuration again; else what is wrong with it, one line each.
     fn reload(&self) -> Result<(), Vec<String>>;
     fn glance(&self) -> LandingView;
@@ -273,6 +273,8 @@ pub struct StatusView {
     pub open_messages: u64,
     /// Why no message in the queue can be held or released right now.
     pub queue_trouble: Option<String>,
+    /// What of a block is not in force, and what to do; looked at when there is an agent.
+    pub not_in_force: Vec<String>,
     pub sources: Vec<SourceView>,
     /// COUNTS of the whole host, and of what belongs to no account.
     pub totals: serde_json::Value,

@@ -173,7 +173,10 @@ async fn healthy(State(shared): State<Shared>) -> Reply {
 
 async fn ready(State(shared): State<Shared>) -> Reply {
     Ok(match shared.call(|backend| backend.ready()).await? {
-        Ok(()) => text(StatusCode::OK, "ready".to_owned()),
+        Ok(gaps) => {
+            let gaps: Vec<String> = gaps.iter().map(|gap| format!("\nnot in force: {gap}")).collect();
+            text(StatusCode::OK, format!("ready{}", gaps.concat()))
+        }
         Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}")),
     })
 }

@@ -30,7 +30,7 @@ impl Backend for Fake {
     fn healthy(&self) -> bool {
         true
     }
-    fn ready(&self) -> Result<(), String> {
+    fn ready(&self) -> Result<Vec<String>, String> {
         Err("the store is being checked".into())
     }
     fn reload(&self) -> Result<(), Vec<String>> {

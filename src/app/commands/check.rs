@@ -8,7 +8,9 @@ mod scripts;
 mod servers;
 
 use super::{pretty, say};
+use crate::app::chain::{self, Chain, Gap};
 use crate::app::cli::{CheckArgs, Format};
+use crate::app::setup::Setup;
 use crate::app::{Exit, setup};
 use serde_json::{Value, json};
 
@@ -80,6 +82,7 @@ pub fn run(args: &CheckArgs) -> Exit {
     findings.extend(host::agent_and_port(&setup));
     findings.push(host::queues(&setup));
     findings.extend(host::helper(&setup));
+    gate(&chain::look(&chain::Wanted::of(&setup)), &setup, &mut findings);
     let (mut figures, mut told) = (Vec::new(), scripts::Told::default());
     for source in &chosen {
         let Some(path) = source.path() else { continue };
@@ -100,6 +103,20 @@ pub fn run(args: &CheckArgs) -> Exit {
         Exit::Done if worst == Level::Fail => Exit::Failed,
         exit => exit,
     }
+}
+
+/// What of a block would be in force.
+fn gate(chain: &Chain, setup: &Setup, findings: &mut Vec<Finding>) {
+    let warn = |gap: &Gap| Finding::warn("gate", gap.text.clone(), gap.next.clone());
+    match &chain.off {
+        // Somebody's choice: the agent counts.
+        Some(off) => findings.push(Finding { level: Level::Ok, ..warn(off) }),
+        None if chain.open.is_empty() && setup.gate.is_some() => {
+            findings.push(Finding::ok("gate", "every way in that is known asks it"));
+        }
+        None => {}
+    }
+    findings.extend(chain.open.iter().chain(&chain.hints).map(warn));
 }
 
 fn worst(findings: &[Finding]) -> Level {

@@ -126,6 +126,9 @@ fn host(view: &Value, accounts: &Value) -> String {
         if !words(view, "queue_trouble").is_empty() {
             out.push_str(&format!("no message can be held or released: {}\n", words(view, "queue_trouble")));
         }
+        for gap in items(view, "not_in_force").iter().filter_map(Value::as_str) {
+            out.push_str(&format!("not in force: {gap}\n"));
+        }
     } else {
         out.push_str("no agent is running here (or this user may not ask it): figures as of its last commit\n");
     }
