@@ -31,6 +31,8 @@ impl Pump {
         if let Some(why) = self.not_its_login(order) {
             return reply(answer, Err(NotDone::Refused(why)));
         }
+        // What the gate holds so far falls under the order, also what it could not write down.
+        self.hear_gate();
         let now = clock::now();
         let queued = self.engine.tracker.queued(|owner| owner == order.owner);
         let record = self.engine.sanctions.accept(order, &queued, now);
