@@ -50,6 +50,8 @@ enum Command {
     Unblock(UnblockArgs),
     /// Delete an account's held mail, then let it send again
     Purge(PurgeArgs),
+    /// Prove that a block holds mail by every way in, with messages that reach nobody
+    TestHold(TestHoldArgs),
     /// What only root may, for an agent that is an ordinary user
     Helper(HelperArgs),
     /// Show, make or take back what the mail server's configuration needs so that mail can be held
@@ -288,6 +290,23 @@ pub struct PurgeArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  sudo sendwarden test-hold web1\n  sudo sendwarden test-hold --user web1\n\n\
+Holds the account, hands a message in by each way into Postfix that needs no password, as the account's unix user, sees \
+each on hold in the queue, deletes exactly these and lifts the block. The recipients are in sendwarden.invalid, the sender \
+is the null sender: what gets through reaches nobody. An account that is blocked already stays so. Needs root and a running \
+agent; other mail that the account sends meanwhile is held for these seconds.\n\
+Exit status: 0 all were held, 1 a way bypasses the gate or it could not be proven, 2 wrong usage or configuration.")]
+pub struct TestHoldArgs {
+    /// Account [default: the one that the user's mail is of]
+    pub account: Option<String>,
+    /// Unix user as whom mail is handed in [default: the account's]
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+#[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sudo sendwarden helper --user sendwarden\n\n\
 Runs as root beside `sendwarden run`, which is then an ordinary user. It answers on a unix socket, and only root and that \
 user, by the credentials that the kernel gives. It does this and nothing else: put messages of Postfix's or Exim's queue on \
@@ -476,6 +495,7 @@ pub fn main() -> Exit {
             Command::Block(args) => commands::order::block(&args),
             Command::Unblock(args) => commands::order::unblock(&args),
             Command::Purge(args) => commands::order::purge(&args),
+            Command::TestHold(args) => commands::test_hold::run(&args),
             Command::Helper(args) => commands::helper::run(&args),
             Command::Setup(command) => commands::setup::run(&command),
             Command::Account(command) => commands::account::run(&command),

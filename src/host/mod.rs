@@ -14,6 +14,7 @@ pub mod journal;
 pub mod killpoint;
 pub mod listing;
 pub mod names;
+pub mod probe;
 pub mod process;
 pub mod replace;
 pub mod servers;

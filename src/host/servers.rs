@@ -140,6 +140,31 @@ pub fn postfix_services(tools: &Tools, config: &Path, name: &str) -> Result<Vec<
     Ok(text.lines().filter_map(line).collect())
 }
 
+/// A service of master.cf that listens on the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inet {
+    /// As master.cf has it: `smtp`, `127.0.0.1:10026`.
+    pub name: String,
+    /// The first word of its command.
+    pub program: String,
+}
+
+/// The services that listen on the network (master(5): name, type, five flags, command).
+///
+/// # Errors
+/// What keeps postconf(1) from answering.
+pub fn postfix_inet(tools: &Tools, config: &Path) -> Result<Vec<Inet>, String> {
+    let tool = first(&tools.postfix).ok_or("postconf(1) is not installed here")?;
+    let dir = config.display().to_string();
+    let text = ask(tool, &["-c", dir.as_str(), "-M", "-f"])?;
+    let line = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [name, "inet", _, _, _, _, _, program, ..] = words.as_slice() else { return None };
+        (!line.starts_with(' ')).then(|| Inet { name: (*name).to_owned(), program: (*program).to_owned() })
+    };
+    Ok(text.lines().filter_map(line).collect())
+}
+
 /// Values of Exim's settings, by name (anybody may ask for these).
 ///
 /// # Errors

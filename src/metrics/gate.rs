@@ -2,6 +2,7 @@
 //!
 //! It knows no account: a decision is counted by how the message came in and what was answered.
 
+use super::families::Family;
 use crate::mail::Origin;
 
 /// Upper bounds of the time an answer takes, in microseconds; what is slower than the last is in `+Inf`.
@@ -100,5 +101,28 @@ impl GateTally {
         self.unrecorded += other.unrecorded;
         self.broken += other.broken;
         self.sum_us = self.sum_us.saturating_add(other.sum_us);
+    }
+}
+
+/// Messages that a gate has held, of anybody, on a page of text as it is scraped.
+pub fn held_on(page: &str) -> u64 {
+    let series = format!("{}_total{{", Family::GateDecisions.about().base);
+    let held = format!("decision=\"{}\"", Decision::Held.name());
+    let lines = page.lines().filter(|line| line.starts_with(&series) && line.contains(&held));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).map(|n| n as u64).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_held_is_read_from_a_page_and_nothing_else() {
+        let name = Family::GateDecisions.about().base;
+        let page = format!(
+            "# HELP {name} x\n{name}_total{{origin=\"script\",decision=\"held\"}} 7\n\
+             {name}_total{{origin=\"local_smtp\",decision=\"held\"}} 2\n{name}_total{{origin=\"script\",decision=\"passed\"}} 40\n"
+        );
+        assert_eq!((held_on(&page), held_on("")), (9, 0));
     }
 }

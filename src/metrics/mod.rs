@@ -24,7 +24,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use accounts::{AccountLabel, COUNTERS, Counters, LABEL_BYTES, OTHER, OwnerFigures, Slot};
 pub use families::{Family, Kind, reference};
-pub use gate::{Decision, GateTally};
+pub use gate::{Decision, GateTally, held_on};
 pub use tally::{SourceId, Tally};
 
 use crate::mail::{Owner, Server, Time};

@@ -74,6 +74,16 @@ impl Source {
         answer.map_err(failed)
     }
 
+    /// An answer of the agent's, or why there is none.
+    pub fn try_get(&self, path: &str) -> Result<Value, String> {
+        block_on(client::get_json(&setup::socket(&self.state_dir), path)).map_err(|why| why.to_string())
+    }
+
+    /// A change, or why it was not made.
+    pub fn try_change(&self, path: &str, body: &Value) -> Result<Value, String> {
+        block_on(client::post_json(&setup::socket(&self.state_dir), path, body)).map_err(|why| why.to_string())
+    }
+
     /// A change: only a running agent can make it.
     pub fn change(&self, path: &str, body: &Value) -> Result<Value, Exit> {
         block_on(client::post_json(&setup::socket(&self.state_dir), path, body)).map_err(|why| {

@@ -12,6 +12,7 @@ pub mod replay;
 pub mod run;
 pub mod setup;
 pub mod status;
+pub mod test_hold;
 pub mod trace;
 
 use super::Exit;
