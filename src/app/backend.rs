@@ -5,7 +5,7 @@ use super::chain;
 use super::flags;
 use super::gate::Gate;
 use super::ingest;
-use super::instances::{self, Instances};
+use super::instances::Instances;
 use super::orders;
 use super::powers::Powers;
 use super::pump::not_durable;
