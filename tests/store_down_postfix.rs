@@ -181,6 +181,8 @@ fn a_full_disk_lets_nothing_out_loses_nothing_and_says_so() {
 #[test]
 fn an_order_that_finds_the_store_locked_is_answered_and_carried_out_when_it_is_free() {
     let (site, agent) = Site::start();
+    // What came before is committed: the order is the first to find the lock.
+    agent.wait_sum("sendwarden_gate_decisions_total", &["decision=\"passed\""], 2.0);
     let other = Connection::open(site.disk.0.join("sendwarden.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let said = site.refused(&["block", "web1"]);
