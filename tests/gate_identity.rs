@@ -296,8 +296,11 @@ fn sockets_of_both_families_and_mapped_ones() {
             let mut child = as_user(user, wait, &[to, &port]).spawn().unwrap();
             let (mut server, client) = listener.accept().unwrap();
             assert_eq!(client.ip().to_canonical(), from.parse::<IpAddr>().unwrap());
-            let way = Way::Smtp { address: client.ip(), port: client.port() };
-            assert_eq!(connected(way, &instance), Some(Identity::Uid(uid)), "{user} from {to} to {listen}");
+            let here = server.local_addr().unwrap();
+            for server in [None, Some((here.ip(), here.port()))] {
+                let way = Way::Smtp { address: client.ip(), port: client.port(), server };
+                assert_eq!(connected(way, &instance), Some(Identity::Uid(uid)), "{user} from {to} to {listen}");
+            }
             server.write_all(b"done\n").unwrap();
             assert!(child.wait().unwrap().success());
         }

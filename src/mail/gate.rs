@@ -24,8 +24,8 @@ pub struct Candidate {
 pub enum Way {
     /// Handed over by a process of this host without SMTP: sendmail(1), PHP mail().
     Handed,
-    /// Over SMTP, from this address and port.
-    Smtp { address: IpAddr, port: u16 },
+    /// Over SMTP, from this address and port, to the server's end of the connection where it is told.
+    Smtp { address: IpAddr, port: u16, server: Option<(IpAddr, u16)> },
     #[default]
     Unknown,
 }

@@ -145,11 +145,11 @@ impl Why {
 /// Who is at the other end of a connection; `None` when it is none. To be asked when the client connects: while it
 /// waits for the server's greeting, its socket is there.
 pub fn connected(way: Way, instance: &Instance) -> Option<Identity> {
-    let Way::Smtp { address, port } = way else { return None };
+    let Way::Smtp { address, port, server } = way else { return None };
     if !instance.is_local(address) {
         return Some(Identity::Client(address));
     }
-    Some(match sockets::owner(address, port, instance.mail_owner()) {
+    Some(match sockets::owner((address, port), server, || instance.mail_owner()) {
         Ok(uid) => Identity::Uid(uid),
         Err(why) => Identity::Unknown(why),
     })
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn a_login_wins_and_a_client_elsewhere_is_its_address() {
         let instance = Instance::here("/nowhere");
-        let far = Way::Smtp { address: "192.0.2.7".parse().unwrap(), port: 40_000 };
+        let far = Way::Smtp { address: "192.0.2.7".parse().unwrap(), port: 40_000, server: None };
         let mut candidate = Candidate { way: far, ..Candidate::default() };
         assert_eq!(identify(&candidate, None, &instance), Identity::Client("192.0.2.7".parse().unwrap()));
         assert_eq!(identify(&candidate, Some(Identity::Uid(7)), &instance), Identity::Uid(7), "what was seen counts");
@@ -222,7 +222,10 @@ mod tests {
         assert_eq!(unknown(Way::Unknown, b"A"), "no_way");
         assert_eq!(unknown(Way::Handed, b""), "no_queue_id");
         assert_eq!(unknown(Way::Handed, b"4jYswH0Jn6z7xJG"), "no_queue_file");
-        assert_eq!(unknown(Way::Smtp { address: "127.0.0.1".parse().unwrap(), port: 0 }, b"A"), "no_socket");
+        assert_eq!(
+            unknown(Way::Smtp { address: "127.0.0.1".parse().unwrap(), port: 0, server: None }, b"A"),
+            "no_socket"
+        );
         let names: std::collections::BTreeSet<_> = Why::ALL.iter().map(|why| why.name()).collect();
         assert_eq!(names.len(), Why::ALL.len());
     }

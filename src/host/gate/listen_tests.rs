@@ -87,6 +87,12 @@ fn offer() -> Vec<u8> {
     framed(b'O', &[offer.version, offer.actions, offer.steps].map(u32::to_be_bytes).concat())
 }
 
+/// What is answered to it.
+fn agreed() -> Vec<u8> {
+    let options = [6, 0x120, 0xD372].map(u32::to_be_bytes).concat();
+    framed(b'O', &[&options[..], b"\0\0\0\0{daemon_addr} {daemon_port}\0"].concat())
+}
+
 fn expect(stream: &mut UnixStream, bytes: &[u8]) {
     let mut got = vec![0; bytes.len()];
     stream.read_exact(&mut got).unwrap();
@@ -103,7 +109,7 @@ fn two_messages_of_one_client_in_any_pieces() {
         stream.write_all(&[byte]).unwrap();
     }
     let held = [framed(b'q', b"held\0"), framed(b'a', b"")].concat();
-    expect(&mut stream, &framed(b'O', &[6, 0x20, 0xD372].map(u32::to_be_bytes).concat()));
+    expect(&mut stream, &agreed());
     expect(&mut stream, &held);
     stream.write_all(&mail).unwrap();
     expect(&mut stream, &held);
@@ -117,7 +123,7 @@ fn a_bad_conversation_ends_alone() {
     let gate = Gate::open();
     let mut good = gate.connect();
     good.write_all(&offer()).unwrap();
-    expect(&mut good, &framed(b'O', &[6, 0x20, 0xD372].map(u32::to_be_bytes).concat()));
+    expect(&mut good, &agreed());
     for bad in [b"\xff\xff\xff\xffx".to_vec(), framed(b'E', b""), [offer(), framed(b'z', b"")].concat()] {
         let mut stream = gate.connect();
         stream.write_all(&bad).unwrap();
@@ -136,7 +142,7 @@ fn the_largest_frames_back_to_back_are_read_and_the_connection_goes_on() {
     let gate = Gate::open();
     let mut stream = gate.connect();
     stream.write_all(&offer()).unwrap();
-    expect(&mut stream, &framed(b'O', &[6, 0x20, 0xD372].map(u32::to_be_bytes).concat()));
+    expect(&mut stream, &agreed());
     // The body was declined: whoever sends it all the same is answered each time.
     let body = framed(b'B', &vec![b'x'; wire::MAX_FRAME - 1]);
     for _ in 0..4 {

@@ -9,6 +9,8 @@ pub mod wire;
 #[cfg(test)]
 mod tests;
 
+use core::net::IpAddr;
+
 use crate::mail::{Candidate, Judgement, QueueId, Way};
 use wire::{Malformed, Options, Reply, Request, steps};
 
@@ -27,6 +29,10 @@ const WANTED: u32 = steps::NO_HELO
     | steps::QUIET_CONNECT
     | steps::QUIET_MAIL
     | steps::QUIET_RECIPIENTS;
+
+/// What we want to be told of a connection, in place of `milter_connect_macros`, which lacks the server's port: both ends
+/// of a connection name one socket (Postfix's src/milter/milter8.c, "SMFIM_CONNECT"; its filters each have their own list).
+const CONNECT_MACROS: &str = "{daemon_addr} {daemon_port}";
 
 /// Longest login and sender kept, in bytes.
 const MAX_TEXT: usize = 512;
@@ -62,6 +68,8 @@ pub enum Broken {
 pub struct Session {
     agreed: Option<Options>,
     way: Way,
+    /// The server's end of the connection, as far as it was told.
+    server: (Option<IpAddr>, Option<u16>),
     message: Candidate,
 }
 
@@ -72,7 +80,8 @@ impl Session {
         if let Request::Negotiate(offer) = request {
             let agreed = agree(offer)?;
             self.agreed = Some(agreed);
-            Reply::Negotiate(agreed).write(out);
+            let macros = (agreed.actions & wire::SET_MACROS != 0).then_some(CONNECT_MACROS);
+            Reply::Negotiate(agreed, macros).write(out);
             return Ok(Next::Read);
         }
         let agreed = self.agreed.ok_or(Broken::Unnegotiated)?;
@@ -86,7 +95,10 @@ impl Session {
                 // A message that a local process hands over shows as a client on loopback without a port (pickup(8)).
                 self.way = match from {
                     Some((address, 0)) if address.is_loopback() => Way::Handed,
-                    Some((address, port)) => Way::Smtp { address, port },
+                    Some((address, port)) => {
+                        let server = self.server.0.zip(self.server.1);
+                        Way::Smtp { address, port, server }
+                    }
                     None => Way::Unknown,
                 };
                 self.message = Candidate::default();
@@ -107,7 +119,7 @@ impl Session {
                 return Ok(Next::Read);
             }
             Request::QuitConnection => {
-                (self.way, self.message) = (Way::Unknown, Candidate::default());
+                (self.way, self.server, self.message) = Default::default();
                 return Ok(Next::Read);
             }
             Request::Quit => return Ok(Next::Close),
@@ -150,6 +162,8 @@ impl Session {
             match name {
                 b"i" | b"{i}" => self.message.id = QueueId::new(value),
                 b"{auth_authen}" => self.message.login = Some(kept(value)).filter(|login| !login.is_empty()),
+                b"{daemon_addr}" => self.server.0 = wire::address(value),
+                b"{daemon_port}" => self.server.1 = str::from_utf8(value).ok().and_then(|port| port.parse().ok()),
                 _ => {}
             }
         }
@@ -164,7 +178,8 @@ fn agree(offer: Options) -> Result<Options, Broken> {
     if offer.actions & wire::QUARANTINE == 0 {
         return Err(Broken::Actions(offer));
     }
-    Ok(Options { version: offer.version.min(VERSION), actions: wire::QUARANTINE, steps: offer.steps & WANTED })
+    let actions = wire::QUARANTINE | offer.actions & wire::SET_MACROS;
+    Ok(Options { version: offer.version.min(VERSION), actions, steps: offer.steps & WANTED })
 }
 
 /// Over SMTP an address comes in angle brackets, from pickup(8) without.

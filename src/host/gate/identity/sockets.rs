@@ -1,24 +1,22 @@
-//! Whose process holds the client's end of a connection, from the kernel's tables of TCP sockets.
+//! Whose process holds the client's end of a connection: the kernel is asked for the one socket, where the server's end is
+//! known; else for all with the client's port; else its tables are read.
 //!
-//! The column `uid` is that of the process that made the socket (Documentation/networking/proc_net_tcp.rst). Two
-//! connections may share the client's address and port when they lead to different servers, also across users: only the
-//! one whose other end is held by the mail server counts.
+//! The uid is that of the process that made the socket. Two connections may share the client's address and port when they
+//! lead to different servers, also across users: only the one whose other end is held by the mail server counts.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
+mod diag;
+mod table;
+
+use std::net::IpAddr;
 
 use super::Why;
 
-/// Most that is read of a table: 400,000 connections.
-const MOST: u64 = 64 << 20;
 /// Most connections from one address and port that are looked at.
 const MOST_ALIKE: usize = 64;
 
 type End = (IpAddr, u16);
 
-/// One row of a table.
+/// What the kernel tells of one socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Socket {
     local: End,
@@ -26,43 +24,36 @@ struct Socket {
     uid: u32,
 }
 
-/// The uid of the client at this address and port of this host. `server`: the uid that holds the mail server's ends.
-pub fn owner(address: IpAddr, port: u16, server: Option<u32>) -> Result<u32, Why> {
-    owner_in(Path::new("/proc/self/net"), (address.to_canonical(), port), server)
+/// The sockets at both ends of what a client's address and port take part in.
+#[derive(Debug, Default)]
+struct Ends {
+    ours: Vec<Socket>,
+    others: Vec<Socket>,
 }
 
-fn owner_in(net: &Path, client: End, server: Option<u32>) -> Result<u32, Why> {
-    // A table is read in pieces while it changes; a row that moved between two of them is there the next time.
-    match judged(net, client, server) {
-        Err(Why::NoSocket) => judged(net, client, server),
-        answer => answer,
+impl Ends {
+    fn add(&mut self, client: End, socket: Socket) {
+        let side = match (socket.local == client, socket.remote == client) {
+            (true, false) => &mut self.ours,
+            (false, true) => &mut self.others,
+            _ => return,
+        };
+        if side.len() < MOST_ALIKE {
+            side.push(socket);
+        }
     }
-}
 
-fn judged(net: &Path, client: End, server: Option<u32>) -> Result<u32, Why> {
-    let (mut ours, mut others) = (Vec::new(), Vec::new());
-    // A client of IPv4 may have a socket of IPv6, with a mapped address.
-    let tables: &[&str] = if client.0.is_ipv4() { &["tcp", "tcp6"] } else { &["tcp6"] };
-    for table in tables {
-        let Ok(file) = File::open(net.join(table)) else { continue };
-        each(file, |socket| {
-            let side = match (socket.local == client, socket.remote == client) {
-                (true, false) => &mut ours,
-                (false, true) => &mut others,
-                _ => return,
-            };
-            if side.len() < MOST_ALIKE {
-                side.push(socket);
-            }
-        });
-    }
-    let to_server = |socket: &&Socket| {
-        others.iter().any(|other| other.local == socket.remote && server.is_none_or(|uid| other.uid == uid))
-    };
-    if ours.iter().any(|socket| to_server(&socket)) {
-        agreed(ours.iter().filter(to_server))
-    } else {
-        agreed(ours.iter())
+    /// The uid of the end that leads to the mail server, or of all of them.
+    fn owner(&self, server: Option<u32>) -> Result<u32, Why> {
+        let to_server = |socket: &&Socket| {
+            let held = |other: &Socket| server.is_none_or(|uid| other.uid == uid);
+            self.others.iter().any(|other| other.local == socket.remote && held(other))
+        };
+        if self.ours.iter().any(|socket| to_server(&socket)) {
+            agreed(self.ours.iter().filter(to_server))
+        } else {
+            agreed(self.ours.iter())
+        }
     }
 }
 
@@ -72,117 +63,83 @@ fn agreed<'a>(mut sockets: impl Iterator<Item = &'a Socket>) -> Result<u32, Why>
     if sockets.all(|socket| socket.uid == first.uid) { Ok(first.uid) } else { Err(Why::SharedPort) }
 }
 
-fn each(table: File, mut found: impl FnMut(Socket)) {
-    let mut rows = BufReader::with_capacity(64 * 1024, table.take(MOST));
-    let mut row = Vec::new();
-    while matches!(rows.read_until(b'\n', &mut row), Ok(1..)) {
-        if let Some(socket) = std::str::from_utf8(&row).ok().and_then(read) {
-            found(socket);
-        }
-        row.clear();
+/// The uid of the client at this end of a connection on this host. `to`: the other end, as the mail server tells it;
+/// `server`: the uid that holds the mail server's ends.
+pub fn owner(client: End, to: Option<End>, server: impl FnOnce() -> Option<u32>) -> Result<u32, Why> {
+    let client = (client.0.to_canonical(), client.1);
+    if let Some(Ok(Some(socket))) = to.map(|(address, port)| diag::one(client, (address.to_canonical(), port))) {
+        return Ok(socket.uid);
     }
-}
-
-/// `0: 0100007F:AE22 0100007F:0019 01 00000000:00000000 00:00000000 00000000 2001 0 550 …`. `None` also for what no
-/// process holds any more: it has no inode, and then mostly the uid 0 of nobody.
-fn read(row: &str) -> Option<Socket> {
-    let mut fields = row.split_ascii_whitespace().skip(1);
-    let (local, remote) = (end(fields.next()?)?, end(fields.next()?)?);
-    let uid = fields.nth(4)?.parse().ok()?;
-    let inode: u64 = fields.nth(1)?.parse().ok()?;
-    (inode != 0 || uid != 0).then_some(Socket { local, remote, uid })
-}
-
-/// `0100007F:AE22`: the address in 32-bit words of this machine's byte order, the port as a number.
-fn end(text: &str) -> Option<End> {
-    let (address, port) = text.split_once(':')?;
-    let word = |at: usize| Some(u32::from_str_radix(address.get(at..at + 8)?, 16).ok()?.to_ne_bytes());
-    let address = match address.len() {
-        8 => IpAddr::V4(Ipv4Addr::from(word(0)?)),
-        32 => {
-            let mut bytes = [0; 16];
-            for (at, to) in (0..32).step_by(8).zip(bytes.chunks_exact_mut(4)) {
-                to.copy_from_slice(&word(at)?);
-            }
-            IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical()
-        }
-        _ => return None,
-    };
-    Some((address, u16::from_str_radix(port, 16).ok()?))
+    // The connection is redirected, or the server does not tell its end.
+    let server = server();
+    if let Ok(ends) = diag::alike(client) {
+        return ends.owner(server);
+    }
+    // What the kernel answers in pieces may miss a row that moves between two of them: it is there the next time.
+    match table::ends(client).owner(server) {
+        Err(Why::NoSocket) => table::ends(client).owner(server),
+        answer => answer,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
-    const HEAD: &str =
-        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+    const CLIENT: End = (IpAddr::V4(Ipv4Addr::LOCALHOST), 40_000);
+    const MAIL: u32 = 102;
 
-    fn row(local: &str, remote: &str, state: &str, uid: u32, inode: u64) -> String {
-        format!(
-            "   1: {local} {remote} {state} 00000000:00000000 00:00000000 00000000  {uid}        0 {inode} 1 0000 20 4 30 10 -1\n"
-        )
-    }
-
-    /// Ends as this machine writes them.
-    fn v4(address: [u8; 4], port: u16) -> String {
-        format!("{:08X}:{port:04X}", u32::from_ne_bytes(address))
-    }
-
-    fn v6(address: &str, port: u16) -> String {
-        let bytes = address.parse::<Ipv6Addr>().unwrap().octets();
-        let words = bytes.chunks(4).map(|word| format!("{:08X}", u32::from_ne_bytes(word.try_into().unwrap())));
-        format!("{}:{port:04X}", words.collect::<String>())
-    }
-
-    fn asked(tcp: &str, tcp6: &str, client: (&str, u16)) -> Result<u32, Why> {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("tcp"), format!("{HEAD}{tcp}")).unwrap();
-        std::fs::write(dir.path().join("tcp6"), format!("{HEAD}{tcp6}")).unwrap();
-        owner_in(dir.path(), (client.0.parse().unwrap(), client.1), Some(102))
-    }
-
-    const LO: [u8; 4] = [127, 0, 0, 1];
-
-    #[test]
-    fn the_clients_end_is_found_in_either_table() {
-        let tcp = row(&v4(LO, 40_000), &v4(LO, 25), "01", 2001, 7) + &row(&v4(LO, 25), &v4(LO, 40_000), "01", 102, 8);
-        assert_eq!(asked(&tcp, "", ("127.0.0.1", 40_000)), Ok(2001));
-        assert_eq!(asked(&tcp, "", ("127.0.0.2", 40_000)), Err(Why::NoSocket), "another address");
-        assert_eq!(asked(&tcp, "", ("127.0.0.1", 40_001)), Err(Why::NoSocket), "another port");
-        let mapped = row(&v6("::ffff:127.0.0.1", 40_000), &v6("::ffff:127.0.0.1", 25), "01", 2002, 7);
-        assert_eq!(asked("", &mapped, ("127.0.0.1", 40_000)), Ok(2002));
-        let six = row(&v6("::1", 40_000), &v6("::1", 25), "01", 2003, 7);
-        assert_eq!(asked(&tcp, &six, ("::1", 40_000)), Ok(2003));
+    fn asked(sockets: &[(u16, u16, u32)]) -> Result<u32, Why> {
+        let mut ends = Ends::default();
+        for &(from, to, uid) in sockets {
+            let (local, remote) = ((CLIENT.0, from), (CLIENT.0, to));
+            ends.add(CLIENT, Socket { local, remote, uid });
+        }
+        ends.owner(Some(MAIL))
     }
 
     #[test]
     fn a_port_that_two_users_share_is_the_one_of_the_mail_servers_client() {
-        let sql = row(&v4(LO, 40_000), &v4(LO, 3306), "01", 2002, 9);
-        let sql = sql + &row(&v4(LO, 3306), &v4(LO, 40_000), "01", 110, 10);
-        let mail = row(&v4(LO, 40_000), &v4(LO, 25), "01", 2001, 7) + &row(&v4(LO, 25), &v4(LO, 40_000), "01", 102, 8);
-        assert_eq!(asked(&(sql.clone() + &mail), "", ("127.0.0.1", 40_000)), Ok(2001));
-        let both = row(&v4(LO, 40_000), &v4(LO, 587), "01", 2002, 9);
-        let both = both + &row(&v4(LO, 587), &v4(LO, 40_000), "01", 102, 10);
-        assert_eq!(asked(&(both + &mail), "", ("127.0.0.1", 40_000)), Err(Why::SharedPort));
+        let mail = [(40_000, 25, 2001), (25, 40_000, MAIL)];
+        let sql = [(40_000, 3306, 2002), (3306, 40_000, 110)];
+        assert_eq!(asked(&[sql, mail].concat()), Ok(2001));
+        let both = [(40_000, 587, 2002), (587, 40_000, MAIL)];
+        assert_eq!(asked(&[both, mail].concat()), Err(Why::SharedPort));
+        assert_eq!(asked(&[(40_000, 587, 2002)]), Ok(2002), "the server's end may be in another table");
+        assert_eq!(asked(&[(40_001, 25, 2001)]), Err(Why::NoSocket));
+        let many = [(40_000, 26, 2002); MOST_ALIKE + 1];
+        assert_eq!(asked(&[&many[..], &mail].concat()), Ok(2002), "so many are looked at and no more");
     }
 
+    /// Both ways of asking know a real connection, and neither one that is none.
     #[test]
-    fn a_socket_that_nobody_holds_is_nobodys() {
-        for state in ["06", "05", "01"] {
-            let gone = row(&v4(LO, 40_000), &v4(LO, 25), state, 0, 0);
-            assert_eq!(asked(&gone, "", ("127.0.0.1", 40_000)), Err(Why::NoSocket));
+    fn the_kernel_knows_whose_a_connection_is() {
+        let own = rustix::process::getuid().as_raw();
+        for (listen, to) in [
+            ("127.0.0.1:0", "127.0.0.1"),
+            ("[::1]:0", "::1"),
+            ("127.0.0.1:0", "::ffff:127.0.0.1"),
+            ("[::]:0", "127.0.0.1"),
+            ("[::]:0", "::ffff:127.0.0.1"),
+        ] {
+            let listener = TcpListener::bind(listen).unwrap();
+            let to: IpAddr = to.parse().unwrap();
+            let client = TcpStream::connect((to, listener.local_addr().unwrap().port())).unwrap();
+            let (server, _) = listener.accept().unwrap();
+            let end = |address: std::net::SocketAddr| (address.ip().to_canonical(), address.port());
+            let (from, to) = (end(client.local_addr().unwrap()), end(client.peer_addr().unwrap()));
+            let exact = diag::one(from, to).unwrap();
+            assert_eq!(exact, Some(Socket { local: from, remote: to, uid: own }), "{listen}");
+            for ends in [diag::alike(from).unwrap(), table::ends(from)] {
+                assert_eq!((ends.ours.len(), ends.others.len(), ends.owner(Some(own))), (1, 1, Ok(own)), "{listen}");
+            }
+            // The server's own port as a client's: a socket that listens is no connection.
+            assert_eq!(diag::one(to, (from.0, from.1 ^ 1)).unwrap(), None);
+            let redirected = Some((to.0, to.1 ^ 1));
+            assert_eq!([None, Some(to), redirected].map(|to| owner(from, to, || None)), [Ok(own); 3]);
+            drop((client, server, listener));
+            assert_eq!(owner(from, Some(to), || None), Err(Why::NoSocket), "nobody holds it any more");
         }
-        let root = row(&v4(LO, 40_000), &v4(LO, 25), "01", 0, 5);
-        assert_eq!(asked(&root, "", ("127.0.0.1", 40_000)), Ok(0));
-    }
-
-    #[test]
-    fn rows_that_are_none_are_passed_over() {
-        let junk = "\n   1: 0100007F\n  2: 0100007F:ZZZZ 0100007F:0019 01\n   3: é:0019 é:0019 01 0 0 0 0 0 0\n";
-        let good = row(&v4(LO, 40_000), &v4(LO, 25), "01", 2001, 7);
-        assert_eq!(asked(&format!("{junk}{good}"), "", ("127.0.0.1", 40_000)), Ok(2001));
-        let nowhere = tempfile::tempdir().unwrap();
-        assert_eq!(owner_in(nowhere.path(), (IpAddr::V4(LO.into()), 1), None), Err(Why::NoSocket));
     }
 }

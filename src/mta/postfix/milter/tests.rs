@@ -2,7 +2,6 @@
 
 use super::wire::{self, Malformed, Options};
 use super::*;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 
 /// What Postfix 3.7 offers (measured).
@@ -32,7 +31,9 @@ fn talk(session: &mut Session, mut bytes: &[u8]) -> Result<(Vec<u8>, Next), Brok
 fn agreed() -> Session {
     let mut session = Session::default();
     let (out, _) = talk(&mut session, &offer(OFFER)).unwrap();
-    assert_eq!(out, [&[0, 0, 0, 13, b'O', 0, 0, 0, 6, 0, 0, 0, 0x20][..], &0xD372u32.to_be_bytes()].concat());
+    let macros = b"\0\0\0\0{daemon_addr} {daemon_port}\0";
+    let options = [6, 0x120, 0xD372].map(u32::to_be_bytes).concat();
+    assert_eq!(out, framed(b'O', &[&options[..], macros].concat()));
     session
 }
 
@@ -74,10 +75,13 @@ fn a_login_holds_for_its_own_message_only() {
         ]
         .concat()
     };
+    let server = framed(b'D', b"C{daemon_addr}\x002001:db8::25\0{daemon_port}\x00587\0");
     let client = framed(b'C', &[b"pc\x006\xd4\x31", b"2001:db8::7\0".as_slice()].concat());
+    let client = [server, client].concat();
     talk(&mut session, &[client, mail(b"box1@h.test", b"4jY2SR5RhSz5bd5")].concat()).unwrap();
     let first = session.candidate();
-    let from = Way::Smtp { address: IpAddr::V6("2001:db8::7".parse::<Ipv6Addr>().unwrap()), port: 0xd431 };
+    let server = Some(("2001:db8::25".parse().unwrap(), 587));
+    let from = Way::Smtp { address: "2001:db8::7".parse().unwrap(), port: 0xd431, server };
     assert_eq!((first.login.as_deref(), first.way, &*first.sender), (Some(&b"box1@h.test"[..]), from, &b""[..]));
     let mut out = Vec::new();
     session.answer(&Judgement::Refuse { text: "550 5.7.1 blocked".into() }, &mut out);
@@ -99,7 +103,8 @@ fn who_cannot_leave_steps_out_is_answered_each() {
     let bytes = [mapped, framed(b'H', b"x\0"), framed(b'M', b"<a@b>\0"), framed(b'R', b"<c@d>\0")].concat();
     let (out, _) = talk(&mut session, &bytes).unwrap();
     assert_eq!(out, b"\0\0\0\x01c".repeat(4));
-    assert_eq!(session.candidate().way, Way::Smtp { address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), port: 25 });
+    let from = Way::Smtp { address: "192.0.2.7".parse().unwrap(), port: 25, server: None };
+    assert_eq!(session.candidate().way, from);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! byte and its data, which are strings that end in NUL. Nothing is remembered here, and nothing is trusted: a frame
 //! that is not what its command byte promises is [`Malformed`].
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::IpAddr;
 use std::fmt;
 
 /// Longest frame taken, in bytes. Only what a server sends unasked comes near it: a piece of a body has 65,535, a header
@@ -13,6 +13,12 @@ pub const MAX_FRAME: usize = 256 * 1024;
 
 /// The action that holding needs (`SMFIF_QUARANTINE`).
 pub const QUARANTINE: u32 = 0x20;
+
+/// The right to say which macros are wanted (`SMFIF_SETSYMLIST`).
+pub const SET_MACROS: u32 = 0x100;
+
+/// The stage of the macros that come with a connection (`SMFIM_CONNECT`).
+const STAGE_CONNECT: u32 = 0;
 
 /// Steps of the protocol that are left out (`SMFIP_NO…`) or go without an answer (`SMFIP_NR_…`).
 pub mod steps {
@@ -155,23 +161,22 @@ fn connect(data: &[u8]) -> Option<Option<(IpAddr, u16)>> {
     }
     let (port, rest) = rest.split_first_chunk::<2>()?;
     let (address, _) = string(rest)?;
-    let text = std::str::from_utf8(address).ok();
-    let address = match family {
-        b'4' => text.and_then(|text| text.parse::<Ipv4Addr>().ok()).map(IpAddr::V4),
-        // Written `IPv6:…` by Sendmail's own convention, and by Postfix for Sendmail's filters.
-        b'6' => text
-            .map(|text| text.strip_prefix("IPv6:").unwrap_or(text))
-            .and_then(|text| text.parse::<Ipv6Addr>().ok())
-            .map(|address| address.to_canonical()),
-        _ => None,
-    };
+    let address = self::address(address).filter(|_| matches!(family, b'4' | b'6'));
     Some(address.map(|address| (address, u16::from_be_bytes(*port))))
+}
+
+/// An address as servers write it: one of IPv6 with `IPv6:` before it by Sendmail's own convention, and by Postfix for
+/// Sendmail's filters.
+pub fn address(text: &[u8]) -> Option<IpAddr> {
+    let text = str::from_utf8(text).ok()?;
+    text.strip_prefix("IPv6:").unwrap_or(text).parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
 /// What we answer. Only the actions that holding needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reply<'a> {
-    Negotiate(Options),
+    /// And the macros that are wanted with a connection, where they may be chosen.
+    Negotiate(Options, Option<&'a str>),
     Continue,
     Accept,
     /// Hold the message; the reason stands in the server's log. An [`Reply::Accept`] must follow.
@@ -186,11 +191,12 @@ impl Reply<'_> {
     /// Appends the frame.
     pub fn write(&self, out: &mut Vec<u8>) {
         match *self {
-            Reply::Negotiate(options) => {
-                let mut data = [0; 12];
-                let fields = [options.version, options.actions, options.steps];
-                for (to, field) in data.chunks_exact_mut(4).zip(fields) {
-                    to.copy_from_slice(&field.to_be_bytes());
+            Reply::Negotiate(options, macros) => {
+                let mut data = [options.version, options.actions, options.steps].map(u32::to_be_bytes).concat();
+                if let Some(macros) = macros {
+                    data.extend(STAGE_CONNECT.to_be_bytes());
+                    data.extend(macros.as_bytes());
+                    data.push(0);
                 }
                 put(out, b'O', &data);
             }
