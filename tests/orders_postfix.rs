@@ -111,6 +111,26 @@ fn an_account_that_has_never_sent_can_be_blocked_and_its_first_message_is_held()
     assert!(!site.postfix.queue_dir().join("sendwarden/gate.sock").exists());
 }
 
+/// A priority is a thread's: only the gate's goes before others.
+#[test]
+fn the_gates_thread_goes_before_others() {
+    let site = Site::gated();
+    let agent = site.agent();
+    let nice_of = |name: &str| {
+        let threads = fs::read_dir(format!("/proc/{}/task", agent.pid())).unwrap().flatten();
+        let found = threads.filter_map(|thread| {
+            let stat = fs::read_to_string(thread.path().join("stat")).ok()?;
+            let (head, fields) = stat.rsplit_once(") ")?;
+            // Field 19 of proc(5); the first behind the name is the third.
+            let nice = fields.split_ascii_whitespace().nth(16)?.parse::<i32>().ok()?;
+            head.ends_with(&format!("({name}")).then_some(nice)
+        });
+        found.collect::<Vec<i32>>()
+    };
+    assert_eq!((nice_of("gate"), nice_of("sendwarden")), (vec![-10], vec![0]));
+    agent.stop();
+}
+
 #[test]
 fn what_makes_no_sense_is_refused_in_words_that_help() {
     let site = Site::gated();

@@ -16,7 +16,7 @@ use crate::host::gate::identity::{self, Identity, Instance, Why};
 use crate::host::gate::listen::Judge;
 use crate::host::servers::{self, PostfixPlace, Tools};
 use crate::host::tape::{Record, Tape};
-use crate::host::{clock, files};
+use crate::host::{clock, files, process};
 use crate::mail::{Candidate, Judgement, Origin, Owner, QueueId, Time, Way};
 use crate::metrics::{Decision, GateTally};
 use std::collections::BTreeMap;
@@ -366,6 +366,7 @@ pub fn open(
         .build()
         .map_err(|why| format!("cannot start the gate's runtime: {why}"))?;
     let keep = move || {
+        process::come_first();
         runtime.block_on(keeper::keep(doors, stop));
         // A question to the helper that is under way is not waited for.
         runtime.shutdown_background();

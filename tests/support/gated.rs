@@ -29,10 +29,14 @@ pub struct Site {
 
 impl Site {
     pub fn new(gate: &str, role: Role) -> Site {
-        let postfix = Postfix::start(&Options { extra: MILTER.to_owned(), ..Options::default() });
+        let shop = "accounts:\n  - id: shop\n    unix_users: [web3]\n    logins: [sales@shop.test, info@shop.test]\n";
+        Site::of(gate, role, shop, "")
+    }
+
+    /// With these accounts, and more lines for main.cf.
+    pub fn of(gate: &str, role: Role, accounts: &str, main: &str) -> Site {
+        let postfix = Postfix::start(&Options { extra: format!("{MILTER}{main}"), ..Options::default() });
         let (dir, address) = (postfix.own_dir("agent"), postfix.address(0));
-        let accounts =
-            "accounts:\n  - id: shop\n    unix_users: [web3]\n    logins: [sales@shop.test, info@shop.test]\n";
         let config = configure(&dir, &address, &[postfix.log_path()], accounts);
         let (etc, spool) = (postfix.config_dir(), postfix.queue_dir());
         let queue =

@@ -209,6 +209,11 @@ impl Sink {
         self.accepted.lock().expect("no test holds the record while panicking").clone()
     }
 
+    /// How many were accepted so far.
+    pub fn count(&self) -> usize {
+        self.accepted.lock().expect("no test holds the record while panicking").len()
+    }
+
     /// Every recipient that was asked for with the reply it got, in the order they came.
     pub fn answers(&self) -> Vec<(String, String)> {
         self.answers.lock().expect("no test holds the record while panicking").clone()
