@@ -81,7 +81,8 @@ impl<M: Mta> Ingest<M> {
         sink: &mut S,
     ) {
         self.counts.total += 1;
-        match self.mta.read(line) {
+        // By reference: an event is some hundred bytes, and there are millions of them.
+        match &self.mta.read(line) {
             Read::Event(event) => {
                 self.counts.events += 1;
                 self.newest = self.newest.max(event.head.at);
@@ -96,7 +97,7 @@ impl<M: Mta> Ingest<M> {
                     }
                     _ => {}
                 }
-                engine.observe(&event, sink);
+                engine.observe(event, sink);
             }
             Read::Noise | Read::Foreign | Read::Pending => self.counts.noise += 1,
             Read::Unknown(unknown) => {

@@ -6,6 +6,7 @@
 
 pub mod any;
 pub mod exim;
+mod near;
 pub mod php;
 pub mod postfix;
 pub mod syslog;

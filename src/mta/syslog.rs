@@ -13,6 +13,7 @@ pub use chunks::{Begun, Chunks, Piece};
 pub use stamp::Stamps;
 pub use wrapped::{Peeled, Wrapped};
 
+use super::near;
 use crate::mail::Time;
 use stamp::Clock;
 
@@ -104,7 +105,7 @@ impl Heads {
 /// What stands behind a stamp: `host tag[pid]: text`, without the host, without the tag.
 #[inline]
 pub fn after_stamp(at: Time, rest: &[u8]) -> Option<Line<'_>> {
-    let (first, after) = rest.split_at_checked(memchr::memchr(b' ', rest)?)?;
+    let (first, after) = rest.split_at_checked(near::find(b' ', rest)?)?;
     let after = after.get(1..).unwrap_or(&[]);
     if first.is_empty() {
         return None;
@@ -139,7 +140,7 @@ fn after_priority(line: &[u8]) -> Option<&[u8]> {
 #[inline]
 fn split_tag(rest: &[u8]) -> (&[u8], u32, &[u8]) {
     let untagged = (&[][..], 0, rest);
-    let Some((tag, after)) = memchr::memchr3(b'[', b':', b' ', rest).and_then(|end| rest.split_at_checked(end)) else {
+    let Some((tag, after)) = near::any_of(b'[', b':', b' ', rest).and_then(|end| rest.split_at_checked(end)) else {
         return untagged;
     };
     let (pid, after) = match after.split_first() {

@@ -27,10 +27,11 @@ fn short(name: &[u8]) -> &[u8] {
     name.get(..LONGEST).unwrap_or(name)
 }
 
-/// Equal names. Two empty ones are not compared byte by byte: that reads at no address, which costs a fault inside the
-/// processor on some (measured: a tenth of the time of reading a log that names no host).
+/// Equal names, byte by byte: they are short, and a call that compares them takes longer. Of two empty ones nothing is
+/// read: that would be at no address, which costs a fault inside the processor on some (measured: a tenth of the time of
+/// reading a log that names no host).
 fn same(one: &[u8], other: &[u8]) -> bool {
-    one.len() == other.len() && (one.is_empty() || one == other)
+    one.len() == other.len() && one.iter().eq(other)
 }
 
 impl Places {

@@ -13,6 +13,7 @@
 
 use super::scan::{self, Peer};
 use crate::mail::{Accepted, AddressList, Kind, QueueId, Submitter, address};
+use crate::mta::near;
 
 /// Users under which Exim itself submits: the bounce messages and automatic replies of known installations (Debian,
 /// cPanel, the others). Of another user it is a system user's mail, and nobody's as well.
@@ -144,7 +145,7 @@ impl<'a> Fields<'a> {
     fn list(&mut self, text: &'a [u8]) -> Option<()> {
         let text = text.strip_suffix(b" <trunc>").unwrap_or(text);
         let list = AddressList(text);
-        once(list.iter().all(|to| memchr::memchr(b'@', to).is_some() && address::is_whole(to)))?;
+        once(list.iter().all(|to| near::find(b'@', to).is_some() && address::is_whole(to)))?;
         self.recipients = Some(list);
         Some(())
     }
@@ -178,11 +179,11 @@ fn once(fits: bool) -> Option<()> {
 /// `DRIVER[:ID[:SENDER]]` behind `A=`: the id, and what follows. SENDER is an address.
 fn authenticated(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let (driver, _) = scan::word(text);
-    let Some(colon) = memchr::memchr(b':', driver) else {
+    let Some(colon) = near::find(b':', driver) else {
         return Some((&[], text.get(driver.len()..)?));
     };
     let behind = text.get(colon + 1..)?;
-    let id_len = memchr::memchr2(b':', b' ', behind).unwrap_or(behind.len());
+    let id_len = near::either(b':', b' ', behind).unwrap_or(behind.len());
     let (id, rest) = behind.split_at_checked(id_len)?;
     match rest.strip_prefix(b":") {
         Some(sender) => Some((id, sender.get(address::end(sender)..)?)),
@@ -199,7 +200,7 @@ fn other(field: &[u8]) -> Option<&[u8]> {
         // A quote here is another field's: of the text that a stranger wants to have swallowed.
         [b'=', rest @ ..] if !key.is_empty() => {
             let (value, rest) = scan::word(rest);
-            memchr::memchr2(b'"', b'\\', value).is_none().then_some(rest)
+            near::either(b'"', b'\\', value).is_none().then_some(rest)
         }
         [] | [b' ', ..] if key.iter().all(|b| !b.is_ascii_lowercase()) && !key.is_empty() => Some(rest),
         _ => None,

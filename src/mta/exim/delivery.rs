@@ -11,6 +11,7 @@
 
 use super::scan::{self, Peer};
 use crate::mail::{Attempt, Dsn, Next, QueueId, Status, Time, address};
+use crate::mta::near;
 
 /// `=> discarded (system filter)` and `=> blackhole (… discarded recipients)` are about the whole message.
 pub(super) fn is_discarded(text: &[u8]) -> bool {
@@ -91,7 +92,7 @@ fn piped(text: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 
 /// ` (PARENT, PARENT)`: to the bracket that the accepted address follows.
 fn behind_parents(text: &[u8]) -> Option<&[u8]> {
-    let end = memchr::memmem::find(text, b") <").or_else(|| memchr::memchr(b')', text))?;
+    let end = memchr::memmem::find(text, b") <").or_else(|| near::find(b')', text))?;
     text.get(end + 1..)
 }
 
@@ -180,9 +181,7 @@ fn receivers_words(text: &[u8]) -> &[u8] {
     let found = || {
         let mut rest = text.strip_prefix(b"SMTP error from remote mail")?;
         rest = rest.strip_prefix(b" server").or_else(|| rest.strip_prefix(b"er"))?.strip_prefix(b" after ")?;
-        if let Some(bracket) =
-            memchr::memchr(b'<', rest).filter(|&at| rest.get(..at).is_some_and(|c| c.ends_with(b":")))
-        {
+        if let Some(bracket) = near::find(b'<', rest).filter(|&at| rest.get(..at).is_some_and(|c| c.ends_with(b":"))) {
             rest = scan::angled(rest.get(bracket..)?)?.1;
         }
         rest = rest.get(memchr::memmem::find(rest, b": ")? + 2..)?;

@@ -1,6 +1,7 @@
 //! Pieces that many lines share: message ids, stamps, host and address of the other side, quoted text.
 
 use crate::mail::QueueId;
+use crate::mta::near;
 
 /// For every byte, whether it is a digit of an id (base 62).
 static BASE62: [bool; 256] = {
@@ -107,7 +108,7 @@ pub(super) fn split(text: &[u8], at: usize) -> Option<(&[u8], &[u8])> {
 /// What stands before the next space (or all), and from there on.
 #[inline]
 pub(super) fn word(text: &[u8]) -> (&[u8], &[u8]) {
-    text.split_at_checked(memchr::memchr(b' ', text).unwrap_or(text.len())).unwrap_or((text, &[]))
+    text.split_at_checked(near::find(b' ', text).unwrap_or(text.len())).unwrap_or((text, &[]))
 }
 
 /// `text"` up to the quote that no backslash takes the meaning from (string_printing.c escapes both), and what
@@ -116,7 +117,7 @@ pub(super) fn word(text: &[u8]) -> (&[u8], &[u8]) {
 pub(super) fn quoted(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut from = 0;
     loop {
-        let at = from + memchr::memchr2(b'"', b'\\', text.get(from..)?)?;
+        let at = from + near::either(b'"', b'\\', text.get(from..)?)?;
         if text.get(at) == Some(&b'"') {
             return split(text, at);
         }
@@ -131,7 +132,7 @@ pub(super) fn angled(text: &[u8]) -> Option<(&[u8], &[u8])> {
         Some((_, rest)) => inner.len() - rest.len(),
         None => 0,
     };
-    let end = behind_quotes + memchr::memchr(b'>', inner.get(behind_quotes..)?)?;
+    let end = behind_quotes + near::find(b'>', inner.get(behind_quotes..)?)?;
     split(inner, end)
 }
 
@@ -157,7 +158,7 @@ pub(super) fn peer(text: &[u8]) -> Option<(Peer<'_>, &[u8])> {
         rest = rest.strip_prefix(b" ")?;
     }
     if let Some(helo) = rest.strip_prefix(b"(") {
-        let end = memchr::memchr2(b')', b' ', helo)?;
+        let end = near::either(b')', b' ', helo)?;
         let (helo, behind) = helo.split_at_checked(end)?;
         rest = behind.strip_prefix(b") ")?;
         if name.is_empty() {
@@ -165,7 +166,7 @@ pub(super) fn peer(text: &[u8]) -> Option<(Peer<'_>, &[u8])> {
         }
     }
     let inner = rest.strip_prefix(b"[")?;
-    let (address, behind) = split(inner, memchr::memchr2(b']', b' ', inner)?)?;
+    let (address, behind) = split(inner, near::either(b']', b' ', inner)?)?;
     // The byte that was found must be the bracket.
     if inner.get(address.len()) != Some(&b']') {
         return None;

@@ -5,6 +5,7 @@
 
 use super::scan;
 use crate::mail::{Kind, QueueId};
+use crate::mta::near;
 
 /// `NAME[ADDR][:PORT][, sasl_method=M][, sasl_username=U][, sasl_sender=S][, orig_queue_id=Q][, orig_client=C]`, after
 /// `client=` (smtpd.c). U is not quoted. The optional fields behind it are taken from the end backwards, each only in
@@ -113,7 +114,7 @@ pub(super) fn login_failed(text: &[u8]) -> Option<Kind<'_>> {
         _ => rest,
     };
     let rest = rest.strip_prefix(b": SASL ")?;
-    let (_, rest) = scan::split(rest, memchr::memchr(b' ', rest)?)?;
+    let (_, rest) = scan::split(rest, near::find(b' ', rest)?)?;
     let rest = rest.strip_prefix(b"authentication failed")?;
     let login = match memchr::memmem::find(rest, USERNAME) {
         Some(at) => rest.get(at + USERNAME.len()..)?,

@@ -12,6 +12,7 @@
 use super::scan;
 use super::tag::Daemon;
 use crate::mail::{Attempt, Dsn, Next, QueueId, Status};
+use crate::mta::near;
 
 /// Reads what follows `to=<`; `None` when the fields are not all there.
 pub(super) fn read<'a>(daemon: Daemon, id: QueueId, text: &'a [u8]) -> Option<Attempt<'a>> {
@@ -21,7 +22,7 @@ pub(super) fn read<'a>(daemon: Daemon, id: QueueId, text: &'a [u8]) -> Option<At
     let (recipient, (original, fields)) = scan::address(text, |rest| behind_recipient(daemon, rest, &mut originals))?;
     let Fields { relay, delay_ms, dsn, status, reply } = fields;
     let address = relay_address(relay);
-    let on_a_socket = address.is_some_and(|address| memchr::memchr(b'/', address).is_some());
+    let on_a_socket = address.is_some_and(|address| near::find(b'/', address).is_some());
     let local = on_a_socket || matches!(daemon, Daemon::Local | Daemon::Virtual | Daemon::Pipe | Daemon::Discard);
     let next = if status == Status::Sent { next(daemon, reply) } else { None };
     Some(Attempt {
@@ -87,7 +88,7 @@ fn fields(daemon: Daemon, text: &[u8]) -> Option<Fields<'_>> {
         rest = after;
     }
     let rest = rest.strip_prefix(b"status=")?;
-    let (word, reply) = scan::split(rest, memchr::memchr(b' ', rest)?)?;
+    let (word, reply) = scan::split(rest, near::find(b' ', rest)?)?;
     let reply = reply.strip_prefix(b"(")?;
     let status = match word {
         b"sent" => Status::Sent,
@@ -106,10 +107,15 @@ fn fields(daemon: Daemon, text: &[u8]) -> Option<Fields<'_>> {
 /// A value up to `, `.
 #[inline]
 fn item(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    memchr::memchr_iter(b',', text).find_map(|at| {
+    let mut from = 0;
+    loop {
+        let at = from + near::find(b',', text.get(from..)?)?;
         let (value, rest) = scan::split(text, at)?;
-        Some((value, rest.strip_prefix(b" ")?))
-    })
+        if let Some(rest) = rest.strip_prefix(b" ") {
+            return Some((value, rest));
+        }
+        from = at + 1;
+    }
 }
 
 /// 3.11 lists TLS features; the list may hold commas, so it ends where the next field begins. The number of steps is
@@ -146,8 +152,8 @@ fn milliseconds(text: &[u8]) -> Option<(u64, &[u8])> {
 /// What stands in brackets in `host[ip]:port` or `host[path]`.
 #[inline]
 fn relay_address(relay: &[u8]) -> Option<&[u8]> {
-    let (_, rest) = scan::split(relay, memchr::memchr(b'[', relay)?)?;
-    Some(scan::split(rest, memchr::memchr(b']', rest)?)?.0)
+    let (_, rest) = scan::split(relay, near::find(b'[', relay)?)?;
+    Some(scan::split(rest, near::find(b']', rest)?)?.0)
 }
 
 fn next(daemon: Daemon, reply: &[u8]) -> Option<Next> {

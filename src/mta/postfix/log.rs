@@ -6,11 +6,12 @@
 use super::tag::Daemon;
 use super::{WHY_REPEATED, WHY_SHAPE, WHY_TEXT, action, arrival, delivery, scan, script};
 use crate::mail::{End, Holder, Kind, Notice, QueueId, Sweep};
+use crate::mta::near;
 
 /// What one text says: an event, `Ok(None)` for what is understood and of no interest, or why it is not understood.
 #[inline]
 pub(super) fn read(daemon: Daemon, text: &[u8]) -> Result<Option<Kind<'_>>, &'static str> {
-    if let Some(colon) = memchr::memchr(b':', text.get(..QueueId::MAX + 1).unwrap_or(text))
+    if let Some(colon) = near::find(b':', text.get(..QueueId::MAX + 1).unwrap_or(text))
         && let Some((word, rest)) = scan::split(text, colon)
         && let Some(rest) = rest.strip_prefix(b" ")
     {

@@ -1,6 +1,7 @@
 //! Pieces that many lines share: queue ids, numbers, `NAME[ADDR]`, and where an address in `<…>` ends.
 
 use crate::mail::QueueId;
+use crate::mta::near;
 
 const HEX: u8 = 1;
 const BASE52: u8 = 2;
@@ -59,8 +60,8 @@ pub(super) fn number(text: &[u8]) -> Option<(u64, &[u8])> {
 /// `NAME[ADDR]` and what follows. Names come from DNS and have no `[`.
 #[inline]
 pub(super) fn name_and_address(text: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
-    let (name, rest) = split(text, memchr::memchr(b'[', text)?)?;
-    let (address, rest) = split(rest, memchr::memchr(b']', rest)?)?;
+    let (name, rest) = split(text, near::find(b'[', text)?)?;
+    let (address, rest) = split(rest, near::find(b']', rest)?)?;
     Some((name, address, rest))
 }
 
@@ -74,8 +75,8 @@ pub(super) fn split(text: &[u8], at: usize) -> Option<(&[u8], &[u8])> {
 #[inline]
 fn is_special(text: &[u8]) -> bool {
     text.first() == Some(&b'"') || {
-        let end = memchr::memchr(b'>', text).unwrap_or(text.len());
-        text.get(..end).is_some_and(|plain| memchr::memchr(b'[', plain).is_some())
+        let end = near::find(b'>', text).unwrap_or(text.len());
+        text.get(..end).is_some_and(|plain| near::find(b'[', plain).is_some())
     }
 }
 
@@ -86,19 +87,19 @@ fn quoted_end(text: &[u8]) -> Option<usize> {
     if text.first() == Some(&b'"') {
         at = 1 + closing(text.get(1..)?, b'"')? + 1;
     } else {
-        at += memchr::memchr2(b'@', b'>', text)?;
+        at += near::either(b'@', b'>', text)?;
     }
     if let Some([b'@', b'[', literal @ ..]) = text.get(at..) {
         at += 2 + closing(literal, b']')? + 1;
     }
-    Some(at + memchr::memchr(b'>', text.get(at..)?)?)
+    Some(at + near::find(b'>', text.get(at..)?)?)
 }
 
 /// The first `mark` that no backslash takes the meaning from.
 fn closing(text: &[u8], mark: u8) -> Option<usize> {
     let mut from = 0;
     loop {
-        let at = from + memchr::memchr2(mark, b'\\', text.get(from..)?)?;
+        let at = from + near::either(mark, b'\\', text.get(from..)?)?;
         if text.get(at) == Some(&mark) {
             return Some(at);
         }
@@ -116,17 +117,22 @@ pub(super) fn address<'a, T>(text: &'a [u8], mut follows: impl FnMut(&'a [u8]) -
     {
         return Some((address, found));
     }
-    memchr::memchr_iter(b'>', text).find_map(|end| {
+    let mut from = 0;
+    loop {
+        let end = from + near::find(b'>', text.get(from..)?)?;
         let (address, rest) = split(text, end)?;
-        follows(rest).map(|found| (address, found))
-    })
+        if let Some(found) = follows(rest) {
+            return Some((address, found));
+        }
+        from = end + 1;
+    }
 }
 
 /// Reads `ADDR>`, ended as quoting says or else by the first `>`, and gives what follows.
 #[inline]
 pub(super) fn plain_address(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let quoted = if is_special(text) { quoted_end(text) } else { None };
-    split(text, quoted.or_else(|| memchr::memchr(b'>', text))?)
+    split(text, quoted.or_else(|| near::find(b'>', text))?)
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! `syslog_name` is free (`postfix`, `postfix-out`, `mta`, `postfix/submission`), so a tag is known by its daemon. It
 //! never looks at the text of the line. See [`Tag`].
 
+use crate::mta::near;
+
 /// What writes the line: daemons are told apart as far as their lines are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::mta) enum Daemon {
@@ -51,12 +53,12 @@ const OTHER_SERVERS: [&[u8]; 3] = [b"cyrus", b"dovecot", b"exim"];
 
 #[inline]
 pub(super) fn read(tag: &[u8]) -> Tag<'_> {
-    let Some(slash) = memchr::memrchr(b'/', tag) else {
+    let Some(first) = near::find(b'/', tag) else {
         let daemon = if tag == b"postfix" { Daemon::Quiet } else { Daemon::Foreign };
         return Tag { instance: tag, name: tag, daemon };
     };
-    let name = tag.get(slash + 1..).unwrap_or(&[]);
-    let instance = tag.get(..memchr::memchr(b'/', tag).unwrap_or(slash)).unwrap_or(tag);
+    let (instance, rest) = tag.split_at_checked(first).unwrap_or((tag, &[]));
+    let name = rest.rsplit(|byte| *byte == b'/').next().unwrap_or(&[]);
     let daemon = match daemon(name) {
         _ if OTHER_SERVERS.contains(&instance) => Daemon::Foreign,
         Daemon::Unknown if memchr::memmem::find(instance, b"postfix").is_none() => Daemon::Foreign,

@@ -4,6 +4,7 @@
 //! files the priority is missing at times, or the version with it. It knows no mail server, and is strict where the
 //! version does not say what the line is: then anything else is of the older forms. See [`after_stamp`].
 
+use super::super::near;
 use super::Line;
 use crate::mail::Time;
 
@@ -54,7 +55,7 @@ pub(super) fn versionless(at: Time, rest: &[u8]) -> Option<Line<'_>> {
 
 #[inline]
 fn word(rest: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (word, rest) = rest.split_at_checked(memchr::memchr(b' ', rest)?)?;
+    let (word, rest) = rest.split_at_checked(near::find(b' ', rest)?)?;
     (!word.is_empty()).then_some((word, rest.get(1..)?))
 }
 
