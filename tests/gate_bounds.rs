@@ -19,6 +19,13 @@ fn known(site: &Site, agent: &Agent, user: &str) {
     agent.wait_sum("sendwarden_account_messages_accepted_total", &[&format!("account=\"{user}\"")], 1.0);
 }
 
+/// The errors of an account, as people are told them.
+fn errors(site: &Site, account: &str) -> Vec<Value> {
+    let text = site.tell(&["errors", account, "--limit", "100", "--format", "json"]);
+    let view: Value = serde_json::from_str(&text).unwrap();
+    view["errors"].as_array().unwrap().clone()
+}
+
 #[test]
 fn no_more_is_held_than_there_is_room_for_and_nobody_else_notices() {
     for role in [Role::Root, Role::Ordinary] {
@@ -60,6 +67,33 @@ fn bounded(role: Role) {
         (!told.is_empty()).then_some(told)
     });
     assert!(told.iter().all(|told| told.contains("0 refused") && told.contains("hold.max_held")), "{told:?}");
+    // One error for each recipient of what was discarded, and none for what was refused: its sender knows.
+    site.postfix.sendmail(
+        "web1",
+        "web1@hosting.test",
+        &["two1@accept.test", "\"two 2\"@accept.test"],
+        "X-Test-Id: a-two\n\nbody\n",
+    );
+    wait_until("the last one to be counted", || site.decisions(&agent, "discarded") == 16.0);
+    let (mut wanted, errors) = (names("a", 25), errors(&site, "web1"));
+    wanted.retain(|name| name[1..].parse::<u32>().unwrap() >= 10);
+    let mut to: Vec<String> = errors.iter().map(|row| row["recipient"].as_str().unwrap().to_owned()).collect();
+    to.sort();
+    let wanted = wanted.iter().map(|name| format!("{name}@accept.test"));
+    let two = ["\"two 2\"@accept.test", "two1@accept.test"].map(str::to_owned);
+    let mut wanted: Vec<String> = wanted.chain(two).collect();
+    wanted.sort();
+    assert_eq!(to, wanted);
+    let is = |row: &Value, key: &str, value: &str| row[key] == value;
+    assert!(
+        errors.iter().all(|row| is(row, "outcome", "deleted")
+            && is(row, "dsn", "5.2.2")
+            && is(row, "sender", "web1@hosting.test")
+            && row["reply"].as_str().unwrap().contains("no more is held (hold.max_held")),
+        "{errors:?}"
+    );
+    assert_eq!(self::errors(&site, "box1@hosting.test"), [Value::Null; 0]);
+    assert!(site.tell(&["errors", "web1"]).contains("a24@accept.test"));
     // What is released makes room, and everything that was held arrives.
     site.tell(&["unblock", "web1"]);
     wait_until("what was held to arrive", || site.arrived("a").len() == 10);
@@ -68,6 +102,51 @@ fn bounded(role: Role) {
     wait_until("the next one to be on hold", || site.on_hold("late").len() == 1);
     let overflowed = || agent.sum("sendwarden_orders_total", &["action=\"block\"", "result=\"overflowed\""]);
     wait_until("both accounts' overflow to be counted", || overflowed() >= 2.0);
+    agent.stop();
+}
+
+#[test]
+fn no_more_is_held_than_may_lie_in_the_queue() {
+    for role in [Role::Root, Role::Ordinary] {
+        bounded_by_bytes(role);
+    }
+}
+
+fn bounded_by_bytes(role: Role) {
+    let site = Site::new("gate:\n  mode: enforce\n  logins: hold\nhold:\n  max_held_bytes: 200KiB\n", role);
+    let agent = site.agent();
+    known(&site, &agent, "web1");
+    site.tell(&["block", "web1"]);
+    let large = |user: &str, name: &str| {
+        let text = format!("X-Test-Id: {name}\n\n") + &format!("{}\n", "y".repeat(79)).repeat(750);
+        site.postfix.sendmail(user, &format!("{user}@hosting.test"), &[&format!("{name}@accept.test")], &text);
+    };
+    let bytes = |agent: &Agent| agent.sum("sendwarden_held_bytes", &[]);
+    // Each takes 60 KiB: three have room, and the fourth goes beyond it.
+    for n in 0..4 {
+        large("web1", &format!("a{n}"));
+        wait_until("its size to be known", || bytes(&agent) > f64::from(n + 1) * 60_000.0);
+    }
+    assert!(bytes(&agent) < 4.0 * 64_000.0, "{}", bytes(&agent));
+    site.script("web1", "a4");
+    large("web2", "b0");
+    site.script("web2", "b1");
+    wait_until("everybody else's to arrive", || site.arrived("b") == names("b", 2));
+    wait_until("what is beyond it to be discarded", || site.decisions(&agent, "discarded") == 1.0);
+    assert_eq!((site.on_hold("a"), site.arrived("a").len()), (names("a", 4), 0));
+    // The next agent looks at what there is.
+    agent.stop();
+    let agent = site.agent();
+    wait_until("the sizes to be known again", || bytes(&agent) > 4.0 * 60_000.0);
+    site.script("web1", "a5");
+    wait_until("what is beyond it to be discarded", || site.decisions(&agent, "discarded") == 2.0);
+    // What is released makes room.
+    site.tell(&["unblock", "web1"]);
+    wait_until("what was held to arrive", || site.arrived("a") == names("a", 4));
+    wait_until("nothing to be held", || bytes(&agent) == 0.0);
+    site.tell(&["block", "web1"]);
+    site.script("web1", "a6");
+    wait_until("the next one to be on hold", || site.on_hold("a") == ["a6"]);
     agent.stop();
 }
 

@@ -32,8 +32,9 @@ const SECTIONS: [&str; 12] = [
 ];
 
 /// Keys whose effect needs a real journal or a sender: where their tests are.
-const ELSEWHERE: [(&str, &str, &str); 16] = [
+const ELSEWHERE: [(&str, &str, &str); 17] = [
     ("hold.max_held", "no_more_is_held_than_there_is_room_for_and_nobody_else_notices", include_str!("gate_bounds.rs")),
+    ("hold.max_held_bytes", "no_more_is_held_than_may_lie_in_the_queue", include_str!("gate_bounds.rs")),
     ("hold.min_free", "where_too_little_is_free_nothing_more_is_held", include_str!("gate_bounds.rs")),
     ("hold.min_free_inodes", "where_too_little_is_free_nothing_more_is_held", include_str!("gate_bounds.rs")),
     ("gate.exim_flags", "watching_holds_nobody_and_takes_back_what_was_held", include_str!("gate_exim.rs")),

@@ -2,12 +2,13 @@
 
 use super::backend::AgentBackend;
 use super::gate::{self, Gate};
+use super::instances::Instances;
 use super::numbers::counted;
 use super::powers::Powers;
 use super::pump::{self, Pump};
 use super::setup::Setup;
 use super::shared::{Request, Shared};
-use super::{Exit, dispatch, flags, logs, queues};
+use super::{Exit, dispatch, flags, logs, queues, sizes};
 use crate::engine::Engine;
 use crate::engine::tracker::Settings as TrackerSettings;
 use crate::host::follow::wake::Waker;
@@ -80,10 +81,26 @@ pub fn run(setup: Setup, start: Start) -> Result<Exit, String> {
     let passes = flags.as_ref().map(flags::Standing::passes);
     let hands = dispatch::start(setup.mail_servers.clone(), powers.another(), passes, shared.clone(), waker.handle())?;
     let gate = open_tape(&setup, seed)?;
+    let sizes = match gate.as_ref().filter(|_| setup.doors) {
+        Some(_) => Some(sizes::start(Instances::new(setup.mail_servers.clone(), powers.another()))?),
+        None => None,
+    };
     let flagged = flags.as_ref().map(flags::Standing::state);
     let parts = (metrics.clone(), shared.clone());
-    let pump =
-        Pump::new(setup.clone(), engine, store, kept, waker, parts.0, parts.1, scanned, hands, gate.clone(), flags);
+    let pump = Pump::new(
+        setup.clone(),
+        engine,
+        store,
+        kept,
+        waker,
+        parts.0,
+        parts.1,
+        scanned,
+        hands,
+        gate.clone(),
+        flags,
+        sizes,
+    );
     // The pump has told it who is held: not a message of theirs passes.
     let (close_gate, closed) = watch::channel(false);
     let doors = match gate.as_ref().filter(|_| setup.doors) {

@@ -11,13 +11,13 @@ use seen::Seen;
 use super::instances;
 use super::powers::Powers;
 use crate::engine::directory::Directory;
-use crate::engine::turnstile::{Barred, Claim, Turnstile};
+use crate::engine::turnstile::{Barred, Claim, Room, Turnstile};
 use crate::host::gate::identity::{self, Identity, Instance, Why};
 use crate::host::gate::listen::Judge;
 use crate::host::servers::{self, PostfixPlace, Tools};
-use crate::host::tape::{Record, Tape};
+use crate::host::tape::{Lost, Record, Tape};
 use crate::host::{clock, files, process};
-use crate::mail::{Candidate, Judgement, Origin, Owner, QueueId, Time, Way};
+use crate::mail::{Candidate, Judgement, OrderId, Origin, Owner, QueueId, Time, Way};
 use crate::metrics::{Decision, GateTally};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,6 +30,10 @@ use tokio::sync::watch;
 /// Messages that are kept in memory while the tape cannot be written. What comes beyond it stays on hold, and the log of
 /// the agent names it.
 const MOST_UNWRITTEN: usize = 100_000;
+
+/// Recipients of what is thrown away that are written down for one block of an account: each becomes a line of its errors.
+/// Those beyond it are only counted.
+const MOST_LISTED: u64 = 10_000;
 
 /// What the gate does with mail of accounts that are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +55,9 @@ pub struct MinFree {
 pub struct Over {
     pub refused: u64,
     pub discarded: u64,
+    /// Recipients of what was discarded, and those of them that are written down.
+    pub recipients: u64,
+    pub listed: u64,
 }
 
 /// How the gate is set up.
@@ -77,6 +84,8 @@ pub struct Gate {
     /// Too little is free on a disk.
     low: AtomicBool,
     over: Mutex<BTreeMap<Owner, Over>>,
+    /// Recipients written down for the block that stands: of what was thrown away.
+    listed: Mutex<BTreeMap<Owner, (OrderId, u64)>>,
     /// The queue directories of the instances.
     queues: Mutex<Vec<PathBuf>>,
 }
@@ -94,12 +103,15 @@ impl Gate {
             seen: Mutex::default(),
             low: AtomicBool::new(false),
             over: Mutex::default(),
+            listed: Mutex::default(),
             queues: Mutex::default(),
         }
     }
 
     /// Who is held from now on. When this returns, everything that was held for those before is on the tape.
     pub fn bar(&self, barred: Vec<Barred>) {
+        let stands = |owner, order| barred.iter().any(|one| one.owner == owner && one.order == order);
+        lock(&self.listed).retain(|owner, (order, _)| stands(*owner, *order));
         lock(&self.turnstile).bar(barred);
     }
 
@@ -171,7 +183,7 @@ impl Gate {
     }
 
     /// How many more messages of each held account there is room for.
-    pub fn set_room(&self, room: Vec<(Owner, u64)>) {
+    pub fn set_room(&self, room: Vec<(Owner, Room)>) {
         lock(&self.turnstile).set_room(&room);
     }
 
@@ -198,16 +210,33 @@ impl Gate {
     }
 
     /// No room to hold it. A client is told; what a local process hands over would be tried again for ever, or bounce.
-    fn beyond(&self, owner: Owner, way: Way, origin: Origin) -> (Origin, Decision, Judgement) {
+    fn beyond(&self, candidate: &Candidate, owner: Owner, record: Option<Record>) -> (Decision, Judgement) {
         let mut over = lock(&self.over);
         let over = over.entry(owner).or_default();
-        if way == Way::Handed {
+        if candidate.way == Way::Handed {
             over.discarded += 1;
-            return (origin, Decision::Discarded, Judgement::Discard);
+            over.recipients += u64::from(candidate.recipients);
+            over.listed += record.map_or(0, |record| self.list(candidate, record));
+            return (Decision::Discarded, Judgement::Discard);
         }
         over.refused += 1;
         let text = "552 5.2.2 Too much mail of this account is on hold already; ask your provider".to_owned();
-        (origin, Decision::Refused, Judgement::Refuse { text })
+        (Decision::Refused, Judgement::Refuse { text })
+    }
+
+    /// Writes down whom a message that is thrown away was for; how many of them.
+    fn list(&self, candidate: &Candidate, record: Record) -> u64 {
+        let mut listed = lock(&self.listed);
+        let (_, before) = listed.entry(record.owner).or_insert((record.order, 0));
+        let room = usize::try_from(MOST_LISTED.saturating_sub(*before)).unwrap_or(0);
+        let recipients: Vec<Box<[u8]>> = candidate.addresses().take(room).map(Into::into).collect();
+        let count = recipients.len() as u64;
+        let lost = Some(Lost { sender: candidate.sender.clone(), recipients });
+        if count == 0 || self.tape.append(&Record { lost, ..record }).is_err() {
+            return 0;
+        }
+        *before += count;
+        count
     }
 
     /// What was counted since the last call.
@@ -229,23 +258,25 @@ impl Gate {
             return (origin, Decision::Refused, Judgement::Refuse { text });
         }
         let key = barred.key.clone();
+        let record = candidate.id.map(|id| {
+            let (at, recipients, lost) = (clock::now(), candidate.recipients, None);
+            Record { at, instance: Arc::clone(instance), id, owner, order, origin, recipients, lost }
+        });
         if self.low.load(Ordering::Relaxed) || !turnstile.take_room(owner) {
             drop(turnstile);
-            return self.beyond(owner, candidate.way, origin);
+            let (decision, judgement) = self.beyond(candidate, owner, record);
+            return (origin, decision, judgement);
         }
         // Until the turnstile is let go nobody is told that the account is free: see `bar`.
-        let unwritten = match candidate.id {
-            Some(id) => {
-                let (at, recipients) = (clock::now(), candidate.recipients);
-                let record = Record { at, instance: Arc::clone(instance), id, owner, order, origin, recipients };
-                self.tape.append(&record).err().map(|why| match self.keep(record) {
-                    true => format!("{id} of {key} is on hold ({instance}), and remembered until it can be: {why}"),
-                    false => {
-                        lock(&self.tally).unrecorded();
-                        format!("{id} of {key} stays on hold ({instance}): {why}; postsuper -H {id} releases it")
-                    }
-                })
-            }
+        let unwritten = match record {
+            Some(record) => self.tape.append(&record).err().map(|why| {
+                let id = record.id;
+                if self.keep(record) {
+                    return format!("{id} of {key} is on hold ({instance}), and remembered until it can be: {why}");
+                }
+                lock(&self.tally).unrecorded();
+                format!("{id} of {key} stays on hold ({instance}): {why}; postsuper -H {id} releases it")
+            }),
             None => {
                 lock(&self.tally).unrecorded();
                 Some(format!("a message of {} stays on hold: the mail server does not say its queue id", key))
@@ -274,6 +305,12 @@ struct Door {
 impl Judge for Door {
     fn connected(&self, way: Way) -> Option<Identity> {
         identity::connected(way, &self.instance)
+    }
+
+    fn wants_recipients(&self, way: Way) -> bool {
+        // What is for a held account may have to be thrown away, and only what is handed over is. Nobody else's is
+        // looked at while nobody is held.
+        way == Way::Handed && self.gate.bars()
     }
 
     fn judge(&self, candidate: &Candidate, connected: Option<Identity>) -> Judgement {

@@ -2,7 +2,8 @@
 
 use super::logs;
 use super::powers::Powers;
-use crate::host::helper::Held;
+use crate::host::files;
+use crate::host::helper::{Held, MOST_IDS};
 use crate::host::listing::{self, OnHold};
 use crate::host::servers::{self, PostfixPlace, Tools};
 use crate::mail::{Envelope, Place, QueueId, Report, Server, Step, Verb};
@@ -84,6 +85,24 @@ impl Instances {
             }
             Server::Exim => listing::exim(&program(self.tools.exim.as_deref())?, take),
         }
+    }
+
+    /// How many bytes the files of these messages have, of those that are on hold in this instance of Postfix.
+    ///
+    /// # Errors
+    /// The whole text for the operator.
+    pub fn sizes(&mut self, name: &[u8], ids: &[QueueId]) -> Result<Vec<(QueueId, u64)>, String> {
+        if let Powers::Helper(helper) = &self.powers {
+            let name = std::str::from_utf8(name).map_err(|why| why.to_string())?;
+            let mut found = Vec::new();
+            let ids: Vec<QueueId> = ids.iter().copied().filter(postfix::plan::is_queue_id).collect();
+            for some in ids.chunks(MOST_IDS) {
+                found.extend(helper.sizes(name, some).map_err(|why| why.to_string())?);
+            }
+            return Ok(found);
+        }
+        let hold = PathBuf::from(self.of(name)?.queue).join("hold");
+        files::sizes(&hold, ids).map_err(|why| format!("cannot look at the messages in {}: {why}", hold.display()))
     }
 
     pub fn steps(&mut self, verb: Verb, server: Server, name: &[u8], places: &[Place]) -> Result<Vec<Step>, String> {

@@ -21,6 +21,7 @@ mod queues;
 mod selection;
 mod setup;
 mod shared;
+mod sizes;
 mod views;
 
 /// Exit status of every command: 0 done, 1 failed, 2 wrong usage or configuration.

@@ -6,6 +6,7 @@ pub use crate::config::{Format, LogInput};
 use crate::engine::directory::Directory;
 use crate::engine::replies::{OwnAddresses, Replies};
 use crate::engine::sanctions;
+use crate::engine::turnstile::Room;
 use crate::host::addresses;
 use crate::mail::Server;
 use crate::{metrics, store, web};
@@ -51,8 +52,8 @@ pub struct Setup {
     /// `None`: no server that looks for flags is among them.
     pub flags: Option<flags::Settings>,
     pub hold: sanctions::Settings,
-    /// Messages of one account that may be on hold.
-    pub max_held: u64,
+    /// How much of one account may be on hold.
+    pub max_held: Room,
     pub min_free: gate::MinFree,
     pub log_level: &'static str,
 }
@@ -181,7 +182,7 @@ fn build(config: Config) -> Result<Setup, String> {
         gate: gate(&config.gate),
         doors,
         flags,
-        max_held: config.hold.max_held,
+        max_held: Room { messages: config.hold.max_held, bytes: config.hold.max_held_bytes, heard: 0 },
         min_free: gate::MinFree { bytes: config.hold.min_free, inodes: config.hold.min_free_inodes },
         hold: sanctions::Settings {
             held_max_secs: i64::try_from(config.hold.held_max.as_secs()).unwrap_or(i64::MAX),
@@ -284,7 +285,10 @@ impl Setup {
             ("attribution.name_service_timeout", self.name_timeout != new.name_timeout),
             ("tracking", (self.max_open, self.max_line) != (new.max_open, new.max_line)),
             ("history and retention", self.store != new.store),
-            ("hold.max_held and min_free", (self.max_held, self.min_free) != (new.max_held, new.min_free)),
+            (
+                "hold.max_held, max_held_bytes and min_free",
+                (self.max_held, self.min_free) != (new.max_held, new.min_free),
+            ),
             ("gate", (&self.gate, &self.flags, self.doors) != (&new.gate, &new.flags, new.doors)),
             ("helper.socket", self.helper_socket != new.helper_socket),
             (

@@ -195,6 +195,8 @@ pub struct Hold {
     pub held_max: Duration,
     /// Messages of one account.
     pub max_held: u64,
+    /// What these take of the queue.
+    pub max_held_bytes: u64,
     pub min_free: u64,
     pub min_free_inodes: u64,
 }
@@ -261,6 +263,7 @@ impl Default for Config {
             hold: Hold {
                 held_max: Duration::from_secs(72 * 3_600),
                 max_held: 20_000,
+                max_held_bytes: 2 << 30,
                 min_free: 512 << 20,
                 min_free_inodes: 10_000,
             },

@@ -59,7 +59,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("queue", &["directories", "config_directories", "exim_program", "interval"]),
     ("gate", &["mode", "logins", "exim_flags"]),
     ("helper", &["socket"]),
-    ("hold", &["held_max", "max_held", "min_free", "min_free_inodes"]),
+    ("hold", &["held_max", "max_held", "max_held_bytes", "min_free", "min_free_inodes"]),
     ("replies[]", &["pattern", "class"]),
 ];
 
@@ -149,6 +149,7 @@ pub(super) fn read(node: &Node, found: &mut Vec<Found>) -> Config {
     let mut s = top.section("hold", keys("hold"));
     s.duration("held_max", &mut c.hold.held_max, Duration::from_secs(10)..=TEN_YEARS);
     s.number("max_held", &mut c.hold.max_held, 0..=1_000_000);
+    s.size("max_held_bytes", &mut c.hold.max_held_bytes, 0..=1 << 60);
     s.size("min_free", &mut c.hold.min_free, 0..=1 << 60);
     s.number("min_free_inodes", &mut c.hold.min_free_inodes, 0..=u64::MAX >> 1);
 

@@ -52,6 +52,7 @@ fn has_others(directory: &Directory, key: &str, domain: &str) -> bool {
 mod tests {
     use super::*;
     use crate::engine::directory::{AccountSpec, Policy};
+    use crate::engine::turnstile::Room;
     use crate::mail::{OrderId, Owner};
 
     fn marks(key: &str, scope: Scope) -> [Vec<String>; 3] {
@@ -64,8 +65,9 @@ mod tests {
         };
         let blog = AccountSpec { id: "blog".into(), logins: own(&["me@Shared.test"]), ..AccountSpec::default() };
         let directory = Directory::build(vec![shop, blog], Policy::default()).unwrap();
+        let room = Room::default();
         let barred =
-            Barred { owner: Owner(20), key: key.into(), uids: vec![2_001], scope, order: OrderId::default(), room: 1 };
+            Barred { owner: Owner(20), key: key.into(), uids: vec![2_001], scope, order: OrderId::default(), room };
         let mut marks = Marks::default();
         marks.add(&directory, &barred, own(&["web1"]));
         [marks.users, marks.logins, marks.domains].map(|names| names.into_iter().collect())

@@ -16,7 +16,7 @@ mod table_tests;
 mod time;
 
 pub use decide::{Decision, OWNER_LIFTS_SPAM_SECS, Refusal};
-pub use held::Stage;
+pub use held::{Stage, Sum};
 pub use rows::{HELD_KIND, Row, SANCTION_KIND, read_account, read_held_owner};
 
 use crate::mail::{
@@ -205,6 +205,8 @@ pub struct Figures {
     pub blocked: BTreeMap<(&'static str, &'static str), u64>,
     /// Messages on hold, those that are about to leave included.
     pub messages: u64,
+    /// What they take of the queue, as far as that is known.
+    pub bytes: u64,
     /// Since when the oldest of them is on hold.
     pub oldest: Option<Time>,
 }
@@ -243,7 +245,29 @@ impl Sanctions {
 
     /// Messages of the account that the agent holds.
     pub fn held(&self, owner: Owner) -> u64 {
-        self.held.count(owner)
+        self.held.sum(owner).messages
+    }
+
+    /// How many these are, since when, and how much they take.
+    pub fn held_sum(&self, owner: Owner) -> Sum {
+        self.held.sum(owner)
+    }
+
+    /// The next messages whose size nobody has asked for, at most so many.
+    pub fn take_unsized(&mut self, most: usize) -> Vec<(Owner, Place)> {
+        self.held.take_unsized(most)
+    }
+
+    /// How much a message takes of the queue. One that was not found may be on its way into it, and is asked for again.
+    pub fn learn_size(&mut self, owner: Owner, place: Place, size: Option<u64>, now: Time) {
+        let age = |entry: Entry| now.secs_since(entry.at);
+        match size {
+            Some(size) => self.held.set_size(owner, &place, size),
+            None if self.held.get(owner, &place).is_some_and(|entry| age(entry) < SETTLED_SECS) => {
+                self.held.set_unsized(owner, place);
+            }
+            None => {}
+        }
     }
 
     /// What was mended since the last call.
@@ -251,7 +275,7 @@ impl Sanctions {
         std::mem::take(&mut self.drift)
     }
 
-    /// How things stand. Looks at every held message.
+    /// How things stand.
     pub fn figures(&self) -> Figures {
         let mut figures = Figures::default();
         for account in self.accounts.values() {
@@ -260,10 +284,10 @@ impl Sanctions {
             }
         }
         for owner in self.held.owners() {
-            for (_, entry) in self.held.of(owner).filter(|(_, entry)| entry.stage != Stage::Intended) {
-                figures.messages += 1;
-                figures.oldest = Some(figures.oldest.map_or(entry.at, |oldest| oldest.min(entry.at)));
-            }
+            let Sum { messages, bytes, oldest } = self.held.sum(owner);
+            figures.messages += messages;
+            figures.bytes += bytes;
+            figures.oldest = figures.oldest.into_iter().chain(oldest).min();
         }
         figures
     }

@@ -21,8 +21,17 @@ pub struct Barred {
     pub uids: Vec<u32>,
     pub scope: Scope,
     pub order: OrderId,
-    /// Messages that may still be held.
-    pub room: u64,
+    pub room: Room,
+}
+
+/// How much more of an account may be held. What a message takes is known only when it lies in the queue, so that the one
+/// that goes beyond the bytes is held, and the next ones are not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Room {
+    pub messages: u64,
+    pub bytes: u64,
+    /// Messages held here of which whoever tells this has heard: those that were held since take room beside it.
+    pub heard: u64,
 }
 
 /// Who handed a message in, as far as that is proven.
@@ -58,6 +67,8 @@ pub struct Turnstile {
     barred: Vec<Barred>,
     by_key: HashMap<String, usize, foldhash::quality::FixedState>,
     by_uid: HashMap<u32, usize, foldhash::quality::FixedState>,
+    /// Messages held here, by account. Its size follows the accounts that were ever held.
+    taken: HashMap<Owner, u64, foldhash::quality::FixedState>,
 }
 
 impl Turnstile {
@@ -68,7 +79,8 @@ impl Turnstile {
             directory,
             barred: Vec::new(),
             by_key: HashMap::with_hasher(state.clone()),
-            by_uid: HashMap::with_hasher(state),
+            by_uid: HashMap::with_hasher(state.clone()),
+            taken: HashMap::with_hasher(state),
         }
     }
 
@@ -77,7 +89,8 @@ impl Turnstile {
     }
 
     /// Everybody who is held, in place of those before.
-    pub fn bar(&mut self, barred: Vec<Barred>) {
+    pub fn bar(&mut self, mut barred: Vec<Barred>) {
+        barred.iter_mut().for_each(|one| one.room = self.left(one.owner, one.room));
         self.by_key.clear();
         self.by_uid.clear();
         for (at, one) in barred.iter().enumerate() {
@@ -88,17 +101,24 @@ impl Turnstile {
     }
 
     /// How many more messages of each may be held.
-    pub fn set_room(&mut self, room: &[(Owner, u64)]) {
+    pub fn set_room(&mut self, room: &[(Owner, Room)]) {
         for (owner, room) in room {
-            self.barred.iter_mut().filter(|barred| barred.owner == *owner).for_each(|barred| barred.room = *room);
+            let room = self.left(*owner, *room);
+            self.barred.iter_mut().filter(|barred| barred.owner == *owner).for_each(|barred| barred.room = room);
         }
+    }
+
+    fn left(&self, owner: Owner, room: Room) -> Room {
+        let unheard = self.taken.get(&owner).copied().unwrap_or(0).saturating_sub(room.heard);
+        Room { messages: room.messages.saturating_sub(unheard), ..room }
     }
 
     /// Takes the place of one message of the account. False when there is none.
     pub fn take_room(&mut self, owner: Owner) -> bool {
         let Some(barred) = self.barred.iter_mut().find(|barred| barred.owner == owner) else { return true };
-        let left = barred.room.checked_sub(1);
-        barred.room = left.unwrap_or(0);
+        let left = barred.room.messages.checked_sub(1).filter(|_| barred.room.bytes > 0);
+        barred.room.messages = left.unwrap_or(barred.room.messages);
+        *self.taken.entry(owner).or_default() += u64::from(left.is_some());
         left.is_some()
     }
 
@@ -137,8 +157,19 @@ mod tests {
     use super::*;
     use crate::engine::directory::{AccountSpec, Policy};
 
+    fn room(messages: u64, bytes: u64) -> Room {
+        Room { messages, bytes, heard: 9 }
+    }
+
     fn barred(owner: u32, key: &str, uids: &[u32], scope: Scope) -> Barred {
-        Barred { owner: Owner(owner), key: key.into(), uids: uids.to_vec(), scope, order: OrderId::default(), room: 2 }
+        Barred {
+            owner: Owner(owner),
+            key: key.into(),
+            uids: uids.to_vec(),
+            scope,
+            order: OrderId::default(),
+            room: room(2, 9),
+        }
     }
 
     #[test]
@@ -175,8 +206,19 @@ mod tests {
         }
         // No more of one is held than there is room for, and that is nobody else's.
         assert_eq!([20, 20, 20].map(|owner| gate.take_room(Owner(owner))), [true, true, false]);
-        gate.set_room(&[(Owner(20), 1), (Owner(99), 7)]);
+        gate.set_room(&[(Owner(20), room(1, 9)), (Owner(99), room(7, 7))]);
         assert_eq!([20, 20, 21].map(|owner| gate.take_room(Owner(owner))), [true, false, true]);
+        // Nor when what is held takes too much.
+        gate.set_room(&[(Owner(20), room(5, 0))]);
+        assert_eq!([20, 20, 21].map(|owner| gate.take_room(Owner(owner))), [false, false, true]);
+        gate.set_room(&[(Owner(20), room(5, 1))]);
+        assert!(gate.take_room(Owner(20)));
+        // What was held and is not known yet takes room too: four of this one were.
+        let all = |messages| Room { heard: 2, ..room(messages, 9) };
+        gate.set_room(&[(Owner(20), all(3))]);
+        assert_eq!([20, 20].map(|owner| gate.take_room(Owner(owner))), [true, false]);
+        gate.bar(vec![Barred { room: all(4), ..barred(20, "shop", &[2_001], Scope::Script) }]);
+        assert_eq!([20, 20].map(|owner| gate.take_room(Owner(owner))), [true, false]);
         // One login of an account: the others go on.
         gate.bar(vec![barred(20, "shop", &[2_001], Scope::Login("Info@shop.test".into()))]);
         assert!(gate.admit(Claim::Login(b"INFO@shop.test")).is_some());

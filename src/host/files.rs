@@ -11,7 +11,8 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 
 use super::clock;
-use crate::mail::Time;
+use crate::mail::{QueueId, Time};
+use crate::mta::postfix::queue::hashed;
 
 /// Where distributions and panels put the mail log.
 pub const KNOWN_LOGS: [&str; 8] = [
@@ -164,6 +165,34 @@ pub fn count_files(dir: &Path) -> io::Result<FileCount> {
     Ok(count)
 }
 
+/// How many bytes the files of these messages have, of those that are in this queue, hashed or not.
+///
+/// # Errors
+/// When the queue may not be looked into.
+pub fn sizes(queue: &Path, ids: &[QueueId]) -> io::Result<Vec<(QueueId, u64)>> {
+    let mut found = Vec::new();
+    for id in ids {
+        let mut dir = queue.to_owned();
+        let mut below = hashed(*id).into_iter();
+        loop {
+            match fs::symlink_metadata(dir.join(id.as_str())) {
+                Ok(meta) => {
+                    found.extend(meta.is_file().then_some((*id, meta.len())));
+                    break;
+                }
+                Err(why) if why.kind() == io::ErrorKind::NotFound => {}
+                Err(why) => return Err(why),
+            }
+            let Some(name) = below.next() else { break };
+            dir.push(char::from(name).to_string());
+            if !dir.is_dir() {
+                break;
+            }
+        }
+    }
+    Ok(found)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,6 +232,19 @@ mod tests {
         fs::write(dir.path().join("2"), "y").unwrap();
         let count = count_files(dir.path()).unwrap();
         assert!(count.files == 2 && count.oldest.is_some());
+    }
+
+    #[test]
+    fn sizes_of_messages_in_hashed_queues_and_of_no_other_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let ids = ["4jYswH0Jn6z7xJG", "8C47DB6051", "8C47DB6052", "8C47DB6053"]
+            .map(|id| QueueId::new(id.as_bytes()).unwrap());
+        fs::create_dir_all(dir.path().join("8/C")).unwrap();
+        fs::write(dir.path().join(ids[0].as_str()), "12345").unwrap();
+        fs::write(dir.path().join("8/C").join(ids[1].as_str()), "12").unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", dir.path().join(ids[2].as_str())).unwrap();
+        assert_eq!(sizes(dir.path(), &ids).unwrap(), [(ids[0], 5), (ids[1], 2)]);
+        assert!(sizes(&dir.path().join(ids[0].as_str()), &ids).is_err(), "that is no queue");
     }
 
     #[test]

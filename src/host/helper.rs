@@ -67,6 +67,8 @@ pub enum Request {
     Count { instance: String },
     /// The ids in one queue.
     List { instance: String, queue: String },
+    /// How many bytes the files of these messages on hold have.
+    Sizes { instance: String, ids: Vec<String> },
     /// Have the put-off messages looked at.
     Kick { instance: String },
     /// The gate's listening socket; it stays open as long as this connection, and for a while after it.
@@ -106,6 +108,8 @@ pub enum Answer {
         /// There are more behind these.
         more: bool,
     },
+    /// Those that are there.
+    Sizes(Vec<(String, u64)>),
     Kicked {},
     /// The socket comes with it.
     Gate {},

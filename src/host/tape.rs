@@ -1,4 +1,4 @@
-//! The tape: what the gate has held, written down before the mail server is told so.
+//! The tape: what the gate has held or thrown away, written down before the mail server is told so.
 //!
 //! One line a message, appended with one write: it is there after a SIGKILL, and no answer waits for a disk. The pump
 //! follows the tape like any log, and its position is committed with what it read. When all is read and committed, the
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::mail::{OrderId, Origin, Owner, QueueId, Time};
 
-/// One message that was put on hold by the gate's answer.
+/// One message that was put on hold by the gate's answer, or thrown away.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     pub at: Time,
@@ -25,6 +25,15 @@ pub struct Record {
     pub order: OrderId,
     pub origin: Origin,
     pub recipients: u32,
+    /// It is not on hold: it was thrown away.
+    pub lost: Option<Lost>,
+}
+
+/// Whom a message that was thrown away was from and for, as far as that is written down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    pub sender: Box<[u8]>,
+    pub recipients: Vec<Box<[u8]>>,
 }
 
 /// How far a tape was read: its name, and the byte after the last whole line.
@@ -181,9 +190,45 @@ fn name_of(line: &[u8]) -> Option<u64> {
 
 impl std::fmt::Display for Record {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Record { at, instance, id, owner, order, origin, recipients } = self;
-        writeln!(f, "{} {instance} {id} {} {order} {} {recipients}", at.0, owner.0, origin.name())
+        let Record { at, instance, id, owner, order, origin, recipients, lost } = self;
+        write!(f, "{} {instance} {id} {} {order} {} {recipients}", at.0, owner.0, origin.name())?;
+        if let Some(Lost { sender, recipients }) = lost {
+            write!(f, " {LOST} {}", Shown(sender))?;
+            recipients.iter().try_for_each(|to| write!(f, " {}", Shown(to)))?;
+        }
+        writeln!(f)
     }
+}
+
+/// The word behind which stands whom a message that was thrown away was from and for.
+const LOST: &str = "discarded";
+
+/// An address as one word of plain text in angle brackets: what else is in it stands there as `%XX`.
+struct Shown<'a>(&'a [u8]);
+
+impl std::fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("<")?;
+        for byte in self.0 {
+            match byte {
+                b'%' => f.write_str("%25")?,
+                0x21..=0x7e => write!(f, "{}", char::from(*byte))?,
+                _ => write!(f, "%{byte:02X}")?,
+            }
+        }
+        f.write_str(">")
+    }
+}
+
+fn read_shown(word: &str) -> Option<Box<[u8]>> {
+    let mut pieces = word.strip_prefix('<')?.strip_suffix('>')?.split('%');
+    let mut address = pieces.next()?.as_bytes().to_vec();
+    for piece in pieces {
+        let (code, rest) = piece.split_at_checked(2)?;
+        address.push(u8::from_str_radix(code, 16).ok()?);
+        address.extend_from_slice(rest.as_bytes());
+    }
+    Some(address.into())
 }
 
 fn parse(line: &[u8]) -> Option<Record> {
@@ -196,8 +241,17 @@ fn parse(line: &[u8]) -> Option<Record> {
         order: words.next()?.parse().ok()?,
         origin: words.next().and_then(|name| Origin::ALL.into_iter().find(|origin| origin.name() == name))?,
         recipients: words.next()?.parse().ok()?,
+        lost: None,
     };
-    words.next().is_none().then_some(record)
+    match words.next() {
+        None => Some(record),
+        Some(LOST) => {
+            let sender = read_shown(words.next()?)?;
+            let recipients = words.map(read_shown).collect::<Option<_>>()?;
+            Some(Record { lost: Some(Lost { sender, recipients }), ..record })
+        }
+        Some(_) => None,
+    }
 }
 
 #[cfg(test)]

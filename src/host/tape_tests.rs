@@ -13,6 +13,27 @@ fn record(n: u32) -> Record {
         order: OrderId { micros: u64::from(n), chance: u64::MAX - u64::from(n) },
         origin: Origin::ALL[n as usize % Origin::ALL.len()],
         recipients: n,
+        lost: (n % 4 == 3).then(|| Lost {
+            sender: if n % 8 == 3 { Box::default() } else { b"a b%\n>@h.test"[..].into() },
+            recipients: (0..n % 5).map(|to| format!("c\u{fc}{to} d@x.test\0").into_bytes().into()).collect(),
+        }),
+    }
+}
+
+/// A line is never longer than what is read at a time, whatever the addresses are.
+#[test]
+fn the_longest_record_is_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let tape = Tape::open(folder.path(), 1).unwrap();
+    let lost = Lost { sender: vec![b' '; 512].into(), recipients: vec![b"\xff"[..].into(); 8 * 1024] };
+    let long = Record { lost: Some(lost), ..record(1) };
+    assert!(long.to_string().len() < 64 * 1024);
+    tape.append(&long).unwrap();
+    tape.append(&record(2)).unwrap();
+    assert_eq!(tape.read(Position::default()).unwrap().0, [long, record(2)]);
+    for bad in ["discarded", "discarded x", "discarded <a", "discarded <> <%4>", "discarded <%zz>", "kept <a>"] {
+        let line = record(1).to_string().replace('\n', &format!(" {bad}"));
+        assert_eq!(parse(line.as_bytes()), None, "{bad}");
     }
 }
 

@@ -17,6 +17,15 @@ pub struct Candidate {
     pub sender: Box<[u8]>,
     /// Envelope recipients that the server has accepted.
     pub recipients: u32,
+    /// Their addresses, where they were wanted and as far as they fit: each is ended by a NUL.
+    pub to: Vec<u8>,
+}
+
+impl Candidate {
+    /// The addresses that were kept.
+    pub fn addresses(&self) -> impl Iterator<Item = &[u8]> {
+        self.to.split(|byte| *byte == 0).filter(|address| !address.is_empty())
+    }
 }
 
 /// How a message came in.

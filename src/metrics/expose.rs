@@ -79,6 +79,7 @@ impl Snapshot {
                 self.hold.blocked.iter().try_for_each(|(state, cause, n)| out.gauge(&[state, cause], *n))
             }
             Family::HeldMessages => out.gauge(&[], self.hold.messages),
+            Family::HeldBytes => out.gauge(&[], self.hold.bytes),
             Family::HeldOldest => out.time(&[], self.hold.oldest),
             Family::QueueScan => self.queue_scan.map_or(Ok(()), |(server, at)| out.time(&[server.name()], Some(at))),
             Family::AccountMessages => self.accounts.iter().try_for_each(|account| account_messages(&mut out, account)),

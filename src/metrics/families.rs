@@ -97,6 +97,7 @@ families! {
     GateBypass Counter "sendwarden_gate_bypass" ["origin", "when"] "Messages that the mail server queued without asking the gate: `open` while it was open, `away` while no agent ran.";
     Blocked Gauge "sendwarden_blocked_accounts" ["state", "cause"] "Accounts whose mail is held.";
     HeldMessages Gauge "sendwarden_held_messages" [] "Messages that the agent holds.";
+    HeldBytes Gauge "sendwarden_held_bytes" [] "What the messages that the agent holds take of the queue, where it can look at their files; some seconds behind.";
     HeldOldest Gauge "sendwarden_held_oldest_timestamp_seconds" [] "Since when the oldest message that the agent holds is on hold.";
     HeldWarnings Counter "sendwarden_held_warnings" [] "Warnings that held messages of an account come to the end of their time.";
     HeldDropped Counter "sendwarden_held_dropped_messages" [] "Messages deleted because they were held too long.";

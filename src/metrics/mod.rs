@@ -75,6 +75,8 @@ pub struct HoldGauge {
     /// Accounts by state and cause, both of a closed set.
     pub blocked: Vec<(&'static str, &'static str, u64)>,
     pub messages: u64,
+    /// What they take of the queue, as far as that was looked up.
+    pub bytes: u64,
     pub oldest: Option<Time>,
 }
 

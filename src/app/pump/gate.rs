@@ -1,11 +1,13 @@
 //! The pump's end of the gate: who is held is told to it, what it held is read from its tape.
 
 use super::{Pump, rows};
+use crate::app::gate::Over;
+use crate::app::sizes;
 use crate::engine::marks::Marks;
-use crate::engine::turnstile::Barred;
+use crate::engine::turnstile::{Barred, Room};
 use crate::host::clock;
 use crate::host::tape::{Position, Record};
-use crate::mail::{OrderId, Place, Server};
+use crate::mail::{Dsn, OrderId, Owner, Place, Server};
 use crate::metrics::GateTally;
 use std::sync::Arc;
 
@@ -24,7 +26,7 @@ impl Pump {
             let Some(known) = accounts.get(held.owner) else { continue };
             let (key, own) = (known.key.to_string(), known.uid);
             let uids = self.uids_of(&key, own);
-            let room = self.setup.max_held.saturating_sub(self.engine.sanctions.held(held.owner));
+            let room = self.room(held.owner);
             barred.push(Barred { owner: held.owner, key, uids, scope: held.scope.clone(), order: held.order, room });
         }
         self.tell_flags(&barred);
@@ -103,20 +105,47 @@ impl Pump {
         }
     }
 
+    fn room(&self, owner: Owner) -> Room {
+        let (most, held) = (self.setup.max_held, self.engine.sanctions.held_sum(owner));
+        Room {
+            messages: most.messages.saturating_sub(held.messages),
+            bytes: most.bytes.saturating_sub(held.bytes),
+            heard: self.of_gate.get(&owner).copied().unwrap_or(0),
+        }
+    }
+
+    /// Takes what was found of the messages on hold whose size was asked for, and asks for the next ones.
+    fn learn_sizes(&mut self) {
+        let now = clock::now();
+        let Some(sizes) = &mut self.sizes else {
+            // Nobody asks: they are not to pile up.
+            self.engine.sanctions.take_unsized(usize::MAX);
+            return;
+        };
+        for (owner, place, size) in sizes.found() {
+            self.engine.sanctions.learn_size(owner, place, size, now);
+        }
+        if sizes.are_free() {
+            sizes.ask(self.engine.sanctions.take_unsized(sizes::AT_ONCE));
+        }
+    }
+
     /// How much more of each blocked account may be held, and whether there is room on the disk at all.
     pub(super) fn tell_room(&mut self) {
+        self.learn_sizes();
         let Some(gate) = &self.gate else { return };
-        let most = self.setup.max_held;
-        let sanctions = &self.engine.sanctions;
-        let standing = self.shared.standing();
-        gate.set_room(standing.iter().map(|one| (one.owner, most.saturating_sub(sanctions.held(one.owner)))).collect());
+        gate.set_room(self.shared.standing().iter().map(|one| (one.owner, self.room(one.owner))).collect());
         gate.look_at_disk(self.setup.min_free);
         let now = clock::now();
         for (owner, over) in gate.take_over() {
             let account = self.engine.attribution.accounts.name(owner);
+            let Over { refused, discarded, recipients, listed } = over;
+            let whom = match recipients {
+                0 => String::new(),
+                _ => format!(" ({recipients} recipients, {listed} of them in the errors)"),
+            };
             let details = format!(
-                "{} refused, {} discarded: more is not held (hold.max_held, min_free)",
-                over.refused, over.discarded
+                "{refused} refused, {discarded} discarded{whom}: more is not held (hold.max_held, max_held_bytes, min_free)"
             );
             tracing::warn!("{account}: {details}");
             let record = self.engine.sanctions.overflow(owner, OrderId::new(now, clock::seed()), details, now);
@@ -173,6 +202,14 @@ impl Pump {
     }
 
     fn remember(&mut self, record: Record) {
+        if let Some(lost) = &record.lost {
+            let why = "discarded: so much is on hold that no more is held (hold.max_held, max_held_bytes, min_free)";
+            let recipients = lost.recipients.iter().map(|to| &**to);
+            // RFC 3463: mailbox full.
+            self.tell_deleted(record.at, record.owner, record.id, &lost.sender, recipients, Dsn::new(5, 2, 2), why);
+            return;
+        }
+        *self.of_gate.entry(record.owner).or_default() += 1;
         let instance: Arc<[u8]> = record.instance.as_bytes().into();
         let place = Place { server: Server::Postfix, instance, id: record.id };
         if !self.engine.sanctions.note_held(record.owner, place, record.at) {

@@ -24,6 +24,7 @@ use crate::app::dispatch::Dispatch;
 use crate::app::flags::Standing;
 use crate::app::gate::Gate;
 use crate::app::ingest;
+use crate::app::sizes::Sizes;
 use crate::engine::Engine;
 use crate::engine::attribution::Wanted;
 use crate::host::follow::wake::Waker;
@@ -31,10 +32,11 @@ use crate::host::killpoint::Point;
 use crate::host::names::Names;
 use crate::host::tape::Position;
 use crate::host::{clock, files};
-use crate::mail::{Server, Time};
+use crate::mail::{Owner, Server, Time};
 use crate::metrics::{Gauges, HoldGauge, Metrics, Tally};
 use crate::store::{Batch, CheckState, Store};
 use projection::{Arrived, Days, Projection};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -93,12 +95,16 @@ pub struct Pump {
     clock: (Time, Instant),
     gate: Option<Arc<Gate>>,
     flags: Option<Standing>,
+    /// Where messages on hold have a size that can be looked up.
+    sizes: Option<Sizes>,
     /// When the flags are compared with what stands next.
     compare_flags: Instant,
     /// Messages that are held and could not be remembered, as told last.
     told_unremembered: u64,
     /// The gate has counted something that is not in the store.
     gate_spoke: bool,
+    /// Messages that this gate has held and that are remembered, by account.
+    of_gate: BTreeMap<Owner, u64>,
     /// How far the gate's tape was read.
     taped: Position,
     /// Who waits for the commit that is under way, and is told when it has to be waited for.
@@ -125,6 +131,7 @@ impl Pump {
         dispatch: Dispatch,
         gate: Option<Arc<Gate>>,
         flags: Option<Standing>,
+        sizes: Option<Sizes>,
     ) -> Pump {
         let now = clock::monotonic();
         let mut pump = Pump {
@@ -156,9 +163,11 @@ impl Pump {
             clock: (clock::now(), now),
             gate,
             flags,
+            sizes,
             compare_flags: now,
             told_unremembered: 0,
             gate_spoke: false,
+            of_gate: BTreeMap::new(),
             taped: kept.taped,
             waits: None,
             arrived: Vec::new(),
@@ -169,6 +178,8 @@ impl Pump {
         pump.engine.sanctions.set_clock(0, clock::now());
         // What stands is known to the gate, and what was under way goes on, before a line is read.
         pump.orders_committed();
+        // That was the tape of the gate before this one.
+        pump.of_gate.clear();
         pump.batch.rows.extend(kept.first_rows);
         pump.ask_again();
         pump.open_sources(&kept.positions, &kept.dialects);

@@ -13,7 +13,7 @@ use crate::engine::sanctions::{Outcome, Record};
 use crate::host::clock;
 use crate::host::killpoint::{self, Point};
 use crate::mail::{
-    self, Action, Dsn, Envelope, ErrorFact, Order, OrderId, Owner, Place, ReplyClass, Scope, Time, text,
+    self, Action, Dsn, Envelope, ErrorFact, Order, OrderId, Owner, Place, QueueId, ReplyClass, Scope, Time, text,
 };
 use crate::metrics::HoldGauge;
 use crate::store::AuditRow;
@@ -148,7 +148,8 @@ impl Pump {
         }
         let figures = self.engine.sanctions.figures();
         let blocked = figures.blocked.into_iter().map(|((state, cause), n)| (state, cause, n)).collect();
-        self.hold = HoldGauge { blocked, messages: figures.messages, oldest: figures.oldest };
+        let (messages, bytes, oldest) = (figures.messages, figures.bytes, figures.oldest);
+        self.hold = HoldGauge { blocked, messages, bytes, oldest };
     }
 
     /// A clock that was set makes nothing older: see `Sanctions::set_clock`.
@@ -193,20 +194,36 @@ impl Pump {
 
     /// One error for each recipient of a message that was held too long.
     fn tell_dropped(&mut self, at: Time, owner: Owner, envelope: &Envelope, why: &str) {
+        let Envelope { place, sender, recipients } = envelope;
         let nobody: [Box<[u8]>; 1] = [Box::default()];
-        let to = if envelope.recipients.is_empty() { &nobody[..] } else { &envelope.recipients };
-        for recipient in to {
+        let to = if recipients.is_empty() { &nobody[..] } else { recipients }.iter().map(|to| &**to);
+        // RFC 3463: delivery time expired.
+        self.tell_deleted(at, owner, place.id, sender, to, Dsn::new(4, 4, 7), why);
+    }
+
+    /// One error for each of these recipients: the message is gone, and nobody but the account's owner would miss it.
+    #[allow(clippy::too_many_arguments, reason = "the fields of an error that differ")]
+    pub(super) fn tell_deleted<'t>(
+        &mut self,
+        at: Time,
+        owner: Owner,
+        id: QueueId,
+        sender: &[u8],
+        recipients: impl Iterator<Item = &'t [u8]>,
+        dsn: Dsn,
+        why: &str,
+    ) {
+        for recipient in recipients {
             self.batch.push_error(&ErrorFact {
                 at,
                 owner,
                 outcome: mail::Outcome::Deleted,
                 late: false,
-                id: envelope.place.id,
-                sender: &envelope.sender,
+                id,
+                sender,
                 recipient,
                 relay: b"",
-                // RFC 3463: delivery time expired.
-                dsn: Dsn::new(4, 4, 7),
+                dsn,
                 class: ReplyClass::Policy,
                 own_address: None,
                 reply: why.as_bytes(),

@@ -1,7 +1,10 @@
 //! The messages that the agent itself holds. Nothing else is ever released or deleted.
+//!
+//! How many an account has, since when and how much they take is kept up to date with each change: it is asked for each
+//! second, and there may be a million.
 
 use crate::mail::{Owner, Place, Time};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// How far it is with one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,18 +31,63 @@ pub struct Entry {
     pub missed: u8,
 }
 
+/// What an account has on hold, those about to leave or to be deleted included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sum {
+    pub messages: u64,
+    /// Of those whose size is known.
+    pub bytes: u64,
+    /// Since when the oldest is on hold.
+    pub oldest: Option<Time>,
+}
+
+/// Those of an account.
+#[derive(Debug, Default)]
+struct Its {
+    entries: BTreeMap<Place, (Entry, u64)>,
+    messages: u64,
+    bytes: u64,
+    /// How many came on hold when.
+    ages: BTreeMap<Time, u32>,
+}
+
+impl Its {
+    fn count(&mut self, entry: Entry, size: u64) {
+        if entry.stage != Stage::Intended {
+            self.messages += 1;
+            self.bytes += size;
+            *self.ages.entry(entry.at).or_default() += 1;
+        }
+    }
+
+    fn discount(&mut self, entry: Entry, size: u64) {
+        if entry.stage != Stage::Intended {
+            self.messages -= 1;
+            self.bytes -= size;
+            if let Some(n) = self.ages.get_mut(&entry.at) {
+                *n -= 1;
+                if *n == 0 {
+                    self.ages.remove(&entry.at);
+                }
+            }
+        }
+    }
+}
+
 /// All of them, by account. Bounded by `most`.
 #[derive(Debug)]
 pub struct Held {
-    by_owner: BTreeMap<Owner, BTreeMap<Place, Entry>>,
+    by_owner: BTreeMap<Owner, Its>,
     total: usize,
     changed: Vec<(Owner, Place)>,
     most: usize,
+    /// Those whose size nobody has asked for.
+    to_size: VecDeque<(Owner, Place)>,
 }
 
 impl Held {
     pub fn new(most: usize) -> Held {
-        Held { by_owner: BTreeMap::new(), total: 0, changed: Vec::new(), most }
+        Held { by_owner: BTreeMap::new(), total: 0, changed: Vec::new(), most, to_size: VecDeque::new() }
     }
 
     /// False when there is no room for another.
@@ -55,27 +103,59 @@ impl Held {
 
     /// As `set`, but it is in the store already.
     pub fn restore(&mut self, owner: Owner, place: Place, entry: Entry) {
-        let before = self.by_owner.entry(owner).or_default().insert(place, entry);
-        self.total += usize::from(before.is_none());
+        let its = self.by_owner.entry(owner).or_default();
+        let before = its.entries.get(&place).copied();
+        let size = before.map_or(0, |(_, size)| size);
+        match before {
+            Some((before, size)) => its.discount(before, size),
+            None => {
+                self.total += 1;
+                self.to_size.push_back((owner, place.clone()));
+            }
+        }
+        its.count(entry, size);
+        its.entries.insert(place, (entry, size));
     }
 
     pub fn remove(&mut self, owner: Owner, place: &Place) {
         let Some(its) = self.by_owner.get_mut(&owner) else { return };
-        if its.remove(place).is_some() {
+        if let Some((entry, size)) = its.entries.remove(place) {
+            its.discount(entry, size);
             self.total -= 1;
             self.changed.push((owner, place.clone()));
         }
-        if its.is_empty() {
+        if its.entries.is_empty() {
             self.by_owner.remove(&owner);
         }
     }
 
     pub fn get(&self, owner: Owner, place: &Place) -> Option<Entry> {
-        self.by_owner.get(&owner)?.get(place).copied()
+        self.by_owner.get(&owner)?.entries.get(place).map(|(entry, _)| *entry)
     }
 
     pub fn of(&self, owner: Owner) -> impl Iterator<Item = (&Place, Entry)> {
-        self.by_owner.get(&owner).into_iter().flatten().map(|(place, entry)| (place, *entry))
+        self.by_owner.get(&owner).into_iter().flat_map(|its| &its.entries).map(|(place, (entry, _))| (place, *entry))
+    }
+
+    /// The next of those whose size was not asked for, at most `n`.
+    pub fn take_unsized(&mut self, n: usize) -> Vec<(Owner, Place)> {
+        let n = n.min(self.to_size.len());
+        let next: Vec<(Owner, Place)> = self.to_size.drain(..n).collect();
+        next.into_iter().filter(|(owner, place)| self.get(*owner, place).is_some()).collect()
+    }
+
+    /// How much of the queue it takes. It is not kept: after a start it is asked for again.
+    pub fn set_size(&mut self, owner: Owner, place: &Place, size: u64) {
+        let Some(its) = self.by_owner.get_mut(&owner) else { return };
+        let Some((entry, before)) = its.entries.get_mut(place) else { return };
+        let (entry, before) = (*entry, std::mem::replace(before, size));
+        its.discount(entry, before);
+        its.count(entry, size);
+    }
+
+    /// It was not there to be looked at: it is asked for again.
+    pub fn set_unsized(&mut self, owner: Owner, place: Place) {
+        self.to_size.push_back((owner, place));
     }
 
     /// The places of an account in a stage.
@@ -129,9 +209,14 @@ impl Held {
         }
     }
 
-    /// Messages of an account that are on hold, those about to be deleted included.
-    pub fn count(&self, owner: Owner) -> u64 {
-        self.of(owner).filter(|(_, entry)| entry.stage != Stage::Intended).count() as u64
+    /// What an account has on hold.
+    pub fn sum(&self, owner: Owner) -> Sum {
+        let sum = |its: &Its| Sum {
+            messages: its.messages,
+            bytes: its.bytes,
+            oldest: its.ages.first_key_value().map(|(at, _)| *at),
+        };
+        self.by_owner.get(&owner).map(sum).unwrap_or_default()
     }
 
     /// The accounts that have any.

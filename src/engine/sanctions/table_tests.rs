@@ -230,6 +230,46 @@ fn a_purge_that_cannot_be_done_leaves_everything_as_it_was() {
 }
 
 #[test]
+fn sums_follow_each_change_and_sizes_are_asked_for_until_they_are_known() {
+    let mut sanctions = in_state("ko", "owner");
+    let places = [1, 2, 3].map(|n| queued(n).place);
+    for (place, secs) in places.iter().zip([0, 7, 9]) {
+        sanctions.note_held(WHO, place.clone(), NOW.plus_secs(secs));
+    }
+    let sum = |sanctions: &Sanctions| {
+        let Sum { messages, bytes, oldest } = sanctions.held_sum(WHO);
+        let figures = sanctions.figures();
+        assert_eq!((figures.messages, figures.bytes, figures.oldest), (messages, bytes, oldest));
+        (messages, bytes, oldest.map(|oldest| oldest.secs_since(NOW)))
+    };
+    assert_eq!(sum(&sanctions), (3, 0, Some(0)));
+    assert_eq!(sanctions.take_unsized(2).len(), 2);
+    let rest = sanctions.take_unsized(9);
+    assert_eq!((rest.len(), sanctions.take_unsized(9).len()), (1, 0));
+    for (place, size) in places.iter().zip([Some(10), Some(200), None]) {
+        sanctions.learn_size(WHO, place.clone(), size, NOW.plus_secs(10));
+    }
+    assert_eq!(sum(&sanctions), (3, 210, Some(0)));
+    // One that is not there yet is asked for again, but not for ever.
+    assert_eq!(sanctions.take_unsized(9), [(WHO, places[2].clone())]);
+    sanctions.learn_size(WHO, places[2].clone(), None, NOW.plus_secs(70));
+    assert_eq!(sanctions.take_unsized(9), []);
+    let part = Some(vec![places[0].clone()].into());
+    let release = Order { part, ..order(Action::Unblock, Actor::Token, Cause::Person) };
+    assert_eq!(sanctions.accept(&release, &[], NOW).outcome, Outcome::Accepted);
+    assert_eq!(sum(&sanctions), (3, 210, Some(0)), "what is about to leave is on hold");
+    work(&mut sanctions);
+    assert_eq!(sum(&sanctions), (2, 200, Some(7)));
+    sanctions.set_clock(100, NOW);
+    assert_eq!(sum(&sanctions), (2, 200, Some(107)));
+    sanctions.accept(&order(Action::Purge, Actor::Token, Cause::Person), &[], NOW);
+    work(&mut sanctions);
+    assert_eq!(sum(&sanctions), (0, 0, None));
+    sanctions.learn_size(WHO, places[0].clone(), Some(5), NOW);
+    assert_eq!(sum(&sanctions), (0, 0, None));
+}
+
+#[test]
 fn what_stands_is_told_when_it_changes() {
     let mut sanctions = Sanctions::new(Settings::default());
     assert_eq!(sanctions.take_standing(), Some(vec![]), "once, at the start");

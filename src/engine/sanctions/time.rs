@@ -117,7 +117,7 @@ impl Sanctions {
     }
 
     fn warning(&self, owner: Owner, age: i64, now: Time, order: OrderId) -> Record {
-        let held = self.held.count(owner);
+        let held = self.held.sum(owner).messages;
         let (most, by) = (span(self.settings.held_max_secs), Actor::Agent);
         let details =
             format!("of {held} messages on hold the oldest is {} old; after {most} they are deleted", span(age));

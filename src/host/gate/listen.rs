@@ -37,6 +37,8 @@ const CHUNK: usize = 4 * 1024;
 pub trait Judge: Send + Sync + 'static {
     /// A client has connected: who holds its end, while it is there to be asked for.
     fn connected(&self, way: Way) -> Option<Identity>;
+    /// Whether the judge wants to know whom messages that come this way are for.
+    fn wants_recipients(&self, way: Way) -> bool;
     /// A message is complete.
     fn judge(&self, candidate: &Candidate, connected: Option<Identity>) -> Judgement;
     /// The answer was written, this long after the question was read.
@@ -121,7 +123,11 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, judge: &dyn 
             taken += length;
             match next {
                 Next::Read => {}
-                Next::Connected => connected = judge.connected(session.candidate().way),
+                Next::Connected => {
+                    let way = session.candidate().way;
+                    connected = judge.connected(way);
+                    session.keep_recipients(judge.wants_recipients(way));
+                }
                 Next::Judge => {
                     let judgement = judge.judge(&session.candidate(), connected.clone());
                     session.answer(&judgement, &mut output);

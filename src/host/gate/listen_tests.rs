@@ -17,6 +17,10 @@ impl Judge for Told {
         matches!(way, Way::Smtp { .. }).then_some(Identity::Uid(2_001))
     }
 
+    fn wants_recipients(&self, way: Way) -> bool {
+        way == Way::Handed
+    }
+
     fn judge(&self, candidate: &Candidate, connected: Option<Identity>) -> Judgement {
         self.candidates.lock().unwrap().push((candidate.clone(), connected));
         match candidate.way {
@@ -115,7 +119,9 @@ fn two_messages_of_one_client_in_any_pieces() {
     expect(&mut stream, &held);
     let told = gate.told.candidates.lock().unwrap();
     assert_eq!(told.len(), 2);
-    assert!(told.iter().all(|(candidate, uid)| candidate.recipients == 1 && *uid == Some(Identity::Uid(2_001))));
+    assert!(told.iter().all(|(candidate, uid)| candidate.recipients == 1
+        && candidate.to.is_empty()
+        && *uid == Some(Identity::Uid(2_001))));
 }
 
 #[test]
@@ -131,9 +137,11 @@ fn a_bad_conversation_ends_alone() {
         stream.read_to_end(&mut rest).unwrap();
     }
     let handed = framed(b'C', &[b"localhost\x004\0\0", b"127.0.0.1\0".as_slice()].concat());
-    good.write_all(&[handed, framed(b'M', b"a\0"), framed(b'E', b"")].concat()).unwrap();
+    let to = [framed(b'R', b"c@d.test\0"), framed(b'R', b"<e@f.test>\0")].concat();
+    good.write_all(&[handed, framed(b'M', b"a\0"), to, framed(b'E', b"")].concat()).unwrap();
     expect(&mut good, &framed(b'a', b""));
-    assert_eq!(gate.told.candidates.lock().unwrap()[0].1, None);
+    let (candidate, connected) = gate.told.candidates.lock().unwrap()[0].clone();
+    assert_eq!((connected, candidate.to.as_slice()), (None, &b"c@d.test\0e@f.test\0"[..]));
     assert_eq!(gate.told.broken.lock().unwrap().len(), 3);
 }
 

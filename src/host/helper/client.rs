@@ -148,6 +148,21 @@ impl Client {
         }
     }
 
+    /// How many bytes the files of these messages have, of those that are on hold.
+    ///
+    /// # Errors
+    /// It is away, or refuses.
+    pub fn sizes(&self, instance: &str, ids: &[QueueId]) -> Result<Vec<(QueueId, u64)>, Trouble> {
+        let ids = ids.iter().map(QueueId::to_string).collect();
+        match self.ask(&Request::Sizes { instance: instance.to_owned(), ids }, LOOK)? {
+            Answer::Sizes(found) => {
+                let size = |(id, size): (String, u64)| Some((QueueId::new(id.as_bytes())?, size));
+                Ok(found.into_iter().filter_map(size).collect())
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Those of these that are on hold, as far as it lists them.
     ///
     /// # Errors

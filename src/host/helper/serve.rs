@@ -166,6 +166,14 @@ impl House {
                 let queue = QUEUES.iter().find(|known| **known == queue).ok_or("there is no such queue")?;
                 list(&Path::new(&instance.at.queue).join(queue))?
             }
+            Request::Sizes { instance, ids } => {
+                let instance = self.instance(&instance)?;
+                let ids: Vec<QueueId> =
+                    places(Server::Postfix, &instance.name, &ids)?.into_iter().map(|place| place.id).collect();
+                let found = files::sizes(&Path::new(&instance.at.queue).join("hold"), &ids);
+                let found = found.map_err(|why| format!("cannot look at the messages on hold: {why}"))?;
+                Answer::Sizes(found.into_iter().map(|(id, size)| (id.to_string(), size)).collect())
+            }
             Request::Kick { instance } => {
                 let done = hands::carry_out(&plan::kick(&self.instance(&instance)?.at), &mut |_| false);
                 done.trouble.map_or(Ok(Answer::Kicked {}), Err)?

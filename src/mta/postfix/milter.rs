@@ -34,8 +34,10 @@ const WANTED: u32 = steps::NO_HELO
 /// of a connection name one socket (Postfix's src/milter/milter8.c, "SMFIM_CONNECT"; its filters each have their own list).
 const CONNECT_MACROS: &str = "{daemon_addr} {daemon_port}";
 
-/// Longest login and sender kept, in bytes.
+/// Longest login, sender and recipient kept, in bytes.
 const MAX_TEXT: usize = 512;
+/// Most bytes of recipients kept of a message: some 500 of them.
+const MAX_RECIPIENTS: usize = 16 * 1024;
 
 /// What the listener does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,9 +73,16 @@ pub struct Session {
     /// The server's end of the connection, as far as it was told.
     server: (Option<IpAddr>, Option<u16>),
     message: Candidate,
+    /// Somebody wants to know whom the messages are for.
+    wants_recipients: bool,
 }
 
 impl Session {
+    /// Whether the addresses of recipients are kept, and not only counted, until the next client connects.
+    pub fn keep_recipients(&mut self, wanted: bool) {
+        self.wants_recipients = wanted;
+    }
+
     /// Takes one frame (see [`wire::frame`]) and appends what is to be written at once.
     pub fn take(&mut self, frame: &[u8], out: &mut Vec<u8>) -> Result<Next, Broken> {
         let request = wire::read(frame)?;
@@ -101,16 +110,20 @@ impl Session {
                     }
                     None => Way::Unknown,
                 };
-                self.message = Candidate::default();
+                (self.message, self.wants_recipients) = (Candidate::default(), false);
                 steps::QUIET_CONNECT
             }
             Request::Mail(sender) => {
                 self.message.sender = kept(bare(sender));
                 self.message.recipients = 0;
+                self.message.to.clear();
                 steps::QUIET_MAIL
             }
-            Request::Recipient(_) => {
+            Request::Recipient(address) => {
                 self.message.recipients = self.message.recipients.saturating_add(1);
+                if self.wants_recipients {
+                    self.keep(address);
+                }
                 steps::QUIET_RECIPIENTS
             }
             Request::EndOfMessage => return Ok(Next::Judge),
@@ -155,6 +168,14 @@ impl Session {
             Judgement::Discard => Reply::Discard.write(out),
         }
         self.message = Candidate::default();
+    }
+
+    fn keep(&mut self, recipient: &[u8]) {
+        let (address, to) = (kept(bare(recipient)), &mut self.message.to);
+        if to.len() + address.len() < MAX_RECIPIENTS {
+            to.extend_from_slice(&address);
+            to.push(0);
+        }
     }
 
     fn learn(&mut self, data: &[u8]) {
