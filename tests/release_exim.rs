@@ -6,7 +6,10 @@
 mod support;
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
 
 use serde_json::Value;
 use support::agent::{Agent, configure, sendwarden};
@@ -23,6 +26,7 @@ struct Site {
     _helper: Option<Helper>,
     exim: Exim,
     config: PathBuf,
+    address: String,
 }
 
 impl Site {
@@ -42,8 +46,9 @@ impl Site {
         fs::write(&config, text + &own).unwrap();
         role.prepare(&config, &exim.log_path());
         role.prepare_flags(&flags, &exim.spool_dir());
-        let site = Site { _helper: role.helper(&config), exim, config };
-        let agent = role.agent(&site.config, &address);
+        fs::write(config.with_file_name("kill-point"), "").unwrap();
+        let site = Site { _helper: role.helper(&config), exim, config, address };
+        let agent = role.agent(&site.config, &site.address);
         for user in ["web1", "web2"] {
             let to = format!("known-{user}@accept.test");
             site.submit(user, &format!("known-{user}"), &format!("{user}@hosting.test"), &[&to]);
@@ -192,4 +197,41 @@ fn a_part_is_counted_first_and_exactly_that_is_released_or_purged_in_4_96() {
 #[test]
 fn a_part_is_counted_first_and_exactly_that_is_released_or_purged_by_an_ordinary_user() {
     a_part(Version::V4_98, Role::Ordinary);
+}
+
+fn killed(version: Version, role: Role) {
+    let (site, mut agent) = Site::new(version, role, "");
+    for (order, names) in [(&["unblock", "web1"][..], ["r1", "r2"]), (&["purge", "web1", "--yes"], ["d1", "d2"])] {
+        site.exim.forge(LATER);
+        site.tell(&["block", "web1"]);
+        let ids = names.map(|name| site.mail(name, "web1@hosting.test"));
+        site.wait_held(2);
+        let held = Instant::now();
+        wait_until("them to be on hold for a while", || held.elapsed().as_secs() >= 6);
+        site.exim.forge(TAKEN);
+        fs::write(site.config.with_file_name("kill-point"), "work-done").unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sendwarden"));
+        command.args(order).arg("--config").arg(&site.config).output().unwrap();
+        assert_eq!(agent.ended("the agent to die when all is done").signal(), Some(9));
+        fs::write(site.config.with_file_name("kill-point"), "").unwrap();
+        let began = Instant::now();
+        agent = role.agent(&site.config, &site.address);
+        site.wait_held(0);
+        println!("{order:?}: settled {:?} after the start", began.elapsed());
+        assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
+        wait_until("all of it to have left", || ids.iter().all(|id| site.queue_of(id).is_none()));
+        let copies = usize::from(order[0] == "unblock");
+        assert!(names.iter().all(|name| site.delivered(name) == copies), "{order:?}");
+    }
+    agent.stop();
+}
+
+#[test]
+fn what_was_done_before_a_kill_is_settled_at_once() {
+    killed(Version::V4_96, Role::Root);
+}
+
+#[test]
+fn what_was_done_before_a_kill_is_settled_at_once_by_an_ordinary_user() {
+    killed(Version::V4_98, Role::Ordinary);
 }

@@ -278,13 +278,19 @@ impl World {
                 (Verb::Release | Verb::Delete, At::AdminsHold) => {
                     panic!("an administrator's hold is touched: {work:?}")
                 }
-                _ => {
+                (_, at) => {
                     report.missing.push(place.clone());
+                    if work.again && matches!(at, At::Queue | At::Gone) {
+                        report.absent.insert(place.clone());
+                    }
                     continue;
                 }
             };
             message.at = to;
             report.done.push(place.clone());
+        }
+        if !report.absent.is_empty() {
+            self.saw("done before a kill");
         }
         if self.dice.below(8) == 0 {
             self.saw("killed between the work and its settlement");
@@ -549,6 +555,7 @@ fn states_and_queue_agree_whatever_happens() {
         "another round of a purge",
         "block",
         "busy",
+        "done before a kill",
         "held by the gate",
         "held by the gate while purging",
         "killed",

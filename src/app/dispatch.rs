@@ -104,12 +104,8 @@ impl Hands {
         if work.asks {
             return self.instances.inspect(&work.places);
         }
-        let mut by_instance: BTreeMap<(Server, Arc<[u8]>), Vec<Place>> = BTreeMap::new();
-        for place in &work.places {
-            by_instance.entry((place.server, place.instance.clone())).or_default().push(place.clone());
-        }
         let (mut done, mut trouble) = (BTreeSet::new(), None);
-        for ((server, name), places) in by_instance {
+        for ((server, name), places) in by_instance(&work.places) {
             if let Err(why) = self.let_pass(work, server, &places) {
                 trouble.get_or_insert(why);
                 continue;
@@ -139,9 +135,32 @@ impl Hands {
                 }
             }
         }
-        let missing = work.places.iter().filter(|place| !done.contains(*place)).cloned().collect();
-        Report { done: done.into_iter().collect(), missing, trouble, ..Report::default() }
+        let missing: Vec<Place> = work.places.iter().filter(|place| !done.contains(*place)).cloned().collect();
+        let absent = if work.again && work.verb != Verb::Hold { self.absent(&missing) } else { BTreeSet::new() };
+        Report { done: done.into_iter().collect(), missing, absent, trouble, ..Report::default() }
     }
+
+    /// Those of these that are not on hold. The queue itself is read: a tool says as little of a message that is gone as of
+    /// one that is on its way. Where it cannot be read, nothing is known.
+    fn absent(&mut self, places: &[Place]) -> BTreeSet<Place> {
+        let mut absent = BTreeSet::new();
+        for ((server, name), places) in by_instance(places) {
+            let ids: Vec<QueueId> = places.iter().map(|place| place.id).collect();
+            match self.instances.on_hold(server, &name, &ids) {
+                Ok(there) => absent.extend(places.into_iter().filter(|place| !there.contains(&place.id))),
+                Err(why) => tracing::warn!("what an agent before this one has done is looked for a second time: {why}"),
+            }
+        }
+        absent
+    }
+}
+
+fn by_instance(places: &[Place]) -> BTreeMap<(Server, Arc<[u8]>), Vec<Place>> {
+    let mut found: BTreeMap<(Server, Arc<[u8]>), Vec<Place>> = BTreeMap::new();
+    for place in places {
+        found.entry((place.server, place.instance.clone())).or_default().push(place.clone());
+    }
+    found
 }
 
 /// An id of a form that the server gives its messages: another would have all of a request refused.

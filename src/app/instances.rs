@@ -105,6 +105,19 @@ impl Instances {
         files::sizes(&hold, ids).map_err(|why| format!("cannot look at the messages in {}: {why}", hold.display()))
     }
 
+    /// Those of these that are on hold.
+    ///
+    /// # Errors
+    /// The whole text for the operator.
+    pub fn on_hold(&mut self, server: Server, name: &[u8], ids: &[QueueId]) -> Result<BTreeSet<QueueId>, String> {
+        if server == Server::Postfix {
+            return Ok(self.sizes(name, ids)?.into_iter().map(|(id, _)| id).collect());
+        }
+        let (wanted, mut found): (BTreeSet<&QueueId>, _) = (ids.iter().collect(), BTreeSet::new());
+        self.list(server, name, &mut |one| found.extend(Some(one.id).filter(|id| wanted.contains(id))))?;
+        Ok(found)
+    }
+
     pub fn steps(&mut self, verb: Verb, server: Server, name: &[u8], places: &[Place]) -> Result<Vec<Step>, String> {
         match server {
             Server::Postfix => Ok(postfix::plan::plan(verb, places, &self.of(name)?)),

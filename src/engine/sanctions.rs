@@ -456,7 +456,7 @@ impl Sanctions {
             change.given = true;
             Some((*owner, change))
         })?;
-        let asks = change.asks;
+        let (asks, again) = (change.asks, change.again);
         let stage = match change.verb {
             _ if asks => Stage::Held,
             Verb::Hold => Stage::Intended,
@@ -469,7 +469,7 @@ impl Sanctions {
             let (held, before) = (&self.held, self.inspected);
             places.retain(|place| held.get(owner, place).is_some_and(|entry| entry.at <= before));
         }
-        Some(Work { order, owner, verb, asks, places })
+        Some(Work { order, owner, verb, asks, again, places })
     }
 
     /// Every account whose mail is held, if that changed since the last call.

@@ -3,6 +3,7 @@
 //! An order never says how it is carried out: that is a [`Step`](super::Step) of a dialect.
 
 use super::{Origin, Owner, QueueId, Server, Time};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -336,6 +337,8 @@ pub struct Work {
     pub verb: Verb,
     /// Nothing is done yet: whom they are from and for is asked, for when they are deleted nobody knows it any more.
     pub asks: bool,
+    /// It was begun by an agent that ended before it heard what came of it: what the server says nothing of may be done.
+    pub again: bool,
     pub places: Vec<Place>,
 }
 
@@ -354,6 +357,8 @@ pub struct Report {
     pub done: Vec<Place>,
     /// The server said nothing of these: they are no longer where they were.
     pub missing: Vec<Place>,
+    /// Those of the missing that were looked for, and are not on hold.
+    pub absent: BTreeSet<Place>,
     /// Why it could not be tried, or not all of it.
     pub trouble: Option<String>,
     /// Of a work that asks: what those that are done say.

@@ -8,6 +8,8 @@ use crate::mail::{OrderId, Owner, Place, Report, Role, ServiceState, Time, Verb}
 /// the log says that it is on hold.
 const MISSES: u8 = 2;
 const MOST_MISSES: u8 = 10;
+/// What came on hold so long ago lies in the hold queue, if the log did not say otherwise.
+const SURE_SECS: i64 = 5;
 /// Rounds of a purge: mail that comes while it runs is deleted too, but a purge has an end.
 const ROUNDS: u8 = 10;
 
@@ -105,6 +107,14 @@ impl Sanctions {
                     self.held.remove(owner, place);
                     change.gone += u64::from(report.trouble.is_none());
                 }
+            } else if change.again
+                && report.absent.contains(place)
+                && !on_hold(place)
+                && now.secs_since(entry.at) >= SURE_SECS
+            {
+                // The agent before this one has done it, and ended before it heard so.
+                self.held.remove(owner, place);
+                change.done += 1;
             } else if report.trouble.is_none() {
                 let missed = entry.missed.saturating_add(1);
                 let most = if on_hold(place) { MOST_MISSES } else { MISSES };

@@ -229,6 +229,44 @@ fn a_purge_that_cannot_be_done_leaves_everything_as_it_was() {
     assert_eq!(sanctions.account(WHO), before, "a blocked account is not forgotten");
 }
 
+/// As after a kill: what is stored, and nothing else.
+fn restored(sanctions: &mut Sanctions) -> Sanctions {
+    let mut again = Sanctions::new(Settings::default());
+    for row in sanctions.take_rows() {
+        row.value.iter().for_each(|value| assert!(again.restore_row(row.kind, &row.key, value)));
+    }
+    again
+}
+
+#[test]
+fn what_the_agent_before_this_one_has_done_is_settled_at_once() {
+    let later = NOW.plus_secs(5);
+    for action in [Action::Unblock, Action::Purge] {
+        // Killed or not, what the queue shows, what the log says, the time: how many are believed held then.
+        for (killed, absent, on_hold, now, left) in [
+            (true, true, false, later, 0),
+            (false, true, false, later, 1),
+            (true, false, false, later, 1),
+            (true, true, true, later, 1),
+            (true, true, false, NOW.plus_secs(4), 1),
+        ] {
+            let (mut sanctions, place) = (in_state("ko", "owner"), queued(1).place);
+            sanctions.accept(&order(action, Actor::Token, Cause::Person), &[], NOW);
+            if killed {
+                sanctions = restored(&mut sanctions);
+            }
+            let work = sanctions.next_work().unwrap();
+            assert_eq!((work.again, work.places.as_slice()), (killed, &[place.clone()][..]));
+            let absent = Some(place.clone()).filter(|_| absent).into_iter().collect();
+            let report = Report { missing: vec![place], absent, ..Report::default() };
+            let record = sanctions.settle(WHO, work.order, &report, |_| on_hold, now).unwrap().unwrap();
+            assert_eq!(sanctions.held(WHO), left, "{action:?} {killed} {report:?} {on_hold} {record:?}");
+            assert_eq!(record.details.starts_with("1 "), left == 0, "{record:?}");
+            assert!(sanctions.account(WHO).change.is_none() || left == 1, "another order is taken at once");
+        }
+    }
+}
+
 #[test]
 fn sums_follow_each_change_and_sizes_are_asked_for_until_they_are_known() {
     let mut sanctions = in_state("ko", "owner");
