@@ -6,7 +6,9 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -56,11 +58,20 @@ impl Drop for Disk {
 }
 
 impl Site {
-    /// `web1` and `web2` are known.
     fn start() -> (Site, Agent) {
+        Site::with_small("state")
+    }
+
+    /// With a small disk as this directory, the state directory or one for the gate's tape alone. `web1` and `web2` are
+    /// known.
+    fn with_small(name: &str) -> (Site, Agent) {
         let postfix = Postfix::start(&Options { extra: MILTER.to_owned(), ..Options::default() });
         let (dir, address) = (postfix.own_dir("agent"), postfix.address(0));
-        let disk = Disk::mount(&dir.join("state"));
+        let disk = Disk::mount(&dir.join(name));
+        if name != "state" {
+            fs::create_dir(dir.join("state")).unwrap();
+            symlink(disk.0.join("gate.tape"), dir.join("state/gate.tape")).unwrap();
+        }
         let config = configure(&dir, &address, &[postfix.log_path()], "accounts: []\n");
         let (etc, spool) = (postfix.config_dir(), postfix.queue_dir());
         let more = format!(
@@ -175,6 +186,77 @@ fn a_full_disk_lets_nothing_out_loses_nothing_and_says_so() {
     site.tell(&["purge", "web2", "--yes"]);
     wait_until("an empty queue", || site.postfix.queue().is_empty());
     assert_eq!((site.arrived("kept"), site.arrived("kept-last")), (HELD + 1, 0));
+    agent.stop();
+}
+
+/// The pump waits for the store, so that it does not hear what the gate holds meanwhile, and the tape has no room: the order
+/// that is there when the store is free again is the first thing that it does.
+#[test]
+fn what_could_not_be_written_down_falls_under_the_order_that_comes_next() {
+    const HELD: usize = 5;
+    let (site, agent) = Site::with_small("tape");
+    let state = site.config.with_file_name("state");
+    site.tell(&["block", "web1"]);
+    site.disk.fill();
+    // The last page of the tape has room for some.
+    (0..60).for_each(|n| site.script("web1", &format!("first{n}-")));
+    wait_until("all of it to be on hold", || site.on_hold() == 60);
+    assert!(agent.printed().contains("and remembered until it can be"), "{}", agent.printed());
+    site.tell(&["purge", "web1", "--yes"]);
+    wait_until("an empty queue", || site.postfix.queue().is_empty());
+    for (order, name, words, copies) in [
+        (&["purge", "web1", "--yes"][..], "purged", "5 messages to delete", 0),
+        (&["unblock", "web1"], "released", "5 messages to release", 1),
+    ] {
+        wait_until("it to be blocked", || {
+            let mut block = command(env!("CARGO_BIN_EXE_sendwarden"));
+            let output = block.args(["block", "web1", "--config"]).arg(&site.config).output();
+            output.is_ok_and(|output| output.status.success())
+        });
+        let other = Connection::open(state.join("sendwarden.db")).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        site.script("web2", &format!("free-{name}"));
+        agent.wait_sum("sendwarden_store_up", &[], 0.0);
+        (0..HELD).for_each(|n| site.script("web1", &format!("{name}{n}-")));
+        wait_until("all of it to be on hold", || site.on_hold() == HELD);
+        let queue = site.postfix.queue();
+        let held: Vec<&String> = queue.iter().filter(|one| one.queue == "hold").map(|one| &one.id).collect();
+        let unwritten = |id: &&&String| agent.printed().contains(&format!("{id} of web1 is on hold"));
+        assert_eq!(held.iter().filter(unwritten).count(), HELD, "{}", agent.printed());
+        // Until the store is free each order is refused, at once.
+        let taken = AtomicBool::new(false);
+        let told: Vec<String> = std::thread::scope(|scope| {
+            let give = || {
+                while !taken.load(Ordering::SeqCst) {
+                    let mut binary = command(env!("CARGO_BIN_EXE_sendwarden"));
+                    let output = binary.args(order).arg("--config").arg(&site.config).output().unwrap();
+                    if output.status.success() {
+                        taken.store(true, Ordering::SeqCst);
+                        return Some(String::from_utf8_lossy(&output.stdout).into_owned());
+                    }
+                }
+                None
+            };
+            let givers: Vec<_> = (0..3).map(|_| scope.spawn(give)).collect();
+            let failures = agent.sum("sendwarden_store_commit_failures_total", &[]);
+            wait_until("the store to be tried again", || {
+                agent.sum("sendwarden_store_commit_failures_total", &[]) >= failures + 2.0
+            });
+            other.execute_batch("ROLLBACK").unwrap();
+            givers.into_iter().filter_map(|giver| giver.join().unwrap()).collect()
+        });
+        println!("{told:?}");
+        assert!(told.iter().any(|told| told.contains(words)), "{told:?}");
+        wait_until("the queue to be empty", || site.postfix.queue().is_empty());
+        for n in 0..HELD {
+            let name = format!("{name}{n}-");
+            wait_until("each to have its end", || site.arrived(&name) >= copies);
+            assert_eq!(site.arrived(&name), copies, "{name}");
+        }
+        assert_eq!(site.arrived(&format!("free-{name}")), 1);
+    }
+    assert_eq!(site.arrived("first"), 0);
+    assert_eq!(agent.sum("sendwarden_gate_unrecorded_holds_total", &[]), 0.0);
     agent.stop();
 }
 

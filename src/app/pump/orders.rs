@@ -155,9 +155,7 @@ impl Pump {
     /// A clock that was set makes nothing older: see `Sanctions::set_clock`.
     fn watch_clock(&mut self, now: Time) {
         let (before, began) = std::mem::replace(&mut self.clock, (now, clock::monotonic()));
-        let passed = i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX);
-        let leap = now.0.saturating_sub(before.0).saturating_sub(passed) / 1_000_000;
-        if leap.abs() > LEAP_SECS {
+        if let Some(leap) = leap(before, now, began.elapsed()) {
             tracing::warn!("the clock was set by {leap} s; the age of held messages is counted without that");
             self.engine.sanctions.set_clock(leap, now);
             self.durable = true;
@@ -259,6 +257,13 @@ impl Pump {
     }
 }
 
+/// By how many seconds the clock was set between two looks at it, when so much time had passed.
+fn leap(before: Time, now: Time, passed: Duration) -> Option<i64> {
+    let passed = i64::try_from(passed.as_micros()).unwrap_or(i64::MAX);
+    let leap = now.0.saturating_sub(before.0).saturating_sub(passed) / 1_000_000;
+    Some(leap).filter(|leap| leap.abs() > LEAP_SECS)
+}
+
 fn audit_row(record: &Record) -> AuditRow {
     let shown = |text: &str| text::clean(text.as_bytes(), 512);
     AuditRow {
@@ -271,5 +276,28 @@ fn audit_row(record: &Record) -> AuditRow {
         reason: shown(&record.reason),
         outcome: record.outcome.name().to_owned(),
         details: shown(&record.details),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_clock_that_was_set_leaps() {
+        let at = Time::from_secs;
+        for (now, passed, found) in [
+            (1_000, 0, None),
+            (1_030, 0, None),
+            (1_031, 0, Some(31)),
+            (969, 0, Some(-31)),
+            // The agent slept, and so did nothing else: time has passed.
+            (9_000, 8_000, None),
+            (90_000, 3_600, Some(85_400)),
+            (1_000, 3_600, Some(-3_600)),
+        ] {
+            assert_eq!(leap(at(1_000), at(now), Duration::from_secs(passed)), found, "{now} {passed}");
+        }
+        assert!(leap(Time(i64::MIN), Time(i64::MAX), Duration::MAX).is_none_or(|leap| leap > 0));
     }
 }
