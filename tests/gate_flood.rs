@@ -174,6 +174,14 @@ fn memory(agent: &Agent) -> [u64; 2] {
     ["VmRSS:", "VmHWM:"].map(|key| value(key).trim().parse().unwrap())
 }
 
+/// What came of the messages of one connection, and how long those waited that are not blocked.
+struct Lane {
+    passed: u64,
+    held: u64,
+    discarded: u64,
+    took: Vec<Duration>,
+}
+
 #[test]
 fn a_hundred_thousand_messages_at_the_socket_take_neither_memory_nor_the_store() {
     const SENT: usize = 100_000;
@@ -186,7 +194,7 @@ fn a_hundred_thousand_messages_at_the_socket_take_neither_memory_nor_the_store()
     let (guilty, innocent) = (uid("web1"), uid("web2"));
     let before = memory(&agent);
     let began = Instant::now();
-    let lanes: Vec<(u64, u64, u64, Vec<Duration>)> = std::thread::scope(|scope| {
+    let lanes: Vec<Lane> = std::thread::scope(|scope| {
         let run = |lane: usize| {
             let mut server = Server::connect(&site);
             let (mut passed, mut held, mut discarded, mut took) = (0, 0, 0, Vec::new());
@@ -205,16 +213,16 @@ fn a_hundred_thousand_messages_at_the_socket_take_neither_memory_nor_the_store()
                     took.push(time);
                 }
             }
-            (passed, held, discarded, took)
+            Lane { passed, held, discarded, took }
         };
         let lanes: Vec<_> = (0..LANES).map(|lane| scope.spawn(move || run(lane))).collect();
         lanes.into_iter().map(|lane| lane.join().unwrap()).collect()
     });
-    let sum = |of: fn(&(u64, u64, u64, Vec<Duration>)) -> u64| lanes.iter().map(of).sum::<u64>();
+    let sum = |of: fn(&Lane) -> u64| lanes.iter().map(of).sum::<u64>();
     let (sent, room) = (SENT as u64, ROOM as u64);
     let beyond = sent / 10 * 9 - room;
-    assert_eq!([sum(|lane| lane.0), sum(|lane| lane.1), sum(|lane| lane.2)], [sent / 10, room, beyond]);
-    let mut took: Vec<Duration> = lanes.iter().flat_map(|lane| lane.3.clone()).collect();
+    assert_eq!([sum(|lane| lane.passed), sum(|lane| lane.held), sum(|lane| lane.discarded)], [sent / 10, room, beyond]);
+    let mut took: Vec<Duration> = lanes.iter().flat_map(|lane| lane.took.clone()).collect();
     took.sort_unstable();
     let (middle, late) = (took[took.len() / 2], took[took.len() * 99 / 100]);
     println!("{SENT} in {:?}; others waited {middle:?}, 99 of 100 at most {late:?}", began.elapsed());
