@@ -21,10 +21,11 @@ impl QueueId {
         if text.is_empty() || text.len() > QueueId::MAX {
             return None;
         }
-        let mut bytes = [0u8; QueueId::MAX];
-        bytes.get_mut(..text.len())?.copy_from_slice(text);
-        // All of them at once, also those behind the end, which are none: the compiler makes a few wide steps of it.
-        let good = bytes.iter().fold(0, |good, &byte| good + u8::from(byte.is_ascii_alphanumeric() || byte == b'-'));
+        // All bytes at once, also those behind the end, which are none: the compiler makes two wide steps of it.
+        let mut wide = [0u8; 32];
+        wide.get_mut(..text.len())?.copy_from_slice(text);
+        let good = wide.iter().fold(0, |good, &byte| good + u8::from(byte.is_ascii_alphanumeric() || byte == b'-'));
+        let bytes = *wide.first_chunk()?;
         (usize::from(good) == text.len()).then_some(QueueId { len: text.len() as u8, bytes })
     }
 

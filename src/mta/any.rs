@@ -159,7 +159,7 @@ impl Lines {
             Err(why) => return Read::Unknown(Unknown { daemon: &[], why }),
         };
         let at = at.unwrap_or(stamp);
-        let head = syslog::after_stamp(at, text);
+        let head = if exim::is_marked(text) { None } else { syslog::after_stamp(at, text) };
         if let Some(head) = head
             && is_syslog(&head)
         {

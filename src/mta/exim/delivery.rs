@@ -169,7 +169,7 @@ impl<'a> Fields<'a> {
 
 /// Selector +deliver_time puts ` DT=0.016s` behind the text.
 fn without_time(text: &[u8]) -> &[u8] {
-    match memchr::memmem::rfind(text, b" DT=").and_then(|at| text.split_at_checked(at)) {
+    match scan::last(text, b" DT=").and_then(|at| text.split_at_checked(at)) {
         Some((before, time)) if duration_ms(time.get(4..).unwrap_or(&[])).is_some() => before,
         _ => text,
     }
@@ -206,12 +206,12 @@ fn dsn(reply: &[u8]) -> Dsn {
 /// `250 OK id=ID` of another Exim, or `queued as ID`: the last one, as filters put the answer of the server behind
 /// them last.
 fn next(reply: &[u8]) -> Option<Next> {
-    if let Some(at) = memchr::memmem::rfind(reply, b" id=")
+    if let Some(at) = scan::last(reply, b" id=")
         && let Some((id, _)) = scan::id(reply.get(at + 4..)?)
     {
         return QueueId::new(id).map(Next::QueuedAs);
     }
-    let id = reply.get(memchr::memmem::rfind(reply, b"queued as ")? + 10..)?;
+    let id = reply.get(scan::last(reply, b"queued as ")? + 10..)?;
     let len = id.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'-').count();
     QueueId::new(id.get(..len)?).map(Next::QueuedAs)
 }

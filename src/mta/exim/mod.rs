@@ -23,6 +23,7 @@ mod shape_tests;
 #[cfg(test)]
 mod written_tests;
 
+use super::near;
 use super::syslog::{self, Heads, Stamps};
 use super::{Mta, Read, Unknown};
 use crate::mail::{Event, Head, Server, Time};
@@ -84,6 +85,14 @@ impl Mta for Exim {
             self.heads.set_last(Time(i64::from_le_bytes(last)));
         }
     }
+}
+
+/// The text begins with a word as long as an id and a mark of a message's line (`<=`, `=>`, `->`, `>>`, `*>`, `**`, `==`)
+/// behind it, where syslog has a tag: it is Exim's own, which most lines show by this alone.
+#[inline]
+pub fn is_marked(text: &[u8]) -> bool {
+    matches!(near::find(b' ', text), Some(at @ (16 | 23))
+        if matches!(text.get(at..at + 4), Some([_, b'<' | b'=' | b'-' | b'>' | b'*', b'=' | b'>' | b'*', b' '])))
 }
 
 /// Reads the text of a line that came through syslog, which knows the time, the host and the process; a stamp of

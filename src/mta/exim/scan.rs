@@ -111,6 +111,16 @@ pub(super) fn word(text: &[u8]) -> (&[u8], &[u8]) {
     text.split_at_checked(near::find(b' ', text).unwrap_or(text.len())).unwrap_or((text, &[]))
 }
 
+/// Where `words` stand last: in a text as short as a reply a walk is over before a searcher is made.
+#[inline]
+pub(super) fn last<const N: usize>(text: &[u8], words: &[u8; N]) -> Option<usize> {
+    let end = *words.last()?;
+    memchr::memrchr_iter(end, text).find_map(|at| {
+        let from = (at + 1).checked_sub(N)?;
+        (text.get(from..=at)? == words).then_some(from)
+    })
+}
+
 /// `text"` up to the quote that no backslash takes the meaning from (string_printing.c escapes both), and what
 /// follows it.
 #[inline]
