@@ -174,8 +174,7 @@ impl Pump {
             hold: HoldGauge::default(),
             alive: kept.alive,
         };
-        pump.engine.sanctions.set_settings(pump.setup.hold.clone(), clock::now());
-        pump.engine.sanctions.set_clock(0, clock::now());
+        pump.engine.sanctions.begin(pump.setup.hold.clone(), clock::now());
         // What stands is known to the gate, and what was under way goes on, before a line is read.
         pump.orders_committed();
         // That was the tape of the gate before this one.

@@ -25,6 +25,12 @@ impl Sanctions {
         self.settings.too_long()
     }
 
+    /// The agent has begun, with these limits: what is due now became due while nobody could act.
+    pub fn begin(&mut self, settings: Settings, now: Time) {
+        self.settings = settings;
+        self.set_clock(0, now);
+    }
+
     /// Limits that were changed: what they make too old has its quiet time first.
     pub fn set_settings(&mut self, settings: Settings, now: Time) {
         if settings.held_max_secs != self.settings.held_max_secs {
@@ -33,7 +39,7 @@ impl Sanctions {
         self.settings = settings;
     }
 
-    /// The agent has begun, or the clock was set by `secs`: what is due now was not due a moment ago.
+    /// The clock was set by `secs` (none: the agent has begun): what is due now was not due a moment ago.
     pub fn set_clock(&mut self, secs: i64, now: Time) {
         self.quiet_until = now.plus_secs(QUIET_SECS.min(self.settings.held_max_secs));
         self.inspected = Time::ZERO;
