@@ -11,8 +11,8 @@ use sendwarden::engine::replies::Replies;
 use sendwarden::engine::tracker::{RowKind, Settings};
 use sendwarden::engine::{Engine, Sink};
 use sendwarden::mail::{
-    Accepted, AddressList, Attempt, Dsn, End, Event, Fact, Head, Holder, Kind, Next, Notice, Owner, QueueId, Script,
-    ScriptSource, Server, Status, Submitter, Sweep, Time,
+    Accepted, AddressList, Attempt, Dsn, End, Event, Fact, Head, Holder, Kind, Next, Notice, Owner, QueueId, Ruling,
+    Script, ScriptSource, Server, Status, Submitter, Sweep, Time,
 };
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -102,7 +102,11 @@ fn event(step: &Step, at: i64) -> Event<'static> {
             by: if b % 2 == 0 { Holder::Admin } else { Holder::Milter },
             sender,
         },
-        17 if a % 3 == 0 => Kind::Gated { id, held: b % 2 == 0 },
+        17 if a % 3 == 0 => Kind::Gated {
+            id,
+            ruling: [Ruling::Held, Ruling::KeptBack, Ruling::AsAnswered, Ruling::Refused(Submitter::User(b"web1"))]
+                [b as usize % 4],
+        },
         17 => Kind::Released { id },
         18 if a % 3 == 0 => Kind::Requeued { id },
         18 => {

@@ -42,7 +42,7 @@ impl Site {
         let text = fs::read_to_string(&config).unwrap().replace("\nstate_dir", "\n    mta: exim\nstate_dir");
         let (program, flags) = (exim.program(), exim.flags_dir());
         let more = format!(
-            "queue:\n  directories: [{}]\n  exim_program: {}\ngate:\n  mode: {mode}\n  exim_flags: {}\n",
+            "queue:\n  directories: [{}]\n  exim_program: {}\ngate:\n  mode: {mode}\n  logins: hold\n  exim_flags: {}\n",
             dir.display(),
             program.display(),
             flags.display()

@@ -143,7 +143,7 @@ impl Site {
                 let text = fs::read_to_string(&config).unwrap().replace("\nstate_dir", "\n    mta: exim\nstate_dir");
                 let (here, program, flags) = (dir.display(), exim.program(), exim.flags_dir());
                 let more = format!(
-                    "queue:\n  directories: [{here}]\n  exim_program: {}\ngate:\n  mode: enforce\n  exim_flags: {}\n",
+                    "queue:\n  directories: [{here}]\n  exim_program: {}\ngate:\n  mode: enforce\n  logins: hold\n  exim_flags: {}\n",
                     program.display(),
                     flags.display()
                 );

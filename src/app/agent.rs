@@ -86,6 +86,7 @@ pub fn run(setup: Setup, start: Start) -> Result<Exit, String> {
         None => None,
     };
     let flagged = flags.as_ref().map(flags::Standing::state);
+    let beside = flags.as_ref().map(flags::Standing::beside);
     let parts = (metrics.clone(), shared.clone());
     let pump = Pump::new(
         setup.clone(),
@@ -103,8 +104,9 @@ pub fn run(setup: Setup, start: Start) -> Result<Exit, String> {
     );
     // The pump has told it who is held: not a message of theirs passes.
     let (close_gate, closed) = watch::channel(false);
-    let doors = match gate.as_ref().filter(|_| setup.doors) {
-        Some(gate) => Some(gate::open(gate, &powers, &setup.mail_servers.postfix, closed)?),
+    let configured = setup.doors.then_some(&setup.mail_servers.postfix[..]);
+    let doors = match gate.as_ref().filter(|_| setup.doors || beside.is_some()) {
+        Some(gate) => Some(gate::open(gate, &powers, configured, beside, closed)?),
         None => None,
     };
     let thread = std::thread::Builder::new()

@@ -2,12 +2,13 @@
 //! written with each change of what stands and compared with it each minute; between that, and without the agent, they
 //! stand by themselves.
 
+use super::gate::Beside;
 use super::instances;
 use crate::engine::marks::Marks;
-use crate::host::flags::Flags;
+use crate::host::flags::{Flags, Wrong};
 use crate::host::servers;
 use crate::mail::QueueId;
-use crate::mta::exim::setup::{DOMAIN, FREE, LOGIN, USER, flag};
+use crate::mta::exim::setup::{FREE, FULL, KINDS, NETWORKS, REFUSE_LOGINS, RULES, SOCKET, flag};
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,8 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Standing {
     flags: Flags,
+    /// The server's queue.
+    spool: PathBuf,
     hold: bool,
     told: Option<String>,
     state: Arc<State>,
@@ -66,9 +69,9 @@ pub fn open(settings: Option<&Settings>, program: Option<&Path>) -> Result<Optio
         _ => return Ok(None),
     };
     match flags(dir, &program) {
-        Ok(flags) => {
+        Ok((flags, spool)) => {
             tracing::info!("flags for Exim: {}", dir.display());
-            Ok(Some(Standing { flags, hold: *hold, told: None, state: Arc::default() }))
+            Ok(Some(Standing { flags, spool, hold: *hold, told: None, state: Arc::default() }))
         }
         Err(why) if *hold => Err(format!("cannot hold mail at Exim: {why}")),
         Err(why) => {
@@ -78,7 +81,7 @@ pub fn open(settings: Option<&Settings>, program: Option<&Path>) -> Result<Optio
     }
 }
 
-fn flags(dir: &Path, program: &str) -> Result<Flags, String> {
+fn flags(dir: &Path, program: &str) -> Result<(Flags, PathBuf), String> {
     let spool = servers::exim_spool(program)?;
     let meta = std::fs::metadata(&spool).map_err(|why| format!("cannot look at {}: {why}", spool.display()))?;
     let flags = Flags::new(dir.to_owned(), meta.gid());
@@ -87,7 +90,7 @@ fn flags(dir: &Path, program: &str) -> Result<Flags, String> {
         format!("{}; make it as root: install -d -o USER -g {group} -m 2750 {dir}, USER being the agent's", why.first)
     })?;
     flags.can_be_reached()?;
-    Ok(flags)
+    Ok((flags, spool))
 }
 
 /// Lets messages pass that are released while their account is held, or no more.
@@ -103,9 +106,48 @@ impl Passes {
     }
 }
 
+/// What the server's rules are to find.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Told {
+    pub held: Marks,
+    /// Those of them of which no more may be held.
+    pub full: Marks,
+    /// Mail of held logins is refused.
+    pub refuse_logins: bool,
+    /// Whose clients are asked about besides this host's own: one a line.
+    pub networks: String,
+}
+
+/// The files of each subdirectory; `nameless` is told of who can have none.
+pub fn wanted(told: &Told, nameless: &mut dyn FnMut(&str, &str)) -> Vec<(&'static str, BTreeSet<String>)> {
+    let Told { held, full, .. } = told;
+    let own = KINDS.into_iter().zip([&held.users, &held.logins, &held.domains]);
+    let of_full = FULL.into_iter().zip([&full.users, &full.logins, &full.domains]);
+    let mut wanted = Vec::new();
+    for ((dir, identities), kind) in own.chain(of_full).zip(KINDS.into_iter().chain(KINDS)) {
+        let mut names = BTreeSet::new();
+        for identity in identities {
+            match flag(kind, identity) {
+                Some(name) => drop(names.insert(name)),
+                None if dir == kind => nameless(kind, identity),
+                None => {}
+            }
+        }
+        wanted.push((dir, names));
+    }
+    let rules = told.refuse_logins.then(|| REFUSE_LOGINS.to_owned());
+    wanted.push((RULES, rules.into_iter().collect()));
+    wanted
+}
+
 impl Standing {
     pub fn passes(&self) -> Passes {
         Passes(self.flags.clone())
+    }
+
+    /// Where the server asks.
+    pub fn beside(&self) -> Beside {
+        Beside { socket: self.flags.dir().join(SOCKET), spool: self.spool.clone() }
     }
 
     pub fn state(&self) -> Arc<State> {
@@ -113,26 +155,21 @@ impl Standing {
     }
 
     /// Makes the files equal to what is held.
-    pub fn tell(&mut self, marks: &Marks) {
+    pub fn tell(&mut self, told: &Told) {
         self.flags.forget(FREE, FREE_FOR);
-        let (nobody, mut refused) = (Marks::default(), Vec::new());
-        let marks = if self.hold { marks } else { &nobody };
-        let wanted =
-            [(USER, &marks.users), (LOGIN, &marks.logins), (DOMAIN, &marks.domains)].map(|(kind, identities)| {
-                let mut names = BTreeSet::new();
-                for identity in identities {
-                    match flag(kind, identity) {
-                        Some(name) => drop(names.insert(name)),
-                        None => refused.push(format!("{kind}:{}", crate::mail::text::clean(identity.as_bytes(), 64))),
-                    }
-                }
-                (kind, names)
-            });
+        let (nobody, mut refused) = (Told::default(), Vec::new());
+        let told = if self.hold { told } else { &nobody };
+        let wanted = wanted(told, &mut |kind, identity| {
+            refused.push(format!("{kind}:{}", crate::mail::text::clean(identity.as_bytes(), 64)));
+        });
         let nameless = refused.len() as u64;
         let refused = (!refused.is_empty()).then(|| {
             format!("no flag can have the name {}: its mail is put on hold once it is queued", refused.join(", "))
         });
-        let equal = self.flags.make_equal(&wanted);
+        let equal = self.flags.make_equal(&wanted).and_then(|done| {
+            let said = self.flags.say(NETWORKS, &told.networks);
+            said.map(|()| done).map_err(|first| Wrong { count: 1, first })
+        });
         let trouble = equal.as_ref().err().map(|wrong| {
             format!("{}; mail of blocked accounts may pass or stay; tried again each minute", wrong.first)
         });
@@ -163,32 +200,38 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let group = std::fs::metadata(dir.path()).unwrap().gid();
         let flags = Flags::new(dir.path().join("gate"), group);
-        let mut standing = Standing { flags, hold: true, told: None, state: Arc::default() };
+        let spool = PathBuf::new();
+        let mut standing = Standing { flags, spool, hold: true, told: None, state: Arc::default() };
         let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let marks = Marks { users: own(&["web1", ".."]), logins: own(&["a/b@c.test", ""]), domains: own(&["c.test"]) };
         let found = || {
-            let kinds =
-                [USER, LOGIN, DOMAIN].map(|kind| std::fs::read_dir(dir.path().join("gate").join(kind)).unwrap());
+            let kinds = KINDS.map(|kind| std::fs::read_dir(dir.path().join("gate").join(kind)).unwrap());
             let mut names: Vec<_> =
                 kinds.into_iter().flatten().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
             names.sort();
             names
         };
+        let full = Marks { users: own(&["web1", ".."]), ..Marks::default() };
+        let marks = Told { held: marks, full, refuse_logins: true, networks: "10.9.0.0/16\n".into() };
         standing.tell(&marks);
         assert_eq!(found(), ["a\u{1}b@c.test", "c.test", "web1"]);
+        let gate = dir.path().join("gate");
+        assert!(gate.join("full-user/web1").is_file() && gate.join("rules/refuse-logins").is_file());
+        assert_eq!(std::fs::read_to_string(gate.join("networks")).unwrap(), marks.networks);
         let told = standing.told.clone().unwrap();
         assert!(told.contains("user:..") && told.contains("auth:"), "{told}");
         assert_eq!((standing.state().wrong(), standing.state().trouble()), (2, None), "names that can have none");
         // What is no file cannot be removed as one.
         let (user, state) = (dir.path().join("gate/user"), standing.state());
         std::fs::create_dir_all(user.join("in-the-way")).unwrap();
-        standing.tell(&Marks::default());
+        standing.tell(&Told::default());
         assert!(state.trouble().unwrap().contains("remove the flag") && state.wrong() == 1, "{state:?}");
         std::fs::remove_dir(user.join("in-the-way")).unwrap();
-        standing.tell(&Marks::default());
+        standing.tell(&Told::default());
         assert_eq!((state.wrong(), state.trouble()), (0, None));
         standing.hold = false;
         standing.tell(&marks);
         assert_eq!((found(), standing.told), (Vec::<String>::new(), None));
+        assert!(!gate.join("full-user/web1").exists() && !gate.join("networks").exists());
     }
 }

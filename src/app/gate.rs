@@ -17,9 +17,10 @@ use crate::host::gate::listen::Judge;
 use crate::host::servers::{self, PostfixPlace, Tools};
 use crate::host::tape::{Lost, Record, Tape};
 use crate::host::{clock, files, process};
-use crate::mail::{Candidate, Judgement, OrderId, Origin, Owner, QueueId, Time, Way};
+use crate::mail::{Candidate, Judgement, OrderId, Origin, Owner, QueueId, Server, Time, Way};
 use crate::metrics::{Decision, GateTally};
-use std::collections::BTreeMap;
+use crate::mta::exim;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -88,6 +89,16 @@ pub struct Gate {
     listed: Mutex<BTreeMap<Owner, (OrderId, u64)>>,
     /// The queue directories of the instances.
     queues: Mutex<Vec<PathBuf>>,
+    /// The servers that ask.
+    asked_by: Mutex<BTreeSet<Server>>,
+}
+
+/// Where a server asks that looks for flags: beside them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beside {
+    pub socket: PathBuf,
+    /// Its queue.
+    pub spool: PathBuf,
 }
 
 impl Gate {
@@ -105,6 +116,7 @@ impl Gate {
             over: Mutex::default(),
             listed: Mutex::default(),
             queues: Mutex::default(),
+            asked_by: Mutex::default(),
         }
     }
 
@@ -182,6 +194,16 @@ impl Gate {
         lock(&self.seen).take(id)
     }
 
+    /// Whether this server asks, about the mail that it should ask about.
+    pub fn is_asked_by(&self, server: Server) -> bool {
+        lock(&self.asked_by).contains(&server)
+    }
+
+    /// Too little is free on a disk to hold anything more.
+    pub fn is_low(&self) -> bool {
+        self.low.load(Ordering::Relaxed)
+    }
+
     /// How many more messages of each held account there is room for.
     pub fn set_room(&self, room: Vec<(Owner, Room)>) {
         lock(&self.turnstile).set_room(&room);
@@ -209,6 +231,14 @@ impl Gate {
         std::mem::take(&mut *lock(&self.over)).into_iter().collect()
     }
 
+    /// Of an account this much was not held, by rules that do not ask.
+    pub fn note_over(&self, owner: Owner, more: Over) {
+        let mut over = lock(&self.over);
+        let over = over.entry(owner).or_default();
+        over.refused += more.refused;
+        over.discarded += more.discarded;
+    }
+
     /// No room to hold it. A client is told; what a local process hands over would be tried again for ever, or bounce.
     fn beyond(&self, candidate: &Candidate, owner: Owner, record: Option<Record>) -> (Decision, Judgement) {
         let mut over = lock(&self.over);
@@ -220,7 +250,7 @@ impl Gate {
             return (Decision::Discarded, Judgement::Discard);
         }
         over.refused += 1;
-        let text = "552 5.2.2 Too much mail of this account is on hold already; ask your provider".to_owned();
+        let text = "552 5.2.2 Too much mail of this account is on hold; ask your provider".to_owned();
         (Decision::Refused, Judgement::Refuse { text })
     }
 
@@ -245,7 +275,8 @@ impl Gate {
     }
 
     /// Decides, and writes down what is held before anybody is told.
-    fn decide(&self, instance: &Arc<str>, candidate: &Candidate, claim: Claim<'_>) -> (Origin, Decision, Judgement) {
+    fn decide(&self, door: &Door, candidate: &Candidate, claim: Claim<'_>) -> (Origin, Decision, Judgement) {
+        let (server, instance) = (door.server, &door.name);
         let mut turnstile = lock(&self.turnstile);
         let origin = turnstile.origin(claim);
         let Some(barred) = turnstile.admit(claim) else { return (origin, Decision::Passed, Judgement::Pass) };
@@ -260,7 +291,7 @@ impl Gate {
         let key = barred.key.clone();
         let record = candidate.id.map(|id| {
             let (at, recipients, lost) = (clock::now(), candidate.recipients, None);
-            Record { at, instance: Arc::clone(instance), id, owner, order, origin, recipients, lost }
+            Record { at, server, instance: Arc::clone(instance), id, owner, order, origin, recipients, lost }
         });
         if self.low.load(Ordering::Relaxed) || !turnstile.take_room(owner) {
             drop(turnstile);
@@ -275,7 +306,11 @@ impl Gate {
                     return format!("{id} of {key} is on hold ({instance}), and remembered until it can be: {why}");
                 }
                 lock(&self.tally).unrecorded();
-                format!("{id} of {key} stays on hold ({instance}): {why}; postsuper -H {id} releases it")
+                let how = match server {
+                    Server::Postfix => "postsuper -H",
+                    Server::Exim => "exim -Mt",
+                };
+                format!("{id} of {key} stays on hold ({instance}): {why}; {how} {id} releases it")
             }),
             None => {
                 lock(&self.tally).unrecorded();
@@ -297,6 +332,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// One instance's entrance.
 struct Door {
+    server: Server,
     name: Arc<str>,
     instance: Instance,
     gate: Arc<Gate>,
@@ -330,7 +366,7 @@ impl Judge for Door {
                     "451 4.7.1 The sender of this message has hung up; try again and wait for the answer".to_owned();
                 (Origin::LocalSmtp, Decision::Refused, Judgement::Refuse { text })
             }
-            _ => self.gate.decide(&self.name, candidate, claim),
+            _ => self.gate.decide(self, candidate, claim),
         };
         if let Some(id) = candidate.id.filter(|_| decision != Decision::Refused) {
             lock(&self.gate.seen).add(id);
@@ -373,18 +409,20 @@ fn entrances(configured: &[PathBuf]) -> Result<Vec<PostfixPlace>, String> {
     }
 }
 
-/// Opens the doors and starts the thread that keeps them; it ends soon after `stop` is dropped or true.
+/// Opens the doors and starts the thread that keeps them; it ends soon after `stop` is dropped or true. `configured` is
+/// `None` where no server asks in its queue directory.
 ///
 /// # Errors
 /// The whole text for the operator.
 pub fn open(
     gate: &Arc<Gate>,
     powers: &Powers,
-    configured: &[PathBuf],
+    configured: Option<&[PathBuf]>,
+    beside: Option<Beside>,
     stop: watch::Receiver<bool>,
 ) -> Result<JoinHandle<()>, String> {
     let mut doors = Vec::new();
-    for entrance in entrances(configured)? {
+    for entrance in configured.map_or_else(|| Ok(Vec::new()), entrances)? {
         let queue = Path::new(&entrance.queue);
         let name: Arc<str> = Arc::from(entrance.name.as_str());
         let (instance, open) = match powers {
@@ -396,7 +434,15 @@ pub fn open(
             }
         };
         lock(&gate.queues).push(queue.to_path_buf());
-        doors.push((open, Arc::new(Door { name, instance, gate: Arc::clone(gate) })));
+        lock(&gate.asked_by).insert(Server::Postfix);
+        doors.push((open, Arc::new(Door { server: Server::Postfix, name, instance, gate: Arc::clone(gate) })));
+    }
+    if let Some(Beside { socket, spool }) = beside {
+        let (server, name) = (Server::Exim, String::from_utf8_lossy(exim::INSTANCE).into());
+        let open = keeper::beside(socket)?;
+        lock(&gate.queues).push(spool.clone());
+        lock(&gate.asked_by).insert(server);
+        doors.push((open, Arc::new(Door { server, name, instance: Instance::owning(spool), gate: Arc::clone(gate) })));
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

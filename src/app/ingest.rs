@@ -3,7 +3,7 @@
 use crate::engine::attribution::{User, Wanted};
 use crate::engine::{Engine, Sink};
 use crate::host::names::Names;
-use crate::mail::{Accepted, Kind, Submitter, Time};
+use crate::mail::{Accepted, Kind, Ruling, Submitter, Time};
 use crate::mta::{Mta, Read, WHY_CHUNKS};
 use std::collections::BTreeMap;
 
@@ -91,8 +91,10 @@ impl<M: Mta> Ingest<M> {
                         engine.attribution.learn_user(uid, names(Wanted::Uid(uid)));
                     }
                     Kind::Accepted(Accepted { by: Submitter::User(login), .. })
-                        if !engine.attribution.knows_login(login) =>
-                    {
+                    | Kind::Gated {
+                        ruling: Ruling::TooMany(Submitter::User(login)) | Ruling::Discarded(Submitter::User(login)),
+                        ..
+                    } if !engine.attribution.knows_login(login) => {
                         engine.attribution.learn_login(login, names(Wanted::Login(login)));
                     }
                     _ => {}

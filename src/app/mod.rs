@@ -2,6 +2,7 @@
 
 mod agent;
 mod backend;
+mod barred;
 mod chain;
 pub mod cli;
 mod commands;

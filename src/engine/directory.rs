@@ -188,6 +188,11 @@ impl Directory {
         self.accounts.into_vec()
     }
 
+    /// Every network that an account has, or that counts as this host's own.
+    pub fn networks(&self) -> impl Iterator<Item = &IpNet> {
+        self.accounts.iter().flat_map(|spec| &spec.networks).chain(&self.policy.local_networks)
+    }
+
     pub fn policy(&self) -> &Policy {
         &self.policy
     }

@@ -12,6 +12,7 @@ pub mod keys;
 pub mod ledger;
 pub mod marks;
 pub mod replies;
+pub mod ruled;
 pub mod sanctions;
 pub mod scripts;
 pub mod tracker;
@@ -23,8 +24,9 @@ use attribution::Attribution;
 use directory::Directory;
 use ledger::Ledger;
 use replies::Replies;
+use ruled::Ruled;
 use sanctions::Sanctions;
-use tracker::{Cx, Row, RowKind, Settings, Tracker};
+use tracker::{Cx, Row, RowKind, Settings, Stopped, Tracker};
 
 /// Takes facts as they are concluded.
 pub trait Sink {
@@ -54,6 +56,8 @@ pub struct Engine {
     pub slipped: bool,
     /// Messages that our rules at the server hold, and for which there is no room in the sanctions: they stay on hold.
     pub unremembered: u64,
+    /// What those rules did.
+    pub ruled: Ruled,
 }
 
 impl Engine {
@@ -68,6 +72,7 @@ impl Engine {
             sanctions: Sanctions::new(sanctions::Settings::default()),
             slipped: false,
             unremembered: 0,
+            ruled: Ruled::default(),
         }
     }
 
@@ -86,12 +91,24 @@ impl Engine {
             if one.owner.unattributed().is_some() {
                 continue;
             }
-            // Kept back and not on hold, or on hold for somebody who is free by now.
-            self.slipped |= self.sanctions.is_blocked(one.owner) != one.held;
-            if !one.held {
-                self.sanctions.note_loose(one.owner, &one.place, one.at);
-            } else if !self.sanctions.note_held(one.owner, one.place, one.at) {
-                self.unremembered += 1;
+            let blocked = self.sanctions.is_blocked(one.owner);
+            match one.stopped {
+                Stopped::Held(place) => {
+                    self.ruled.hold(one.origin);
+                    // On hold for somebody who is free by now.
+                    self.slipped |= !blocked;
+                    if !self.sanctions.note_held(one.owner, place, one.at) {
+                        self.unremembered += 1;
+                    }
+                }
+                Stopped::KeptBack(place) => {
+                    // It is not on hold.
+                    self.slipped |= blocked;
+                    self.sanctions.note_loose(one.owner, &place, one.at);
+                }
+                Stopped::Refused => self.ruled.refuse(one.origin),
+                Stopped::TooMany => self.ruled.refuse_more(one.owner, one.origin),
+                Stopped::Discarded => self.ruled.discard(one.owner, one.origin),
             }
         }
     }

@@ -109,6 +109,32 @@ impl Flags {
         Ok(())
     }
 
+    /// Makes this file beside the subdirectories say this, or removes it when there is nothing to say. Whoever reads it
+    /// meanwhile reads what was there, or what is.
+    ///
+    /// # Errors
+    /// What could not be done, for the operator.
+    pub fn say(&self, name: &str, text: &str) -> Result<(), String> {
+        let (path, new) = (self.dir.join(name), self.dir.join(format!("{name}.new")));
+        let fail = |what: &str, why: io::Error| Err(format!("cannot {what} {}: {why}", path.display()));
+        if text.is_empty() {
+            return match fs::remove_file(&path) {
+                Err(why) if why.kind() != ErrorKind::NotFound => fail("remove", why),
+                _ => Ok(()),
+            };
+        }
+        if fs::read_to_string(&path).is_ok_and(|there| there == text) {
+            return Ok(());
+        }
+        let mut file = match raise(&new).and_then(|_| fs::File::options().write(true).truncate(true).open(&new)) {
+            Ok(file) => file,
+            Err(why) => return fail("write", why),
+        };
+        io::Write::write_all(&mut file, text.as_bytes())
+            .and_then(|()| fs::rename(&new, &path))
+            .or_else(|why| fail("write", why))
+    }
+
     /// Removes those of a subdirectory that are older.
     pub fn forget(&self, kind: &str, age: Duration) {
         // What cannot be read or removed now is looked at again; it harms nobody meanwhile.
@@ -240,6 +266,21 @@ mod tests {
         assert_eq!(found(&free), names(&["c"]));
         fs::write(base.path().join("none"), "").unwrap();
         assert!(flags.set("none", ["a"].into_iter(), true).unwrap_err().contains("none"));
+    }
+
+    #[test]
+    fn a_text_beside_them_is_whole_or_not_there() {
+        let base = tempfile::tempdir().unwrap();
+        let flags = Flags::new(base.path().to_owned(), fs::metadata(base.path()).unwrap().gid());
+        for text in ["", "10.0.0.0/8\n", "10.0.0.0/8\n", "::1/128\n"] {
+            flags.say("networks", text).unwrap();
+            assert_eq!(fs::read_to_string(base.path().join("networks")).unwrap_or_default(), text);
+        }
+        assert_eq!(found(base.path()), names(&["networks"]));
+        flags.say("networks", "").unwrap();
+        assert_eq!(found(base.path()), names(&[]));
+        fs::create_dir(base.path().join("networks")).unwrap();
+        assert!(flags.say("networks", "x").unwrap_err().contains("networks"));
     }
 
     #[test]

@@ -12,12 +12,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::mail::{OrderId, Origin, Owner, QueueId, Time};
+use crate::mail::{OrderId, Origin, Owner, QueueId, Server, Time};
 
 /// One message that was put on hold by the gate's answer, or thrown away.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     pub at: Time,
+    pub server: Server,
     /// What the instance of the mail server calls itself in its log.
     pub instance: Arc<str>,
     pub id: QueueId,
@@ -190,8 +191,12 @@ fn name_of(line: &[u8]) -> Option<u64> {
 
 impl std::fmt::Display for Record {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Record { at, instance, id, owner, order, origin, recipients, lost } = self;
+        let Record { at, server, instance, id, owner, order, origin, recipients, lost } = self;
         write!(f, "{} {instance} {id} {} {order} {} {recipients}", at.0, owner.0, origin.name())?;
+        // Records of the first server had no word for it.
+        if *server != Server::Postfix {
+            write!(f, " {}", server.name())?;
+        }
         if let Some(Lost { sender, recipients }) = lost {
             write!(f, " {LOST} {}", Shown(sender))?;
             recipients.iter().try_for_each(|to| write!(f, " {}", Shown(to)))?;
@@ -233,7 +238,8 @@ fn read_shown(word: &str) -> Option<Box<[u8]>> {
 
 fn parse(line: &[u8]) -> Option<Record> {
     let mut words = std::str::from_utf8(line).ok()?.split(' ');
-    let record = Record {
+    let mut record = Record {
+        server: Server::Postfix,
         at: Time(words.next()?.parse().ok()?),
         instance: words.next().filter(|name| !name.is_empty())?.into(),
         id: QueueId::new(words.next()?.as_bytes())?,
@@ -243,7 +249,11 @@ fn parse(line: &[u8]) -> Option<Record> {
         recipients: words.next()?.parse().ok()?,
         lost: None,
     };
-    match words.next() {
+    let mut next = words.next();
+    if let Some(server) = next.and_then(Server::from_name) {
+        (record.server, next) = (server, words.next());
+    }
+    match next {
         None => Some(record),
         Some(LOST) => {
             let sender = read_shown(words.next()?)?;

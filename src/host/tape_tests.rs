@@ -7,6 +7,7 @@ use std::cell::Cell;
 fn record(n: u32) -> Record {
     Record {
         at: Time(i64::from(n) * 1_000),
+        server: [Server::Postfix, Server::Exim][n as usize % 2],
         instance: format!("postfix-{}", n % 3).into(),
         id: QueueId::new(format!("4jY2SR{n:05}zz5bd5").as_bytes()).unwrap(),
         owner: Owner(16 + n),

@@ -57,10 +57,8 @@ pub enum Kind<'a> {
     Ended { id: QueueId, end: End },
     /// Put on hold. Without an id: the message that the same process accepts next.
     Held { id: Option<QueueId>, by: Holder, sender: &'a [u8] },
-    /// Our own access rules at the server: with `held`, they put the message on hold while it is being accepted, and the
-    /// line of its acceptance is still to come; without, they kept it from a delivery, which is no attempt, and it waits
-    /// in the queue.
-    Gated { id: QueueId, held: bool },
+    /// Our own access rules at the server decided about the message.
+    Gated { id: QueueId, ruling: Ruling<'a> },
     /// Back to the queue from hold.
     Released { id: QueueId },
     /// This id ends; the message comes back as a new id that names it.
@@ -173,6 +171,23 @@ pub enum End {
     Discarded,
     /// Refused at the end of the message: it never was in the queue.
     Rejected,
+}
+
+/// What our own access rules at the server did with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ruling<'a> {
+    /// Put on hold while it is being accepted; the line of its acceptance, which says whose it is, is still to come.
+    Held,
+    /// The same, as the gate answered. Whose it is only the gate knows, and what it did is counted there.
+    AsAnswered,
+    /// Kept from a delivery, which is no attempt; it waits in the queue.
+    KeptBack,
+    /// Not accepted from this sender: nothing of a login is held.
+    Refused(Submitter<'a>),
+    /// Not accepted, because no more of this sender is held.
+    TooMany(Submitter<'a>),
+    /// Accepted and thrown away, for the same reason.
+    Discarded(Submitter<'a>),
 }
 
 /// Who put a message on hold.

@@ -22,7 +22,7 @@ pub use account::{Basis, Evidence, Origin, Owner, Unattributed};
 pub use address::AddressList;
 pub use counts::Counts;
 pub use dsn::Dsn;
-pub use event::{Accepted, Attempt, End, Event, Head, Holder, Kind, Next, Notice, Status, Submitter, Sweep};
+pub use event::{Accepted, Attempt, End, Event, Head, Holder, Kind, Next, Notice, Ruling, Status, Submitter, Sweep};
 pub use fact::{ErrorFact, Fact, LegFact, Outcome, RecipientState, RecipientTrace, ReplyClass};
 pub use gate::{Candidate, Judgement, Way};
 pub use order::{

@@ -53,9 +53,13 @@ pub struct GateTally {
 
 impl GateTally {
     pub fn decided(&mut self, origin: Origin, decision: Decision) {
+        self.decided_of(origin, decision, 1);
+    }
+
+    pub fn decided_of(&mut self, origin: Origin, decision: Decision, messages: u64) {
         let cell = self.decisions.get_mut(usize::from(origin.code())).and_then(|row| row.get_mut(decision as usize));
         if let Some(cell) = cell {
-            *cell += 1;
+            *cell += messages;
         }
     }
 

@@ -247,6 +247,20 @@ impl Exim {
         succeed(Command::new(self.binary()).current_dir("/").args(arguments), None)
     }
 
+    /// Changes the configuration, and has the daemon read it again.
+    pub fn edit(&self, edit: impl Fn(String) -> String) {
+        let path = self.place.dir.join("exim.conf");
+        let text = fs::read_to_string(&path).expect("the configuration is there");
+        let new = edit(text.clone());
+        assert_ne!(new, text, "nothing was changed");
+        fs::write(&path, new).expect("the configuration can be written");
+        let starts = || self.log().lines().filter(|line| line.contains("daemon started")).count();
+        let before = starts();
+        let pid = daemon(&self.place.dir).and_then(|pid| rustix::process::Pid::from_raw(pid as i32));
+        rustix::process::kill_process(pid.expect("a daemon"), rustix::process::Signal::HUP).expect("our own daemon");
+        wait_until("the daemon to start again", || starts() > before);
+    }
+
     /// A queue run that heeds no retry times, waited for.
     pub fn retry_all(&self) {
         self.run(&["-qf"]);

@@ -17,6 +17,7 @@ pub mod agent;
 pub mod exim;
 pub mod filter;
 pub mod gated;
+pub mod gated_exim;
 pub mod held;
 pub mod helper;
 pub mod hosting;

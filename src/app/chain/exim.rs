@@ -2,6 +2,7 @@
 
 use super::{Chain, Gap, hours, seconds};
 use crate::host::servers;
+use crate::mta::exim::setup::SOCKET;
 use std::path::Path;
 
 /// What is asked for, by name: a timer that is not 0, and shorter than the longest hold, and what it does.
@@ -27,12 +28,20 @@ pub(super) fn look(program: &str, flags: &Path, held_max: i64, chain: &mut Chain
 
 fn rules(text: &str, flags: &Path) -> Option<Gap> {
     let dir = flags.display().to_string();
-    let called = ["acl = held_by_sendwarden", "hold_by_sendwarden:", dir.as_str()];
-    let missing = called.into_iter().find(|words| !text.contains(words))?;
+    let missing = |words: &[&str]| words.iter().find(|words| !text.contains(**words)).map(|words| (*words).to_owned());
+    let next = "run as root: sendwarden setup exim --apply";
+    if let Some(missing) = missing(&["acl = held_by_sendwarden", "hold_by_sendwarden:", &dir]) {
+        let text = format!(
+            "Exim's configuration does not look for the flags of who is held (it lacks `{missing}`): new mail goes out"
+        );
+        return Some(Gap::new(text, next));
+    }
+    let missing = missing(&[&format!("{dir}/{SOCKET}"), "def:acl_m_sendwarden_no"])?;
     let text = format!(
-        "Exim's configuration does not look for the flags of who is held (it lacks `{missing}`): new mail goes out"
+        "Exim's rules are those of an earlier version (they lack `{missing}`): mail that a process of this host hands in by \
+         SMTP without a login goes out, and hold.max_held, hold.min_free and gate.logins do not count there"
     );
-    Some(Gap::new(text, "run as root: sendwarden setup exim --apply"))
+    Some(Gap::new(text, next))
 }
 
 fn timers(values: &[(String, String)], held_max: i64) -> Vec<Gap> {
@@ -72,6 +81,8 @@ mod tests {
         let with = format!("{text}\n warn acl = held_by_sendwarden\n");
         assert_eq!(rules(&with, Path::new("/var/lib/sendwarden-gate")), None);
         assert!(rules(&with, Path::new("/elsewhere")).unwrap().said().contains("`/elsewhere`"));
+        let old = with.replace("def:acl_m_sendwarden_no", "");
+        assert!(rules(&old, Path::new("/var/lib/sendwarden-gate")).unwrap().text.contains("an earlier version"));
         assert!(rules("acl_smtp_data = x", Path::new("/var/lib/sendwarden-gate")).is_some());
     }
 }

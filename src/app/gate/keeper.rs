@@ -29,6 +29,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 pub enum Entrance {
     /// Ours: it closes with us, and is removed.
     Own(StdListener, PathBuf),
+    /// The same, where a server asks with one line.
+    Questions(StdListener, PathBuf),
     /// The helper's; what it gave us at the start, if it did.
     Kept(Arc<Client>, Option<client::Door>),
 }
@@ -42,6 +44,13 @@ pub fn bind(queue: &Path, powers: &Powers) -> Result<Entrance, String> {
     let listener = listen::bind(&socket).map_err(|why| why.to_string())?;
     tracing::info!("gate: {}", socket.display());
     Ok(Entrance::Own(listener, socket))
+}
+
+/// Our own socket beside the flags, in a directory of ours that the server's group may enter.
+pub fn beside(socket: PathBuf) -> Result<Entrance, String> {
+    let listener = listen::bind(&socket).map_err(|why| why.to_string())?;
+    tracing::info!("gate: {}", socket.display());
+    Ok(Entrance::Questions(listener, socket))
 }
 
 /// The helper's socket. Where there is no helper, but a directory for a socket of our own, that: the gate then knows
@@ -73,10 +82,14 @@ pub async fn keep(doors: Vec<(Entrance, Arc<Door>)>, stop: watch::Receiver<bool>
             Entrance::Own(listener, socket) => match UnixListener::from_std(listener) {
                 Ok(listener) => drop(keeping.spawn(async move {
                     listen::serve(listener, door, stop, open).await;
-                    // Nobody answers there any more, and nobody is to believe so.
-                    if let Err(why) = std::fs::remove_file(&socket) {
-                        tracing::debug!("removing {}: {why}", socket.display());
-                    }
+                    remove(&socket);
+                })),
+                Err(why) => tracing::error!("the gate cannot be kept open: {why}"),
+            },
+            Entrance::Questions(listener, socket) => match UnixListener::from_std(listener) {
+                Ok(listener) => drop(keeping.spawn(async move {
+                    listen::serve_questions(listener, door, stop).await;
+                    remove(&socket);
                 })),
                 Err(why) => tracing::error!("the gate cannot be kept open: {why}"),
             },
@@ -88,6 +101,13 @@ pub async fn keep(doors: Vec<(Entrance, Arc<Door>)>, stop: watch::Receiver<bool>
     let began = clock::monotonic();
     while kept && open.load(Ordering::Relaxed) > 0 && began.elapsed() < LAST_WORDS {
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Nobody answers there any more, and nobody is to believe so.
+fn remove(socket: &Path) {
+    if let Err(why) = std::fs::remove_file(socket) {
+        tracing::debug!("removing {}: {why}", socket.display());
     }
 }
 

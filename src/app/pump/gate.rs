@@ -1,18 +1,25 @@
 //! The pump's end of the gate: who is held is told to it, what it held is read from its tape.
 
 use super::{Pump, rows};
+use crate::app::flags::Told;
 use crate::app::gate::Over;
-use crate::app::sizes;
+use crate::app::{barred, sizes};
 use crate::engine::marks::Marks;
+use crate::engine::ruled::Ruled;
 use crate::engine::turnstile::{Barred, Room};
 use crate::host::clock;
 use crate::host::tape::{Position, Record};
-use crate::mail::{Dsn, OrderId, Owner, Place, Server};
-use crate::metrics::GateTally;
+use crate::mail::{Dsn, OrderId, Origin, Owner, Place};
+use crate::metrics::{Decision, GateTally};
 use std::sync::Arc;
 
 /// Log time has whole seconds, and a decision comes before its line.
 const SLACK_SECS: i64 = 2;
+
+/// No more may be held.
+const fn is_full(room: Room) -> bool {
+    room.messages == 0 || room.bytes == 0
+}
 
 impl Pump {
     /// Tells the gate who is held, and what their mail is known by.
@@ -20,69 +27,82 @@ impl Pump {
         if self.gate.is_none() && self.flags.is_none() {
             return;
         }
-        let mut barred = Vec::new();
+        let mut all = Vec::new();
         for held in self.shared.standing().iter() {
             let accounts = &self.engine.attribution.accounts;
             let Some(known) = accounts.get(held.owner) else { continue };
             let (key, own) = (known.key.to_string(), known.uid);
-            let uids = self.uids_of(&key, own);
+            let directory = self.engine.attribution.directory();
+            let uids = barred::uids(directory, &mut self.names, &key, own);
             let room = self.room(held.owner);
-            barred.push(Barred { owner: held.owner, key, uids, scope: held.scope.clone(), order: held.order, room });
+            all.push(Barred { owner: held.owner, key, uids, scope: held.scope.clone(), order: held.order, room });
         }
-        self.tell_flags(&barred);
+        self.tell_flags(&all);
         if let Some(gate) = &self.gate {
-            gate.bar(barred);
+            gate.bar(all);
         }
     }
 
     /// The same for a server that looks it up itself.
-    fn tell_flags(&mut self, barred: &[Barred]) {
+    fn tell_flags(&mut self, all: &[Barred]) {
         if self.flags.is_none() {
             return;
         }
-        let mut marks = Marks::default();
-        for one in barred {
-            let users = self.users_of(one);
-            marks.add(self.engine.attribution.directory(), one, users);
-        }
-        if let Some(flags) = &mut self.flags {
-            flags.tell(&marks);
-        }
-    }
-
-    /// The names of the unix users whose mail is the account's, as the mail server is told them.
-    fn users_of(&mut self, barred: &Barred) -> Vec<String> {
-        let mut names: Vec<String> =
-            barred.uids.iter().filter_map(|uid| self.names.user(*uid)).map(|user| user.login).collect();
-        let directory = self.engine.attribution.directory();
-        let listed = directory.accounts().iter().find(|spec| spec.id == barred.key);
-        for user in listed.map_or_else(Vec::new, |spec| spec.unix_users.clone()) {
-            // The name service does not answer: the name alone leads to the account.
-            if self.names.user_named(user.as_bytes()).is_none() {
-                names.push(user);
+        let low = self.gate.as_ref().is_some_and(|gate| gate.is_low());
+        let (mut held, mut full) = (Marks::default(), Marks::default());
+        self.full.clear();
+        for one in all {
+            let directory = self.engine.attribution.directory();
+            let users = barred::users(directory, &mut self.names, one);
+            if low || is_full(one.room) {
+                self.full.insert(one.owner);
+                full.add(directory, one, users.clone());
             }
+            held.add(directory, one, users);
         }
-        names
+        let told = Told {
+            held,
+            full,
+            refuse_logins: self.setup.gate.as_ref().is_some_and(|gate| gate.refuse_logins),
+            networks: self.engine.attribution.directory().networks().map(|net| format!("{net}\n")).collect(),
+        };
+        if let Some(flags) = &mut self.flags {
+            flags.tell(&told);
+        }
     }
 
-    /// The uids whose mail is the account's: those of the accounts file and of its unix users, or its own name's.
-    fn uids_of(&mut self, key: &str, own: Option<u32>) -> Vec<u32> {
-        let directory = self.engine.attribution.directory();
-        let spec = directory.accounts().iter().find(|spec| spec.id == key);
-        let (mut uids, users) = match spec {
-            Some(spec) => (spec.uids.clone(), spec.unix_users.clone()),
-            None => (own.into_iter().collect(), vec![key.to_owned()]),
-        };
-        for user in users {
-            uids.extend(self.names.user_named(user.as_bytes()).map(|user| user.uid));
+    /// A server that looks for flags finds at once of whom no more may be held, or more again.
+    fn tell_full(&mut self) {
+        if self.flags.is_none() {
+            return;
         }
-        uids.extend(key.strip_prefix("uid").and_then(|uid| uid.parse::<u32>().ok()));
-        let directory = self.engine.attribution.directory();
-        // A uid that another account lists is that one's, whatever its user is called.
-        uids.retain(|uid| directory.by_uid(*uid).is_none_or(|id| id == key));
-        uids.sort_unstable();
-        uids.dedup();
-        uids
+        let low = self.gate.as_ref().is_some_and(|gate| gate.is_low());
+        let standing = self.shared.standing();
+        let full = |owner| low || is_full(self.room(owner));
+        if standing.iter().any(|one| full(one.owner) != self.full.contains(&one.owner)) {
+            self.tell_gate();
+        }
+    }
+
+    /// What our rules did at a server that looks for flags, as its log says.
+    fn hear_rules(&mut self) {
+        let ruled = std::mem::take(&mut self.engine.ruled);
+        if ruled == Ruled::default() {
+            return;
+        }
+        let mut tally = GateTally::default();
+        let kinds =
+            [(Decision::Held, ruled.held), (Decision::Refused, ruled.refused), (Decision::Discarded, ruled.discarded)];
+        for (decision, counts) in kinds {
+            Origin::ALL.into_iter().zip(counts).for_each(|(origin, n)| tally.decided_of(origin, decision, n));
+        }
+        self.tally.gate(&tally);
+        if let Some(gate) = &self.gate {
+            ruled.not_held.into_iter().for_each(|(owner, (refused, discarded))| {
+                gate.note_over(owner, Over { refused, discarded, ..Over::default() });
+            });
+        }
+        self.tell_full();
     }
 
     /// Messages that the mail server has queued without asking the gate. Log time has whole seconds.
@@ -90,7 +110,7 @@ impl Pump {
         let Some(gate) = &self.gate else { return };
         let opened = gate.opened();
         for one in std::mem::take(&mut self.arrived) {
-            if gate.has_seen(one.id) {
+            if gate.has_seen(one.id) || !gate.is_asked_by(one.server) {
                 continue;
             }
             let before = self.alive.is_some_and(|alive| one.at > alive.plus_secs(SLACK_SECS));
@@ -136,8 +156,9 @@ impl Pump {
         let Some(gate) = &self.gate else { return };
         gate.set_room(self.shared.standing().iter().map(|one| (one.owner, self.room(one.owner))).collect());
         gate.look_at_disk(self.setup.min_free);
-        let now = clock::now();
-        for (owner, over) in gate.take_over() {
+        let (now, over) = (clock::now(), gate.take_over());
+        self.tell_full();
+        for (owner, over) in over {
             let account = self.engine.attribution.accounts.name(owner);
             let Over { refused, discarded, recipients, listed } = over;
             let whom = match recipients {
@@ -155,6 +176,7 @@ impl Pump {
 
     /// Takes in what the gate has done since it was heard last.
     pub(super) fn hear_gate(&mut self) {
+        self.hear_rules();
         if let Some(gate) = &self.gate {
             let tally = gate.take_tally();
             // Also on a host where nothing else happens, what the gate did is soon seen.
@@ -211,7 +233,7 @@ impl Pump {
         }
         *self.of_gate.entry(record.owner).or_default() += 1;
         let instance: Arc<[u8]> = record.instance.as_bytes().into();
-        let place = Place { server: Server::Postfix, instance, id: record.id };
+        let place = Place { server: record.server, instance, id: record.id };
         if !self.engine.sanctions.note_held(record.owner, place, record.at) {
             tracing::error!("too many messages are held: {} is not remembered, and stays on hold", record.id);
         }

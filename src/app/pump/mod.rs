@@ -14,7 +14,7 @@ mod rows;
 mod source;
 
 pub use commit::not_durable;
-pub use rows::{FIGURES_KIND, Kept, figures_of, restore, seed};
+pub use rows::{FIGURES_KIND, KEY_KIND, Kept, figures_of, read_key, restore, seed};
 pub use source::{KeptSource, Source};
 
 use super::logs;
@@ -36,7 +36,7 @@ use crate::mail::{Owner, Server, Time};
 use crate::metrics::{Gauges, HoldGauge, Metrics, Tally};
 use crate::store::{Batch, CheckState, Store};
 use projection::{Arrived, Days, Projection};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -97,6 +97,8 @@ pub struct Pump {
     flags: Option<Standing>,
     /// Where messages on hold have a size that can be looked up.
     sizes: Option<Sizes>,
+    /// The accounts whose flags say that no more of them may be held.
+    full: BTreeSet<Owner>,
     /// When the flags are compared with what stands next.
     compare_flags: Instant,
     /// Messages that are held and could not be remembered, as told last.
@@ -164,6 +166,7 @@ impl Pump {
             gate,
             flags,
             sizes,
+            full: BTreeSet::new(),
             compare_flags: now,
             told_unremembered: 0,
             gate_spoke: false,

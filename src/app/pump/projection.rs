@@ -21,6 +21,7 @@ pub struct Projection<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Arrived {
     pub at: Time,
+    pub server: Server,
     pub id: QueueId,
     pub owner: Owner,
     pub origin: Origin,
@@ -33,13 +34,21 @@ impl Sink for Projection<'_> {
         match fact {
             Fact::Error(error) => self.batch.push_error(error),
             Fact::Leg(leg) => self.batch.push_leg(leg),
-            Fact::Message { at, server: Server::Postfix, id, owner, origin, .. } if *origin != Origin::Internal => {
+            Fact::Message { at, server, id, owner, origin, .. } if is_asked_about(*server, *origin) => {
                 if let Some(arrived) = &mut self.arrived {
-                    arrived.push(Arrived { at: *at, id: **id, owner: *owner, origin: *origin });
+                    arrived.push(Arrived { at: *at, server: *server, id: **id, owner: *owner, origin: *origin });
                 }
             }
             _ => {}
         }
+    }
+}
+
+/// One server asks about everything but its own mail. The other looks for flags, and asks where no name would be found.
+fn is_asked_about(server: Server, origin: Origin) -> bool {
+    match server {
+        Server::Postfix => origin != Origin::Internal,
+        Server::Exim => origin == Origin::LocalSmtp,
     }
 }
 

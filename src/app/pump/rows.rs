@@ -26,6 +26,8 @@ const SLOT: u8 = 12;
 const DIALECT: u8 = 13;
 /// Per owner: the key that evidence leads to, where it is not the name.
 const KEY: u8 = 14;
+/// The same, for views.
+pub const KEY_KIND: u8 = KEY;
 /// How far the gate's tape was read.
 const TAPE: u8 = 15;
 /// When the agent last wrote, where it has a gate.
@@ -147,7 +149,8 @@ fn read_tape_position(value: &[u8]) -> Option<Position> {
     Some(Position { tape: saved.u64()?, offset: saved.u64()? })
 }
 
-fn read_key(row: &Row) -> Option<(u32, String)> {
+/// The account, and what evidence leads to: of those whose name is another.
+pub fn read_key(row: &Row) -> Option<(u32, String)> {
     let owner = u32::from_be_bytes(row.key.as_slice().try_into().ok()?);
     Some((owner, String::from_utf8(row.value.clone()?).ok()?))
 }

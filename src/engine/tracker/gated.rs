@@ -7,23 +7,43 @@ use super::leg::Class;
 use super::table::Slot;
 use super::{Cx, Tracker};
 use crate::engine::Sink;
-use crate::mail::{Head, Owner, Place, QueueId, Time};
+use crate::engine::attribution::Arrival;
+use crate::mail::{Head, Origin, Owner, Place, QueueId, Ruling, Submitter, Time};
 
 /// A message that they stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gated {
     pub owner: Owner,
-    pub place: Place,
+    pub origin: Origin,
     pub at: Time,
-    /// It is on hold by that; otherwise it waits in the queue.
-    pub held: bool,
+    pub stopped: Stopped,
+}
+
+/// Where it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stopped {
+    /// On hold by that.
+    Held(Place),
+    /// In the queue.
+    KeptBack(Place),
+    /// Nowhere: it was refused, or thrown away.
+    Refused,
+    TooMany,
+    Discarded,
 }
 
 /// Its acceptance comes within this, or never: what else the server does with a message in between may take long.
 const ACCEPTED_SECS: i64 = 600;
 
 impl Tracker {
-    pub(super) fn gated<S: Sink>(&mut self, head: &Head<'_>, id: QueueId, held: bool, cx: &mut Cx<'_, S>) {
+    pub(super) fn gated<S: Sink>(&mut self, head: &Head<'_>, id: QueueId, ruling: Ruling<'_>, cx: &mut Cx<'_, S>) {
+        let held = match ruling {
+            Ruling::Held | Ruling::AsAnswered => true,
+            Ruling::KeptBack => false,
+            Ruling::Refused(by) => return self.not_taken(head, by, Stopped::Refused, cx),
+            Ruling::TooMany(by) => return self.not_taken(head, by, Stopped::TooMany, cx),
+            Ruling::Discarded(by) => return self.not_taken(head, by, Stopped::Discarded, cx),
+        };
         let found = self.locate(head, id);
         let slot = match (found, held) {
             (Ok(slot), _) => slot,
@@ -40,24 +60,38 @@ impl Tracker {
         let Some(leg) = self.table.edit(slot) else { return };
         leg.last = head.at;
         leg.hold_pending |= held && leg.class == Class::Unborn;
+        leg.answered |= ruling == Ruling::AsAnswered;
         if !held {
-            self.tell_gated(slot, head.at, false);
+            self.tell_gated(slot, head.at, Stopped::KeptBack);
         }
+    }
+
+    /// The message is not in the queue, or not for long: only whose it was is of interest.
+    fn not_taken<S: Sink>(&mut self, head: &Head<'_>, by: Submitter<'_>, stopped: Stopped, cx: &mut Cx<'_, S>) {
+        let arrival = match by {
+            Submitter::User(login) => Arrival::User(login, cx.attribution.uid_of(login)),
+            Submitter::Login { login, .. } => Arrival::Login(login),
+            Submitter::Smtp { .. } | Submitter::Internal => return,
+        };
+        let found = cx.attribution.attribute(arrival, b"", head.at);
+        self.gated.push(Gated { owner: found.owner, origin: found.origin, at: head.at, stopped });
     }
 
     /// It has been accepted: it is known whose it is.
     pub(super) fn accepted_on_hold<S: Sink>(&mut self, slot: Slot, at: Time, cx: &mut Cx<'_, S>) {
         if self.table.get(slot).is_some_and(|leg| leg.hold_pending) {
             self.be_held(slot, &[], cx);
-            self.tell_gated(slot, at, true);
+            self.tell_gated(slot, at, Stopped::Held);
         }
     }
 
-    fn tell_gated(&mut self, slot: Slot, at: Time, held: bool) {
-        let Some(leg) = self.table.get(slot) else { return };
+    /// What the gate answered it has written down itself, with an owner that the log may not name, or name wrongly.
+    fn tell_gated(&mut self, slot: Slot, at: Time, stopped: impl FnOnce(Place) -> Stopped) {
+        let Some(leg) = self.table.get(slot).filter(|leg| !leg.answered) else { return };
         let instance = self.places.instance_name(leg.instance).into();
         let place = Place { server: leg.server, instance, id: leg.id };
-        self.gated.push(Gated { owner: leg.owner, place, at, held });
+        let gated = Gated { owner: leg.owner, origin: leg.origin, at, stopped: stopped(place) };
+        self.gated.push(gated);
     }
 
     /// What they did since this was asked last.

@@ -89,6 +89,8 @@ pub struct Leg {
     pub given_up: bool,
     /// A policy put it on hold before it had an id: held from the moment it is accepted.
     pub hold_pending: bool,
+    /// Put on hold because the gate answered so: the gate knows of it.
+    pub answered: bool,
     /// Left the queue, but kept for lines that are still to come (see `Table::linger`).
     pub ended: Option<Ended>,
     /// Recipients of this leg in the books; for a child: handed over to it.
@@ -245,6 +247,7 @@ impl Leg {
             held: false,
             given_up: false,
             hold_pending: false,
+            answered: false,
             ended: None,
             booked: 0,
             done: 0,

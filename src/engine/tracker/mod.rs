@@ -38,7 +38,7 @@ mod sweep;
 mod table;
 
 pub use books::Cx;
-pub use gated::Gated;
+pub use gated::{Gated, Stopped};
 pub use rows::{Row, RowKind};
 
 use crate::engine::Sink;
@@ -181,7 +181,7 @@ impl Tracker {
             Kind::Ended { id, end } => self.ended(head, id, end, cx),
             Kind::Held { id: Some(id), by, sender } => self.held(head, id, by, sender, cx),
             Kind::Held { id: None, .. } => self.hold_next(head),
-            Kind::Gated { id, held } => self.gated(head, id, held, cx),
+            Kind::Gated { id, ruling } => self.gated(head, id, ruling, cx),
             Kind::Released { id } => self.released(head, id, cx),
             Kind::Requeued { id } => self.requeued(head, id, cx),
             Kind::Swept { what, count } => self.swept(head, what, count, cx),

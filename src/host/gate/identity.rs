@@ -23,6 +23,8 @@ use crate::mail::{Candidate, QueueId, Way};
 pub struct Instance {
     /// `queue_directory`.
     pub queue_dir: PathBuf,
+    /// A directory of the user's that the server's processes run as.
+    own_dir: PathBuf,
     /// The addresses of this host: who connects from one of them is a process of this host.
     pub addresses: Box<[IpAddr]>,
     /// The process of pickup(8) the last time it was looked for, or 0: it is asked first.
@@ -34,8 +36,15 @@ pub struct Instance {
 impl Instance {
     /// The instance with this queue directory, and the addresses that the host has now.
     pub fn here(queue_dir: impl Into<PathBuf>) -> Instance {
-        let addresses = addresses::of_host().into();
-        Instance { queue_dir: queue_dir.into(), addresses, pickup: Arc::default(), helper: None }
+        let (addresses, queue_dir) = (addresses::of_host().into(), queue_dir.into());
+        let own_dir = queue_dir.join("incoming");
+        Instance { queue_dir, own_dir, addresses, pickup: Arc::default(), helper: None }
+    }
+
+    /// The same of a server whose processes run as the user who owns the queue directory itself.
+    pub fn owning(queue_dir: impl Into<PathBuf>) -> Instance {
+        let instance = Instance::here(queue_dir);
+        Instance { own_dir: instance.queue_dir.clone(), ..instance }
     }
 
     /// The same, where only the helper may look into the queue.
@@ -48,9 +57,9 @@ impl Instance {
         address.is_loopback() || self.addresses.contains(&address)
     }
 
-    /// The user that the server's processes run as (`mail_owner`): whose the directory of incoming mail is.
+    /// The user that the server's processes run as (`mail_owner`, of Exim `exim_user`).
     pub fn mail_owner(&self) -> Option<u32> {
-        std::fs::metadata(self.queue_dir.join("incoming")).ok().map(|meta| meta.uid())
+        std::fs::metadata(&self.own_dir).ok().map(|meta| meta.uid())
     }
 }
 

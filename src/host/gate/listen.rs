@@ -13,14 +13,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::UnixListener;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
+use tokio::net::{UnixListener, UnixStream as TokioStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::identity::Identity;
 use crate::host::clock;
 use crate::mail::{Candidate, Judgement, Way};
+use crate::mta::exim::ask;
 use crate::mta::postfix::milter::wire;
 use crate::mta::postfix::milter::{Next, Session};
 
@@ -32,6 +33,11 @@ const QUIET: Duration = Duration::from_secs(3_600);
 /// The server reads our few bytes at once; if not, it is gone.
 const WRITE: Duration = Duration::from_secs(10);
 const CHUNK: usize = 4 * 1024;
+
+/// A server that asks with one line asks at once, and reads the answer at once.
+const QUESTION: Duration = Duration::from_secs(2);
+/// More than such a server has processes that receive mail (Exim's `smtp_accept_max` is 20 by default).
+const MAX_QUESTIONS: usize = 500;
 
 /// Who answers. Called on the gate's thread: must not wait.
 pub trait Judge: Send + Sync + 'static {
@@ -57,12 +63,30 @@ pub struct CannotListen {
 
 /// Serves until `stop` is true or its sender is gone; `open` counts the conversations of all listeners, which go on then.
 /// Must run inside a tokio runtime of the gate's own.
-pub async fn serve(
+pub async fn serve(listener: UnixListener, judge: Arc<dyn Judge>, stop: watch::Receiver<bool>, open: Arc<AtomicUsize>) {
+    let talk = |stream, judge: Arc<dyn Judge>| async move { converse(stream, judge.as_ref()).await };
+    accept(listener, judge, stop, (open, MAX_CONNECTIONS), talk).await;
+}
+
+/// The same for a server that asks with one line a connection (`mta/exim/ask`).
+pub async fn serve_questions(listener: UnixListener, judge: Arc<dyn Judge>, stop: watch::Receiver<bool>) {
+    let talk = |stream, judge: Arc<dyn Judge>| async move {
+        let most = timeout(QUESTION, question(stream, judge.as_ref())).await;
+        most.unwrap_or_else(|_| Err(format!("the mail server was not done with its question in {QUESTION:?}")))
+    };
+    accept(listener, judge, stop, (Arc::default(), MAX_QUESTIONS), talk).await;
+}
+
+async fn accept<T, F>(
     listener: UnixListener,
     judge: Arc<dyn Judge>,
     mut stop: watch::Receiver<bool>,
-    open: Arc<AtomicUsize>,
-) {
+    (open, most): (Arc<AtomicUsize>, usize),
+    talk: T,
+) where
+    T: Fn(TokioStream, Arc<dyn Judge>) -> F,
+    F: Future<Output = Result<(), String>> + Send + 'static,
+{
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -77,14 +101,16 @@ pub async fn serve(
                 continue;
             }
         };
-        if open.load(Ordering::Relaxed) >= MAX_CONNECTIONS {
+        if open.load(Ordering::Relaxed) >= most {
             judge.broken("more connections than the mail server can have");
             continue;
         }
-        let (judge, seat) = (Arc::clone(&judge), Seat::take(&open));
+        let seat = Seat::take(&open);
+        let talking = talk(stream, Arc::clone(&judge));
+        let judge = Arc::clone(&judge);
         tokio::spawn(async move {
             let _seat = seat;
-            if let Err(why) = converse(stream, judge.as_ref()).await {
+            if let Err(why) = talking.await {
                 judge.broken(&why);
             }
         });
@@ -148,6 +174,30 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, judge: &dyn 
             Err(_) => return Err(format!("the mail server said nothing for {QUIET:?}")),
         }
     }
+}
+
+/// One question and its answer.
+async fn question(mut stream: TokioStream, judge: &dyn Judge) -> Result<(), String> {
+    let mut line = Vec::with_capacity(ask::MOST);
+    while line.last() != Some(&b'\n') {
+        let room = ask::MOST.saturating_sub(line.len());
+        match (&mut stream).take(room as u64).read_buf(&mut line).await {
+            Ok(0) if line.is_empty() => return Ok(()),
+            Ok(0) => return Err("the mail server's question has no end, or is too long".to_owned()),
+            Ok(_) => {}
+            Err(why) => return Err(format!("reading from the mail server: {why}")),
+        }
+    }
+    let read = clock::monotonic();
+    let candidate = ask::read(&line).ok_or("the mail server asked what is no question")?;
+    // It has not waited for us, and let the message pass: what we say now would be true of nothing.
+    if stream.ready(Interest::WRITABLE).await.is_ok_and(|ready| ready.is_write_closed()) {
+        return Err("the mail server did not wait for an answer".to_owned());
+    }
+    let mut output = ask::answer(&judge.judge(&candidate, None)).into_bytes();
+    write(&mut stream, &mut output).await?;
+    judge.answered(read.elapsed());
+    Ok(())
 }
 
 async fn write<S: AsyncWrite + Unpin>(stream: &mut S, output: &mut Vec<u8>) -> Result<(), String> {

@@ -48,6 +48,17 @@ struct Gate {
 
 impl Gate {
     fn open() -> Gate {
+        Gate::of(|listener, judge, stopped| async { serve(listener, judge, stopped, Arc::default()).await })
+    }
+
+    /// For a server that asks with one line.
+    fn asked() -> Gate {
+        Gate::of(|listener, judge, stopped| async { serve_questions(listener, judge, stopped).await })
+    }
+
+    fn of<F: Future<Output = ()>>(
+        serve: impl FnOnce(UnixListener, Arc<dyn Judge>, watch::Receiver<bool>) -> F + Send + 'static,
+    ) -> Gate {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("gate.sock");
         let listener = bind(&socket).unwrap();
@@ -56,9 +67,7 @@ impl Gate {
         let judge: Arc<dyn Judge> = told.clone();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                serve(UnixListener::from_std(listener).unwrap(), judge, stopped, Arc::default()).await
-            });
+            runtime.block_on(async { serve(UnixListener::from_std(listener).unwrap(), judge, stopped).await });
         });
         Gate { folder, told, stop, thread: Some(thread) }
     }
@@ -161,6 +170,57 @@ fn the_largest_frames_back_to_back_are_read_and_the_connection_goes_on() {
     stream.write_all(&two).unwrap();
     expect(&mut stream, &framed(b'c', b"").repeat(2));
     assert!(gate.told.broken.lock().unwrap().is_empty());
+}
+
+const QUESTION_LINE: &[u8] = b"smtp 1xWsik-00057A-0v 1 127.0.0.1 40000 127.0.0.1 25\n";
+
+#[test]
+fn a_question_is_one_line_and_what_is_none_is_not_answered() {
+    let gate = Gate::asked();
+    let ask = |pieces: &[&[u8]], close: bool| {
+        let mut stream = gate.connect();
+        // It may have hung up on us already.
+        let sent = pieces.iter().try_for_each(|piece| stream.write_all(piece));
+        if close && sent.is_ok() {
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+        }
+        let mut answer = String::new();
+        // What is not read is lost with a reset.
+        drop(stream.read_to_string(&mut answer));
+        answer
+    };
+    let long = vec![b'x'; ask::MOST + 1];
+    for bad in [&b"what\n"[..], b"\n", b"\xff\xff", &QUESTION_LINE[..20], &long] {
+        assert_eq!(ask(&[bad], true), "");
+    }
+    // Who says nothing more is not waited for.
+    assert_eq!(ask(&[&QUESTION_LINE[..20]], false), "");
+    let (begin, end) = QUESTION_LINE.split_at(9);
+    for close in [true, false] {
+        assert_eq!(ask(&[begin, end], close), "hold held");
+    }
+    assert_eq!(gate.told.broken.lock().unwrap().len(), 6);
+    assert_eq!(gate.told.candidates.lock().unwrap().len(), 2);
+    assert_eq!(gate.told.answered.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn who_has_gone_away_is_not_judged_and_a_crowd_does_not_keep_others_out_for_good() {
+    let gate = Gate::asked();
+    let silent: Vec<UnixStream> = (0..MAX_QUESTIONS).map(|_| gate.connect()).collect();
+    let mut gone = gate.connect();
+    drop(gone.write_all(QUESTION_LINE));
+    drop(gone);
+    drop(silent);
+    let mut answer = String::new();
+    while answer.is_empty() {
+        let mut stream = gate.connect();
+        // Turned away while the crowd is there.
+        drop(stream.write_all(QUESTION_LINE));
+        drop(stream.read_to_string(&mut answer));
+    }
+    assert_eq!(answer, "hold held");
+    assert_eq!(gate.told.candidates.lock().unwrap().len(), 1);
 }
 
 #[test]

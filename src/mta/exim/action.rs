@@ -4,7 +4,7 @@
 //! that could not be reached, rejections, what access rules log. See [`read`].
 
 use super::{scan, script, setup};
-use crate::mail::{Attempt, Dsn, End, Holder, Kind, QueueId, Status};
+use crate::mail::{Attempt, Dsn, End, Holder, Kind, QueueId, Ruling, Status, Submitter};
 
 pub(super) fn read<'a>(id: QueueId, text: &'a [u8]) -> Option<Kind<'a>> {
     let held = |by| Some(Kind::Held { id: Some(id), by, sender: &[] });
@@ -27,10 +27,33 @@ pub(super) fn read<'a>(id: QueueId, text: &'a [u8]) -> Option<Kind<'a>> {
         }
         // Lines for its recipients follow, but for a bounce message.
         b'c' if text.starts_with(b"cancelled by ") => Some(Kind::GivenUp { id }),
-        // The access rule that `setup` gives: words that no user can have logged behind an id.
-        b's' if text.starts_with(setup::HELD) => Some(Kind::Gated { id, held: true }),
+        b's' => ruling(text).map(|ruling| Kind::Gated { id, ruling }),
         b'a' if text.starts_with(b"agent: ") => script::rule(id, text),
         b'a' => marked_delivered(id, text.strip_prefix(b"address ")?).map(Kind::Attempt),
+        _ => None,
+    }
+}
+
+/// The access rules that `setup` gives log words that no user can have logged behind an id. Of what is on hold the line
+/// of its acceptance says whose it is; of what is not, this one.
+fn ruling(text: &[u8]) -> Option<Ruling<'_>> {
+    if let Some(whose) = text.strip_prefix(setup::HELD) {
+        return Some(if whose.starts_with(b"smtp:") { Ruling::AsAnswered } else { Ruling::Held });
+    }
+    if let Some(whose) = text.strip_prefix(setup::REFUSED) {
+        return by(whose).map(Ruling::Refused);
+    }
+    match text.strip_prefix(setup::TOO_MANY) {
+        Some(whose) => by(whose).map(Ruling::TooMany),
+        None => by(text.strip_prefix(setup::DISCARDED)?).map(Ruling::Discarded),
+    }
+}
+
+fn by(whose: &[u8]) -> Option<Submitter<'_>> {
+    match (whose.strip_prefix(b"user:"), whose.strip_prefix(b"auth:")) {
+        (Some(user), _) => Some(Submitter::User(user)),
+        (_, Some(login)) => Some(Submitter::Login { login, client: &[], address: &[] }),
+        // The gate has counted it.
         _ => None,
     }
 }

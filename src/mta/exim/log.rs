@@ -5,7 +5,7 @@
 //! other shapes is free: access rules log what they want; it is of no interest and never a mistake. See [`read`].
 
 use super::{WHY_SHAPE, action, arrival, delivery, scan, script, setup};
-use crate::mail::{End, Kind, QueueId, Status, Time};
+use crate::mail::{End, Kind, QueueId, Ruling, Status, Time};
 
 /// What one text says: an event, `Ok(None)` for what is of no interest, or why it is not understood.
 #[inline]
@@ -29,7 +29,9 @@ fn about<'a>(at: Time, word: &'a [u8], text: &'a [u8]) -> Result<Option<Kind<'a>
         // `-N`: an administrator had the delivery left out (deliver.c).
         [b'*', b'>', b' ', rest @ ..] => Kind::Attempt(attempt(Status::Dropped, rest)?),
         [b'*', b'*', b' ', rest @ ..] => Kind::Attempt(attempt(Status::Bounced, rest)?),
-        [b'=', b'=', b' ', rest @ ..] if setup::is_kept_back(word, rest) => Kind::Gated { id, held: false },
+        [b'=', b'=', b' ', rest @ ..] if setup::is_kept_back(word, rest) => {
+            Kind::Gated { id, ruling: Ruling::KeptBack }
+        }
         [b'=', b'=', b' ', rest @ ..] => Kind::Attempt(attempt(Status::Deferred, rest)?),
         b"Completed" => Kind::Ended { id, end: End::Done },
         _ if text.starts_with(b"Completed QT=") => Kind::Ended { id, end: End::Done },

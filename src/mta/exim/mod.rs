@@ -6,6 +6,7 @@
 
 mod action;
 mod arrival;
+pub mod ask;
 mod delivery;
 pub mod install;
 pub mod layout;

@@ -5,6 +5,9 @@
 //! since 4.94) while a message is accepted, by [`acl`], which freezes it, and once more before it is delivered, by
 //! [`routers`], which keeps back what was accepted before the file was there, or was thawed by a timer. No process need
 //! run for that. Without the directory all mail passes (`exists`): a lookup in a missing one would refuse it.
+//!
+//! Who speaks SMTP without a login names nobody. If it is a process of this host, the agent is asked whose (`super::ask`),
+//! over its socket beside the flags. It has two seconds; without an answer the message passes.
 
 /// Who handed the message to sendmail(1): the caller's login name, the kernel's word.
 pub const USER: &str = "user";
@@ -16,9 +19,26 @@ pub const DOMAIN: &str = "domain";
 pub const FREE: &str = "free";
 /// All subdirectories of identities.
 pub const KINDS: [&str; 3] = [USER, LOGIN, DOMAIN];
+/// The same of those of which no more may be held, in the order of [`KINDS`].
+pub const FULL: [&str; 3] = ["full-user", "full-auth", "full-domain"];
+/// Rules for everybody, each a file of its own.
+pub const RULES: &str = "rules";
+/// The rule that mail of a held login is refused, so that the person at the mail program knows.
+pub const REFUSE_LOGINS: &str = "refuse-logins";
+/// The file of networks whose clients are asked about besides this host's own: one a line.
+pub const NETWORKS: &str = "networks";
+/// The socket at which the agent is asked.
+pub const SOCKET: &str = "gate.sock";
 
-/// What the access rule logs of a message behind its id, up to the identity.
+/// What the access rules log of a message behind its id, up to the identity: `user:` or `auth:` and the name, or `smtp:`
+/// where the agent was asked and knows more. What is refused has the reply code before that.
 pub(super) const HELD: &[u8] = b"sendwarden: HOLD ";
+pub(super) const REFUSED: &[u8] = b"sendwarden: REFUSED 550 ";
+pub(super) const TOO_MANY: &[u8] = b"sendwarden: REFUSED 552 ";
+pub(super) const DISCARDED: &[u8] = b"sendwarden: DISCARDED ";
+/// Told to the client when no more of an account may be held, and when its login is refused.
+const TOO_MUCH: &str = "552 5.2.2 Too much mail of this account is on hold; ask your provider";
+const ON_HOLD: &str = "550 5.7.1 Sending from this account is on hold, ask your provider";
 /// The domain that exists nowhere: deferring an address of its own leaves no retry time on anybody else's.
 const HOLD_DOMAIN: &str = ".sendwarden-hold.invalid";
 
@@ -46,38 +66,73 @@ const IS_LOCAL: &str = "${if and{{eq{$sender_host_address}{}}{def:sender_ident}}
 /// Exim sets the id for local mail too: there it is the user.
 const IS_LOGIN: &str = "${if and{{!eq{$sender_host_address}{}}{def:authenticated_id}}}";
 
+/// Over SMTP, and nobody has logged in.
+const IS_UNNAMED: &str = "${if and{{!eq{$sender_host_address}{}}{!def:authenticated_id}}}";
+
+const LOGIN_KEY: &str = "${lc:$authenticated_id}";
+const DOMAIN_KEY: &str = r"${if match{${lc:$authenticated_id}}{\N@([^@]+)$\N}{$1}{}}";
+
 fn of_user(flags: &str) -> String {
     lookup(flags, USER, "$sender_ident")
 }
 
 fn of_login(flags: &str) -> String {
-    let whole = lookup(flags, LOGIN, "${lc:$authenticated_id}");
-    let domain = lookup(flags, DOMAIN, r"${if match{${lc:$authenticated_id}}{\N@([^@]+)$\N}{$1}{}}");
+    login_in(flags, LOGIN, DOMAIN)
+}
+
+fn login_in(flags: &str, whole: &str, domain: &str) -> String {
+    let (whole, domain) = (lookup(flags, whole, LOGIN_KEY), lookup(flags, domain, DOMAIN_KEY));
     format!("${{if or{{{{bool{{{whole}}}}}{{bool{{{domain}}}}}}}}}")
 }
 
 /// For the section that begins with `begin acl`: the rule itself. It is called by [`acl_call`].
 ///
 /// `authenticated` as a condition would refuse all local mail (`cannot test authenticated condition in non-SMTP ACL`,
-/// measured), so the variable is asked.
+/// measured), so the variable is asked; so would `hosts`, if the condition before it did not come first. Variables are set
+/// before they are looked at, for `strict_acl_vars`.
 pub fn acl(flags: &str) -> String {
     let (user, login) = (of_user(flags), of_login(flags));
+    let [full_user, full_login, full_domain] = FULL;
+    let (full_user, full_login) = (lookup(flags, full_user, "$sender_ident"), login_in(flags, full_login, full_domain));
+    let question = "smtp $message_exim_id $recipients_count $sender_host_address $sender_host_port \
+                    $received_ip_address $received_port\\n";
     format!(
         "held_by_sendwarden:\n  \
+           warn   set acl_m_sendwarden_said =\n  \
            accept condition = {IS_LOCAL}\n         \
                   condition = {user}\n         \
-                  set acl_m_sendwarden = user:$sender_ident\n  \
+                  set acl_m_sendwarden = user:$sender_ident\n         \
+                  set acl_m_sendwarden_no = ${{if bool{{{full_user}}}{{{TOO_MUCH}}}{{}}}}\n  \
            accept condition = {IS_LOGIN}\n         \
                   condition = {login}\n         \
-                  set acl_m_sendwarden = auth:${{lc:$authenticated_id}}\n  \
+                  set acl_m_sendwarden = auth:${{lc:$authenticated_id}}\n         \
+                  set acl_m_sendwarden_no = ${{if exists{{{flags}/{RULES}/{REFUSE_LOGINS}}}{{{ON_HOLD}}}\
+                                             {{${{if bool{{{full_login}}}{{{TOO_MUCH}}}{{}}}}}}}}\n  \
+           warn   condition = {IS_UNNAMED}\n         \
+                  hosts = <; @[] ; 127.0.0.0/8 ; ::1 ${{if exists{{{flags}/{NETWORKS}}}{{; {flags}/{NETWORKS}}}{{}}}}\n         \
+                  set acl_m_sendwarden_said = ${{readsocket{{{flags}/{SOCKET}}}{{{question}}}{{2s}}{{}}{{}}}}\n  \
+           accept condition = ${{if eq{{${{length_5:$acl_m_sendwarden_said}}}}{{hold }}}}\n         \
+                  set acl_m_sendwarden = smtp:${{substr_5:$acl_m_sendwarden_said}}\n  \
+           accept condition = ${{if eq{{${{length_7:$acl_m_sendwarden_said}}}}{{refuse }}}}\n         \
+                  set acl_m_sendwarden = smtp:\n         \
+                  set acl_m_sendwarden_no = ${{substr_7:$acl_m_sendwarden_said}}\n  \
            deny\n"
     )
 }
 
 /// The first lines of the ACLs that `acl_not_smtp` and `acl_smtp_data` name. `no_tell`: no mail about each message that
-/// is frozen (`freeze_tell`).
+/// is frozen (`freeze_tell`). What may not be held is refused to a client, who is told; what a process hands over without
+/// SMTP would bounce or be tried again for ever, so it is thrown away, and that is counted.
 pub fn acl_call() -> &'static str {
-    "  warn acl = held_by_sendwarden\n       control = freeze/no_tell\n       logwrite = sendwarden: HOLD $acl_m_sendwarden\n"
+    "  warn set acl_m_sendwarden_no =\n       acl = held_by_sendwarden\n       condition = ${if !def:acl_m_sendwarden_no}\n       \
+       control = freeze/no_tell\n       logwrite = sendwarden: HOLD $acl_m_sendwarden\n  \
+     discard condition = ${if and{{def:acl_m_sendwarden_no}{eq{$received_protocol}{local}}}}\n       \
+       logwrite = sendwarden: DISCARDED $acl_m_sendwarden\n  \
+     defer condition = ${if and{{def:acl_m_sendwarden_no}{eq{${length_1:$acl_m_sendwarden_no}}{4}}}}\n       \
+       message = $acl_m_sendwarden_no\n  \
+     deny condition = ${if def:acl_m_sendwarden_no}\n       \
+       message = $acl_m_sendwarden_no\n       \
+       logwrite = sendwarden: REFUSED ${length_3:$acl_m_sendwarden_no} $acl_m_sendwarden\n"
 }
 
 /// The first routers. Deferring the recipient itself would leave a retry time on its domain, which everybody's mail to

@@ -1,7 +1,7 @@
 //! Every shape of line, by version and log selector, and what it reads as.
 
 use super::*;
-use crate::mail::{Accepted, Attempt, Kind, Script, Submitter};
+use crate::mail::{Accepted, Attempt, Kind, Ruling, Script, Submitter};
 use jiff::tz::TimeZone;
 
 const OLD: &str = "1xVROW-0001BH-2c";
@@ -37,7 +37,12 @@ pub(super) fn short(kind: &Kind<'_>) -> String {
         Kind::Early(attempt) => format!("early {}", attempted(attempt)),
         Kind::Held { by, .. } => format!("held {by:?}"),
         Kind::Released { .. } => "released".into(),
-        Kind::Gated { held, .. } => format!("gated {held}"),
+        Kind::Gated { ruling, .. } => match ruling {
+            Ruling::Refused(by) => format!("refused {}", submitted(*by)),
+            Ruling::TooMany(by) => format!("too many {}", submitted(*by)),
+            Ruling::Discarded(by) => format!("discarded {}", submitted(*by)),
+            other => format!("gated {other:?}"),
+        },
         Kind::Ended { end, .. } => format!("ended {end:?}"),
         Kind::GivenUp { .. } => "given up".into(),
         Kind::Added { recipient, .. } => format!("added {}", s(recipient)),
@@ -49,13 +54,17 @@ pub(super) fn short(kind: &Kind<'_>) -> String {
     }
 }
 
-fn accepted_as(accepted: &Accepted<'_>) -> String {
-    let by = match accepted.by {
+fn submitted(by: Submitter<'_>) -> String {
+    match by {
         Submitter::User(login) => format!("user {}", s(login)),
         Submitter::Login { login, client, address } => format!("login {} {} {}", s(login), s(client), s(address)),
         Submitter::Smtp { client, address } => format!("smtp {} {}", s(client), s(address)),
         Submitter::Internal => "internal".into(),
-    };
+    }
+}
+
+fn accepted_as(accepted: &Accepted<'_>) -> String {
+    let by = submitted(accepted.by);
     let to = accepted.recipients.map(|list| list.iter().map(s).collect::<Vec<_>>());
     let Accepted { size, notice_of, .. } = accepted;
     let (sender, message_id, mark) = (s(accepted.sender), s(accepted.message_id), s(accepted.mark));
@@ -261,7 +270,7 @@ fn deliveries_of_every_kind() {
         ("== d@d.test Q=low R=r T=t defer (-53)", "Deferred d@d.test||t||false|10000|0.0.0||None"),
         (
             "== h9@m1xvrow-0001bh-2c.sendwarden-hold.invalid <a@d.test> R=defer_by_sendwarden defer (-1): held",
-            "gated false",
+            "gated KeptBack",
         ),
         // About the whole message.
         ("=> discarded (system filter)", "ended Discarded"),
@@ -288,7 +297,13 @@ fn states_and_lines_of_no_interest() {
         ("Frozen (delivery error message)", "held Server"),
         ("Frozen by the system filter: spam", "held Rule"),
         ("frozen by ACL", "held Rule"),
-        ("sendwarden: HOLD user:web1", "gated true"),
+        ("sendwarden: HOLD user:web1", "gated Held"),
+        ("sendwarden: HOLD smtp:sendwarden 01", "gated AsAnswered"),
+        ("sendwarden: REFUSED 552 auth:a@b.test", "too many login a@b.test  "),
+        ("sendwarden: REFUSED 550 auth:a@b.test", "refused login a@b.test  "),
+        ("sendwarden: DISCARDED user:web1", "discarded user web1"),
+        ("sendwarden: REFUSED 552 smtp:", "noise"),
+        ("sendwarden: DISCARDED", "noise"),
         ("sendwarden: HOLD", "noise"),
         ("frozen by root", "held Admin"),
         ("Message is frozen", "held Server"),

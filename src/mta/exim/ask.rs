@@ -1,0 +1,72 @@
+//! What an Exim asks about a message that came over SMTP without a login, by the access rule of [`super::setup`]: one
+//! line, and one line as the answer. Pure.
+//!
+//! `smtp ID RECIPIENTS ADDRESS PORT ADDRESS PORT`: the client's end of the connection, then the server's own. Answers are
+//! `pass`, `hold REASON` and `refuse TEXT`, TEXT beginning with a reply code; whatever else is an answer is taken for `pass`.
+
+use super::plan::is_message_id;
+use crate::mail::{Candidate, Judgement, QueueId, Way};
+use core::net::IpAddr;
+
+/// No question is longer: an id, two addresses, and numbers.
+pub const MOST: usize = 256;
+
+/// The message that is asked about; `None` for what is no question.
+pub fn read(line: &[u8]) -> Option<Candidate> {
+    let line = line.strip_suffix(b"\n")?;
+    let mut words = std::str::from_utf8(line).ok()?.split(' ');
+    (words.next() == Some("smtp")).then_some(())?;
+    let id = QueueId::new(words.next()?.as_bytes()).filter(is_message_id)?;
+    let recipients = words.next()?.parse().ok()?;
+    let mut end = || Some((words.next()?.parse::<IpAddr>().ok()?.to_canonical(), words.next()?.parse::<u16>().ok()?));
+    let ((address, port), server) = (end()?, end()?);
+    let way = Way::Smtp { address, port, server: Some(server) };
+    words.next().is_none().then(|| Candidate { id: Some(id), way, recipients, ..Candidate::default() })
+}
+
+/// What is answered.
+pub fn answer(judgement: &Judgement) -> String {
+    match judgement {
+        Judgement::Hold { reason } => format!("hold {reason}"),
+        Judgement::Refuse { text } => format!("refuse {text}"),
+        // Only what is handed over without SMTP is thrown away, and that is not asked about.
+        Judgement::Pass | Judgement::Discard => "pass".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_are_whole_lines_and_nothing_else() {
+        let asked = read(b"smtp 1xWsio-0000000059R-39Pc 3 127.0.0.1 40000 127.0.0.1 25\n").unwrap();
+        let here: IpAddr = "127.0.0.1".parse().unwrap();
+        assert_eq!(asked.way, Way::Smtp { address: here, port: 40_000, server: Some((here, 25)) });
+        assert_eq!((asked.id, asked.recipients), (QueueId::new(b"1xWsio-0000000059R-39Pc"), 3));
+        let mapped = read(b"smtp 1xWsik-00057A-0v 1 ::ffff:127.0.0.1 1 ::1 25\n").unwrap();
+        assert_eq!(mapped.way, Way::Smtp { address: here, port: 1, server: Some(("::1".parse().unwrap(), 25)) });
+        for none in [
+            "",
+            "\n",
+            "smtp 1xWsik-00057A-0v 1 127.0.0.1 1 127.0.0.1 25",
+            "smtp 1xWsik-00057A-0v 1 127.0.0.1 1 127.0.0.1 25 x\n",
+            "smtp 1xWsik-00057A-0v 1 127.0.0.1 1 127.0.0.1\n",
+            "smtp 1xWsik-00057A-0v 1 127.0.0.1 65536 127.0.0.1 25\n",
+            "smtp 1xWsik-00057A-0v -1 127.0.0.1 1 127.0.0.1 25\n",
+            "smtp ../x 1 127.0.0.1 1 127.0.0.1 25\n",
+            "smtp  1xWsik-00057A-0v 1 127.0.0.1 1 127.0.0.1 25\n",
+            "admit 1xWsik-00057A-0v 1 127.0.0.1 1 127.0.0.1 25\n",
+        ] {
+            assert_eq!(read(none.as_bytes()), None, "{none:?}");
+        }
+    }
+
+    #[test]
+    fn answers_are_what_the_rule_looks_for() {
+        let text = "552 5.2.2 full".to_owned();
+        assert_eq!(answer(&Judgement::Hold { reason: "sendwarden 1".into() }), "hold sendwarden 1");
+        assert_eq!(answer(&Judgement::Refuse { text }), "refuse 552 5.2.2 full");
+        assert_eq!([answer(&Judgement::Pass), answer(&Judgement::Discard)], ["pass", "pass"]);
+    }
+}
