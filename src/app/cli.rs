@@ -291,7 +291,7 @@ pub struct PurgeArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  sudo sendwarden test-hold web1\n  sudo sendwarden test-hold --user web1\n\n\
-Holds the account, hands a message in by each way into Postfix that needs no password, as the account's unix user, sees \
+Holds the account, hands a message in by each way into Postfix and Exim that needs no password, as the account's unix user, sees \
 each on hold in the queue, deletes exactly these and lifts the block. The recipients are in sendwarden.invalid, the sender \
 is the null sender: what gets through reaches nobody. An account that is blocked already stays so. Needs root and a running \
 agent; other mail that the account sends meanwhile is held for these seconds.\n\

@@ -5,6 +5,7 @@
 use super::exec;
 use crate::mail::QueueId;
 use crate::mta;
+use crate::mta::exim::listing::Queued;
 use std::time::Duration;
 
 /// A listing of 100,000 messages takes about 5 s.
@@ -41,10 +42,22 @@ pub fn postfix(tools: &str, config: &str, take: &mut Take<'_>) -> Result<(), Str
 /// # Errors
 /// The whole text for the operator.
 pub fn exim(program: &str, take: &mut Take<'_>) -> Result<(), String> {
+    exim_queue(program, &mut |Queued { id, frozen, sender, recipients }| {
+        if frozen {
+            take(OnHold { id, sender, recipients });
+        }
+    })
+}
+
+/// All that is queued there.
+///
+/// # Errors
+/// The whole text for the operator.
+pub fn exim_queue(program: &str, take: &mut dyn FnMut(Queued)) -> Result<(), String> {
     let mut listing = mta::exim::listing::Listing::default();
     let mut line = |line: &[u8]| {
-        if let Some(mta::exim::listing::Frozen { id, sender, recipients }) = listing.take(line) {
-            take(OnHold { id, sender, recipients });
+        if let Some(queued) = listing.take(line) {
+            take(queued);
         }
     };
     exec::each_line(&[program.to_owned(), "-bpr".to_owned()], LIMIT, &mut line).map_err(|why| why.to_string())

@@ -6,6 +6,7 @@
 //! and bounces to nobody. Whatever happens, also Ctrl-C, the messages are deleted and the block is lifted; should this
 //! process be killed, the block ends by itself after ten minutes.
 
+mod exim;
 mod order;
 mod queue;
 mod ways;
@@ -91,21 +92,13 @@ pub fn run(args: &TestHoldArgs) -> Exit {
         Ok(source) => source,
         Err(exit) => return exit,
     };
-    let directories = instances::directories(&setup.mail_servers.postfix);
-    if directories.is_empty() {
-        complain("no Postfix was found on this host, and only its ways in are tried");
-        return Exit::Failed;
-    }
-    let mut all = Vec::new();
-    for directory in &directories {
-        match ways::of(directory) {
-            Ok(ways) => all.extend(ways),
-            Err(why) => {
-                complain(&format!("nothing was tried: {why}"));
-                return Exit::Failed;
-            }
+    let all = match every_way(&setup) {
+        Ok(all) => all,
+        Err(why) => {
+            complain(&format!("nothing was tried: {why}"));
+            return Exit::Failed;
         }
-    }
+    };
     let stop = interrupted();
     let mut account = match Account::hold(&source, &account) {
         Ok(account) => account,
@@ -131,6 +124,24 @@ pub fn run(args: &TestHoldArgs) -> Exit {
     let troubles = clean_up(&mut account, &queues, &token, held);
     let stopped = stop.load(Ordering::Relaxed);
     told(args, &account, &user, &found, by_gate.min(held), held, &troubles, stopped)
+}
+
+/// The ways into each mail server of this host whose log is read.
+fn every_way(setup: &Setup) -> Result<Vec<Way>, String> {
+    let mut all = Vec::new();
+    if setup.doors {
+        for directory in instances::directories(&setup.mail_servers.postfix) {
+            all.extend(ways::of(&directory)?);
+        }
+    }
+    let program = setup.flags.as_ref().and_then(|_| instances::program(setup.mail_servers.exim.as_deref()).ok());
+    if let Some(program) = program {
+        all.extend(exim::of(&program)?);
+    }
+    match all.is_empty() {
+        true => Err("no mail server was found on this host".to_owned()),
+        false => Ok(all),
+    }
 }
 
 /// The account, and the unix user whose mail is its.
@@ -185,6 +196,20 @@ fn attempt(way: &Way, user: &User, recipient: &str, token: &str, stop: &AtomicBo
                 Err(why) => return Found::Closed(why.to_string()),
             }
         }
+        How::Conversation(argv) => {
+            match crate::host::exec::run_as(argv, conversation(recipient, &text).as_bytes(), HANDED, ids) {
+                Ok(output) if memchr::memmem::find(&output.stdout, b"250 OK id=").is_some() => TAKEN,
+                Ok(output) => {
+                    let last = output
+                        .stdout
+                        .trim_ascii()
+                        .rsplit(|byte| *byte == b'\n')
+                        .find(|line| line.first() != Some(&b'2'));
+                    return Found::Closed(crate::mail::text::clean(last.unwrap_or(b"no answer"), 200));
+                }
+                Err(why) => return Found::Closed(why.to_string()),
+            }
+        }
         How::Smtp(address) => match probe::hand_in(*address, ids, recipient, &text, HANDED) {
             probe::Answer::Taken(_) => TAKEN,
             probe::Answer::Refused(said) => return Found::Closed(said),
@@ -201,12 +226,18 @@ fn attempt(way: &Way, user: &User, recipient: &str, token: &str, stop: &AtomicBo
             Err(why) => return Found::Waits(why),
             Ok(None) if stop.load(Ordering::Relaxed) => return Found::Waits("interrupted".to_owned()),
             Ok(None) if began.elapsed() < patience => std::thread::park_timeout(LOOK),
-            Ok(None) if way.queue.in_maildrop(token) => {
+            Ok(None) if way.queue.waits_outside(token) => {
                 return Found::Waits("it waits in maildrop: does the gate answer?".to_owned());
             }
             Ok(None) => return Found::Passed("it was taken, and has left the queue already".to_owned()),
         }
     }
+}
+
+/// One message over SMTP, all at once; the text has no line that begins with a dot.
+fn conversation(recipient: &str, text: &str) -> String {
+    let body = text.replace('\n', "\r\n");
+    format!("EHLO localhost\r\nMAIL FROM:<>\r\nRCPT TO:<{recipient}>\r\nDATA\r\n{body}.\r\nQUIT\r\n")
 }
 
 /// Deletes the messages and lifts the block; what could not be done.

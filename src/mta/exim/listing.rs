@@ -9,10 +9,11 @@ use crate::mail::QueueId;
 /// Most recipients taken of one message.
 const MOST: usize = 1_000;
 
-/// A message that is frozen.
+/// A message in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Frozen {
+pub struct Queued {
     pub id: QueueId,
+    pub frozen: bool,
     /// Empty for the null sender.
     pub sender: Box<[u8]>,
     pub recipients: Vec<Box<[u8]>>,
@@ -21,12 +22,12 @@ pub struct Frozen {
 /// Takes the lines one by one.
 #[derive(Debug, Default)]
 pub struct Listing {
-    current: Option<Frozen>,
+    current: Option<Queued>,
 }
 
 impl Listing {
-    /// The message that ends with this line, if it is frozen.
-    pub fn take(&mut self, line: &[u8]) -> Option<Frozen> {
+    /// The message that ends with this line.
+    pub fn take(&mut self, line: &[u8]) -> Option<Queued> {
         if line.trim_ascii().is_empty() {
             return self.current.take();
         }
@@ -41,14 +42,15 @@ impl Listing {
     }
 }
 
-fn head(line: &[u8]) -> Option<Frozen> {
-    let line = line.trim_ascii().strip_suffix(b"*** frozen ***")?;
+fn head(line: &[u8]) -> Option<Queued> {
+    let whole = line.trim_ascii();
+    let line = whole.strip_suffix(b"*** frozen ***").unwrap_or(whole);
     let mut words = line.split(|byte| *byte == b' ').filter(|word| !word.is_empty()).skip(2);
     let id = words.next().and_then(scan::whole_id)?;
     let open = memchr::memchr(b'<', line)?;
     let close = memchr::memrchr(b'>', line).filter(|close| *close > open)?;
     let sender = line.get(open + 1..close)?.into();
-    Some(Frozen { id, sender, recipients: Vec::new() })
+    Some(Queued { id, frozen: line.len() < whole.len(), sender, recipients: Vec::new() })
 }
 
 #[cfg(test)]
@@ -56,23 +58,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_frozen_and_nothing_else() {
+    fn what_is_queued_and_what_of_it_is_frozen() {
         let text = b" 4m   378 1xVROW-0001BH-2c <web1@lab.test> (web1) *** frozen ***\n          a@dest.test\n        D done@dest.test\n          \"x y\"@dest.test\n\n 0m  2.1K 1xVROY-000000001Df-1o0t <>\n          b@dest.test\n\n25h   1.2M 1xVROY-000000001Df-1o0u <> *** frozen ***\n          <c>@dest.test\n\nexim: permission denied\n\n 1m 3 nonsense <x> *** frozen ***\n          d@dest.test\n\n";
         let mut listing = Listing::default();
-        let found: Vec<Frozen> = text.split(|byte| *byte == b'\n').filter_map(|line| listing.take(line)).collect();
+        let found: Vec<Queued> = text.split(|byte| *byte == b'\n').filter_map(|line| listing.take(line)).collect();
         let shown: Vec<String> = found
             .iter()
             .map(|one| {
                 let to: Vec<String> =
                     one.recipients.iter().map(|to| String::from_utf8_lossy(to).into_owned()).collect();
-                format!("{} <{}> {}", one.id, String::from_utf8_lossy(&one.sender), to.join(" "))
+                let frozen = if one.frozen { "frozen" } else { "free" };
+                format!("{frozen} {} <{}> {}", one.id, String::from_utf8_lossy(&one.sender), to.join(" "))
             })
             .collect();
         assert_eq!(
             shown,
             [
-                r#"1xVROW-0001BH-2c <web1@lab.test> a@dest.test "x y"@dest.test"#,
-                "1xVROY-000000001Df-1o0u <> <c>@dest.test",
+                r#"frozen 1xVROW-0001BH-2c <web1@lab.test> a@dest.test "x y"@dest.test"#,
+                "free 1xVROY-000000001Df-1o0t <> b@dest.test",
+                "frozen 1xVROY-000000001Df-1o0u <> <c>@dest.test",
             ]
         );
     }

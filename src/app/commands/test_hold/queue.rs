@@ -1,5 +1,6 @@
-//! The queue of one instance of Postfix, as its own tools show it: where a message of the test is, and its end.
+//! The queue of one mail server, as its own tools show it: where a message of the test is, and its end.
 
+use super::exim;
 use crate::host::exec;
 use crate::host::servers::PostfixPlace;
 use crate::mail::QueueId;
@@ -13,7 +14,45 @@ const LISTING: Duration = Duration::from_secs(120);
 const SHORT: u64 = 64 * 1024;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Queue(pub PostfixPlace);
+pub enum Queue {
+    Postfix(Postfix),
+    Exim(exim::Queue),
+}
+
+impl Queue {
+    /// # Errors
+    /// What keeps the queue from being listed.
+    pub fn find(&self, recipient: &str) -> Result<Option<Queued>, String> {
+        let found = match self {
+            Queue::Postfix(queue) => queue.with(recipient),
+            Queue::Exim(queue) => queue.with(recipient),
+        };
+        Ok(found?.into_iter().next())
+    }
+
+    /// Deletes all messages of the test, wherever they are.
+    ///
+    /// # Errors
+    /// Those that are left, or why that is not known.
+    pub fn delete_all(&self, token: &str) -> Result<(), String> {
+        match self {
+            Queue::Postfix(queue) => queue.delete_all(token),
+            Queue::Exim(queue) => queue.delete_all(token),
+        }
+    }
+
+    /// A message of the test waits outside of the queue.
+    pub fn waits_outside(&self, token: &str) -> bool {
+        match self {
+            Queue::Postfix(queue) => queue.in_maildrop(token),
+            Queue::Exim(_) => false,
+        }
+    }
+}
+
+/// The queue of one instance of Postfix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Postfix(pub PostfixPlace);
 
 /// A message of the test.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +61,7 @@ pub struct Queued {
     pub queue: String,
 }
 
-impl Queue {
+impl Postfix {
     fn tool(&self, name: &str, more: &[&str]) -> Vec<String> {
         let own = [format!("{}/{name}", self.0.tools), "-c".to_owned(), self.0.config.clone()];
         own.into_iter().chain(more.iter().map(|word| (*word).to_owned())).collect()
@@ -44,17 +83,7 @@ impl Queue {
         Ok(found)
     }
 
-    /// # Errors
-    /// What keeps the queue from being listed.
-    pub fn find(&self, recipient: &str) -> Result<Option<Queued>, String> {
-        Ok(self.with(recipient)?.into_iter().next())
-    }
-
-    /// Deletes all messages of the test, wherever they are.
-    ///
-    /// # Errors
-    /// Those that are left, or why that is not known.
-    pub fn delete_all(&self, token: &str) -> Result<(), String> {
+    fn delete_all(&self, token: &str) -> Result<(), String> {
         let mut left = Vec::new();
         for _ in 0..5 {
             self.each_waiting(token, &|path| drop(std::fs::remove_file(path)));
@@ -73,7 +102,7 @@ impl Queue {
     }
 
     /// A message of the test waits for pickup(8).
-    pub fn in_maildrop(&self, token: &str) -> bool {
+    fn in_maildrop(&self, token: &str) -> bool {
         let found = std::cell::Cell::new(false);
         self.each_waiting(token, &|_| found.set(true));
         found.get()

@@ -1,6 +1,6 @@
 //! The ways into an instance of Postfix that need no password: sendmail(1), and its SMTP services on this host.
 
-use super::queue::Queue;
+use super::queue::{Postfix, Queue};
 use crate::host::servers::{self, Tools};
 use crate::mta::postfix::setup::{self, Away, characters};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -17,6 +17,8 @@ pub struct Way {
 pub enum How {
     /// Its arguments up to the recipient.
     Sendmail(Vec<String>),
+    /// The same, with an SMTP conversation on its standard input.
+    Conversation(Vec<String>),
     Smtp(SocketAddr),
     /// Why not.
     Untried(String),
@@ -31,7 +33,7 @@ pub fn of(directory: &Path) -> Result<Vec<Way>, String> {
     let [sendmail, interfaces] = values.as_slice() else {
         return Err(format!("postconf(1) gives no usable answer for {}", directory.display()));
     };
-    let queue = Queue(place.clone());
+    let queue = Queue::Postfix(Postfix(place.clone()));
     let mut argv = vec![sendmail.clone(), "-i".to_owned(), "-f".to_owned(), "<>".to_owned()];
     if place.config != "/etc/postfix" {
         argv.extend(["-C".to_owned(), place.config.clone()]);
@@ -78,18 +80,23 @@ fn filters(directory: &Path) -> Vec<String> {
     from_a_filter.filter_map(|way| Some(way.name.split_once(' ')?.0.to_owned())).collect()
 }
 
+/// A port, by its number or its name.
+pub fn port_of(word: &str) -> Option<u16> {
+    match word {
+        "smtp" => Some(25),
+        "submission" => Some(587),
+        "smtps" | "submissions" => Some(465),
+        number => number.parse().ok(),
+    }
+}
+
 /// Where a service of master.cf is reached: `host:port`, `[host]:port` or `port` (master(5)).
 fn addresses(name: &str, interfaces: &[IpAddr]) -> Vec<SocketAddr> {
     let (host, port) = match name.rsplit_once(':') {
         Some((host, port)) => (host.trim_start_matches('[').trim_end_matches(']'), port),
         None => ("", name),
     };
-    let port = match port {
-        "smtp" => Some(25),
-        "submission" => Some(587),
-        "smtps" | "submissions" => Some(465),
-        number => number.parse::<u16>().ok(),
-    };
+    let port = port_of(port);
     let both = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     let mut hosts: Vec<IpAddr> = match host {
         "" | "*" => both.into_iter().chain(interfaces.iter().copied()).collect(),
