@@ -69,7 +69,7 @@ fn converse(mut stream: TcpStream, instance: &Instance, found: &Found) {
             bytes.drain(..taken);
             match next {
                 Next::Read => {}
-                Next::Connected => client = connected(session.candidate().way, instance),
+                Next::Connected => client = connected(session.candidate().way, instance, true),
                 Next::Judge => {
                     let candidate = session.candidate();
                     let begun = Clock::now();
@@ -299,7 +299,7 @@ fn sockets_of_both_families_and_mapped_ones() {
             let here = server.local_addr().unwrap();
             for server in [None, Some((here.ip(), here.port()))] {
                 let way = Way::Smtp { address: client.ip(), port: client.port(), server };
-                assert_eq!(connected(way, &instance), Some(Identity::Uid(uid)), "{user} from {to} to {listen}");
+                assert_eq!(connected(way, &instance, true), Some(Identity::Uid(uid)), "{user} from {to} to {listen}");
             }
             server.write_all(b"done\n").unwrap();
             assert!(child.wait().unwrap().success());

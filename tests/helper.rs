@@ -483,7 +483,7 @@ fn an_agent_without_its_helper_says_so_loses_nothing_and_mends() {
     wait_until("the agent to notice", || ready(&agent).1.contains("cannot be proven, so that it passes"));
     let said = site.tell(&["block", "web1"]);
     assert!(
-        said.contains("state ko") && said.contains("nothing in the queue can be held or released until then"),
+        said.contains("state ko") && said.contains("right now nothing in the queue can be held or released"),
         "{said}"
     );
     assert!(said.contains("start it as root: systemctl start sendwarden-helper"), "{said}");

@@ -177,7 +177,12 @@ fn what_of_a_block_is_not_in_force_is_told_wherever_somebody_relies_on_it() {
         said.contains(&format!("\nNOT IN FORCE: {off}")) && said.contains("sendwarden setup postfix --apply"),
         "{said}"
     );
-    assert!(site.tell(&["status"]).contains(&format!("\nnot in force: {off}")), "{}", site.tell(&["status"]));
+    for asked in [&["status"][..], &["status", "web1"]] {
+        assert!(site.tell(asked).contains(&format!("\nnot in force: {off}")), "{}", site.tell(asked));
+    }
+    // A panel finds it without reading sentences.
+    let view: serde_json::Value = serde_json::from_str(&site.tell(&["block", "web2", "--format", "json"])).unwrap();
+    assert!(view["not_in_force"][0].as_str().is_some_and(|gap| gap.starts_with(off)), "{view}");
     wait_until("/-/ready to say it", || agent.get("/-/ready").1.contains(off));
     assert_eq!(agent.get("/-/ready").0, 200);
     assert!(site.check().contains(&format!("ok    gate: {off}")), "{}", site.check());

@@ -51,7 +51,7 @@ fn hold_release_purge(role: Role) {
     let text = site.tell(&["status", "web1"]);
     assert!(text.contains("held (script) since ") && text.contains("by root: hacked form"), "{text}");
     assert!(site.tell(&["account", "list"]).lines().any(|line| line.starts_with("web1 ") && line.ends_with("  ko")));
-    assert!(site.tell(&["block", "web1"]).contains("nothing to do, it is blocked already (state ko)"));
+    assert!(site.tell(&["block", "web1"]).contains("nothing to do, it is blocked already, and a second block"));
 
     site.postfix.forge(TAKEN);
     wait_until("the other account's mail to be delivered", || site.delivered("b1") + site.delivered("b2") == 2);

@@ -88,6 +88,11 @@ impl AgentBackend {
         }
     }
 
+    /// What of a block is not in force, in words.
+    fn not_in_force(&self) -> Vec<String> {
+        self.chain.now().not_in_force().map(chain::Gap::said).collect()
+    }
+
     /// Why no order can be carried out in the queue; waits for the helper for a moment.
     fn powerless(&self) -> Option<String> {
         let why = self.powers.trouble()?;
@@ -218,14 +223,15 @@ impl Backend for AgentBackend {
         let state = self.shared.state();
         let mut status = views::status(&views).map_err(BackendError::Unavailable)?;
         status.started = views::when(self.started);
-        status.ready = self.ready().is_ok();
+        status.waits_for = self.ready().err();
+        status.ready = status.waits_for.is_none();
         status.store_up = state.store_trouble.is_none();
         status.held_accounts = self.shared.standing().len() as u64;
         status.open_messages = state.open_messages;
         if self.gate.is_some() || status.held_accounts > 0 {
             status.queue_trouble = self.powerless();
         }
-        status.not_in_force = self.chain.now().not_in_force().map(chain::Gap::said).collect();
+        status.not_in_force = self.not_in_force();
         status.sources = state
             .sources
             .into_iter()
@@ -247,7 +253,11 @@ impl Backend for AgentBackend {
     }
 
     fn account(&self, name: &str) -> Answer<AccountView> {
-        views::account(&self.views()?, name)
+        let mut account = views::account(&self.views()?, name)?;
+        if account.sanction.is_some() {
+            account.not_in_force = self.not_in_force();
+        }
+        Ok(account)
     }
 
     fn history(&self, name: &str, days: u32) -> Answer<HistoryView> {
@@ -300,18 +310,14 @@ impl Backend for AgentBackend {
             }
         };
         let said = match self.powerless() {
-            Some(why) => format!("{said}; nothing in the queue can be held or released until then: {why}"),
+            Some(why) => format!("{said}; right now nothing in the queue can be held or released: {why}"),
             None => said,
         };
-        let said = match request.action {
-            OrderAction::Block => {
-                let chain = self.chain.now();
-                chain.not_in_force().fold(said, |said, gap| format!("{said}\nNOT IN FORCE: {}", gap.said()))
-            }
-            _ => said,
-        };
+        let blocks = request.action == OrderAction::Block;
+        let not_in_force = if blocks { self.not_in_force() } else { Vec::new() };
+        let said = not_in_force.iter().fold(said, |said, gap| format!("{said}\nNOT IN FORCE: {gap}"));
         let (state, outcome) = (done.state.name().to_owned(), done.outcome.name().to_owned());
-        Ok(OrderView { account: name.to_owned(), state, order: id, outcome, done: said })
+        Ok(OrderView { account: name.to_owned(), state, order: id, outcome, done: said, not_in_force })
     }
 
     fn select(&self, name: &str, wanted: &SelectRequest) -> Answer<SelectionView> {

@@ -340,7 +340,7 @@ struct Door {
 
 impl Judge for Door {
     fn connected(&self, way: Way) -> Option<Identity> {
-        identity::connected(way, &self.instance)
+        identity::connected(way, &self.instance, self.gate.bars())
     }
 
     fn wants_recipients(&self, way: Way) -> bool {
@@ -359,9 +359,9 @@ impl Judge for Door {
             (Identity::Unknown(_), _) => Claim::Nobody,
         };
         let (origin, decision, judgement) = match identity {
-            // Its client has hung up, which nobody does who waits for an answer: who it was cannot be told any more, so
-            // nobody who is held gets through by it. Nothing is lost: the message was not accepted.
-            Identity::Unknown(Why::NoSocket) if self.gate.bars() => {
+            // Its client has hung up, which nobody does who waits for an answer, or hides among others: who it was cannot
+            // be told, so nobody who is held gets through by it. Nothing is lost: the message was not accepted.
+            Identity::Unknown(Why::NoSocket | Why::SharedPort) if self.gate.bars() => {
                 let text =
                     "451 4.7.1 The sender of this message has hung up; try again and wait for the answer".to_owned();
                 (Origin::LocalSmtp, Decision::Refused, Judgement::Refuse { text })

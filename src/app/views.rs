@@ -68,6 +68,7 @@ fn today() -> i32 {
 fn account_view(row: &AccountRow, counts: &Counts, figures: &Figures, sanctioned: &Sanctioned) -> AccountView {
     let last = figures.last.get(&row.owner);
     let mut view = AccountView {
+        not_in_force: Vec::new(),
         account: row.name.clone(),
         state: String::new(),
         sent: counts.sent,

@@ -108,6 +108,9 @@ pub struct AccountView {
     pub closed: bool,
     /// The block that stands.
     pub sanction: Option<SanctionView>,
+    /// What of that block is not in force, and what to do; only where one account was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_in_force: Vec<String>,
     /// Messages that the agent holds; `held` counts recipients, those of an administrator's holds included.
     pub held_messages: u64,
     /// Since when the oldest of them is held.
@@ -266,6 +269,9 @@ pub struct StatusView {
     pub host: String,
     pub started: String,
     pub ready: bool,
+    /// Why it is not ready.
+    #[serde(default)]
+    pub waits_for: Option<String>,
     pub store_up: bool,
     pub accounts: u64,
     /// Accounts whose mail is held.

@@ -92,8 +92,11 @@ pub struct OrderView {
     pub order: String,
     /// `accepted` (its work has begun), `done` or `already`.
     pub outcome: String,
-    /// In one sentence.
+    /// In one sentence; what of a block is not in force follows, each in a line.
     pub done: String,
+    /// What of a block is not in force, and what to do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_in_force: Vec<String>,
 }
 
 /// Browsers cannot be made to do this from another site: over TCP it needs a header with a secret.

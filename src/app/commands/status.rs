@@ -84,7 +84,11 @@ fn sanction(view: &Value) -> String {
             "owner" => "the account's owner or an operator",
             _ => "an operator only",
         };
-        out.push_str(&format!("lifted by {who}; messages that the agent holds: {messages}{}\n", oldest(view)));
+        let before = if until.is_empty() { "" } else { "before that " };
+        for gap in items(view, "not_in_force").iter().filter_map(Value::as_str) {
+            out.push_str(&format!("not in force: {gap}\n"));
+        }
+        out.push_str(&format!("{before}lifted by {who}; messages that the agent holds: {messages}{}\n", oldest(view)));
     } else if number(view, "held_messages") > 0 {
         let messages = counted(number(view, "held_messages"), "message", "messages");
         let pace = match number(view, "drip") {
@@ -121,7 +125,11 @@ fn host(view: &Value, accounts: &Value) -> String {
     let running = !words(view, "started").is_empty();
     if running {
         let ready = view.get("ready").and_then(Value::as_bool).unwrap_or(false);
-        let state = if ready { "ready" } else { "not ready" };
+        let state = match words(view, "waits_for") {
+            _ if ready => "ready".to_owned(),
+            "" => "not ready".to_owned(),
+            why => format!("not ready: {why}"),
+        };
         out.push_str(&format!("running since {}, {state}\n", words(view, "started")));
         if !words(view, "queue_trouble").is_empty() {
             out.push_str(&format!("no message can be held or released: {}\n", words(view, "queue_trouble")));

@@ -108,6 +108,7 @@ fn block(account: &Account, order: &Order, now: Time) -> Decision {
         liftable_by: old.liftable_by.max(new.liftable_by),
         since: old.since,
         until: old.until.zip(new.until).map(|(old, new)| old.max(new)),
+        reason: if new.reason.is_empty() { old.reason.clone() } else { new.reason.clone() },
         ..new
     };
     let state = account.state.max(order.cause.state());
@@ -115,7 +116,9 @@ fn block(account: &Account, order: &Order, now: Time) -> Decision {
     let both = Block { cause, ..both };
     let same = both.scope == old.scope && both.liftable_by == old.liftable_by && both.until == old.until;
     if same && state == account.state {
-        return Decision::Already("it is blocked already");
+        return Decision::Already(
+            "it is blocked already, and a second block makes the first no smaller, shorter or easier to lift: unblock first",
+        );
     }
     Decision::Block(both, state)
 }

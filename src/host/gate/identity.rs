@@ -11,12 +11,17 @@ mod sockets;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use super::super::addresses;
 use super::super::helper::client::Client;
+use super::super::{addresses, clock};
 use crate::mail::{Candidate, QueueId, Way};
+
+/// Least time between two walks through all connections of the host: one may take 50 ms (measured, by an attacker), and
+/// nobody's mail is answered meanwhile.
+const BETWEEN_WALKS: Duration = Duration::from_millis(500);
 
 /// One instance of the mail server on this host.
 #[derive(Debug, Clone)]
@@ -29,6 +34,8 @@ pub struct Instance {
     pub addresses: Box<[IpAddr]>,
     /// The process of pickup(8) the last time it was looked for, or 0: it is asked first.
     pickup: Arc<AtomicU32>,
+    /// When all connections were walked through last.
+    walked: Arc<Mutex<Option<Instant>>>,
     /// Who looks into queue files and processes for us, who may not, and the name of the instance there.
     helper: Option<(Arc<Client>, Arc<str>)>,
 }
@@ -38,7 +45,7 @@ impl Instance {
     pub fn here(queue_dir: impl Into<PathBuf>) -> Instance {
         let (addresses, queue_dir) = (addresses::of_host().into(), queue_dir.into());
         let own_dir = queue_dir.join("incoming");
-        Instance { queue_dir, own_dir, addresses, pickup: Arc::default(), helper: None }
+        Instance { queue_dir, own_dir, addresses, pickup: Arc::default(), walked: Arc::default(), helper: None }
     }
 
     /// The same of a server whose processes run as the user who owns the queue directory itself.
@@ -55,6 +62,23 @@ impl Instance {
     fn is_local(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_loopback() || self.addresses.contains(&address)
+    }
+
+    /// Whether all connections may be walked through now. `often`: there is no other way. Else it is for those who are
+    /// redirected on their way here; a client that hangs up at once is not found either, and could keep the gate busy.
+    fn walk(&self, often: bool, matters: bool) -> bool {
+        if often {
+            return true;
+        }
+        if !matters {
+            return false;
+        }
+        let mut walked = self.walked.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = walked.is_none_or(|last| last.elapsed() >= BETWEEN_WALKS);
+        if free {
+            *walked = Some(clock::monotonic());
+        }
+        free
     }
 
     /// The user that the server's processes run as (`mail_owner`, of Exim `exim_user`).
@@ -152,15 +176,21 @@ impl Why {
 }
 
 /// Who is at the other end of a connection; `None` when it is none. To be asked when the client connects: while it
-/// waits for the server's greeting, its socket is there.
-pub fn connected(way: Way, instance: &Instance) -> Option<Identity> {
+/// waits for the server's greeting, its socket is there. `matters`: somebody is held, so that it is worth a long look.
+pub fn connected(way: Way, instance: &Instance, matters: bool) -> Option<Identity> {
     let Way::Smtp { address, port, server } = way else { return None };
-    if !instance.is_local(address) {
-        return Some(Identity::Client(address));
-    }
-    Some(match sockets::owner((address, port), server, || instance.mail_owner()) {
-        Ok(uid) => Identity::Uid(uid),
-        Err(why) => Identity::Unknown(why),
+    // The addresses of this host may have become more since they were looked at: the connection itself says most.
+    let known = server.and_then(|server| sockets::exact((address, port), server));
+    Some(match known {
+        Some(Ok(uid)) => Identity::Uid(uid),
+        Some(Err(why)) => Identity::Unknown(why),
+        None if !instance.is_local(address) => Identity::Client(address),
+        None => match instance.walk(server.is_none(), matters) {
+            true => {
+                sockets::search((address, port), instance.mail_owner()).map_or_else(Identity::Unknown, Identity::Uid)
+            }
+            false => Identity::Unknown(Why::NoSocket),
+        },
     })
 }
 
@@ -175,7 +205,7 @@ pub fn identify(candidate: &Candidate, connected: Option<Identity>, instance: &I
             Ok(uid) => Identity::Uid(uid),
             Err(why) => Identity::Unknown(why),
         },
-        way => connected.or_else(|| self::connected(way, instance)).unwrap_or(Identity::Unknown(Why::NoWay)),
+        way => connected.or_else(|| self::connected(way, instance, true)).unwrap_or(Identity::Unknown(Why::NoWay)),
     }
 }
 
@@ -216,6 +246,14 @@ mod tests {
         assert_eq!(identify(&candidate, Some(Identity::Uid(7)), &instance), Identity::Uid(7), "what was seen counts");
         candidate.login = Some((*b"box1@h.test").into());
         assert_eq!(identify(&candidate, None, &instance), Identity::Login((*b"box1@h.test").into()));
+    }
+
+    #[test]
+    fn a_crowd_that_hangs_up_does_not_keep_the_gate_walking() {
+        let instance = Instance::here("/nowhere");
+        assert!(!instance.walk(false, false), "nobody is held");
+        assert!(instance.walk(false, true) && !instance.walk(false, true) && !instance.clone().walk(false, true));
+        assert!(instance.walk(true, false), "an older server, which does not tell its end: there is no other way");
     }
 
     #[test]

@@ -61,7 +61,9 @@ fn setup(args: &SetupEximArgs) -> Result<String, String> {
         exim.check(&bytes(&bare.text))?;
         let reloaded = exim.install(&change)?;
         change.forget_copies();
-        return Ok(format!("{head}The gate was taken out; {reloaded}.{left}"));
+        return Ok(format!(
+            "{head}The gate was taken out; {reloaded}. New mail of blocked accounts goes out from now on.{left}"
+        ));
     }
     let [not_smtp, data] = exim.acls(&bytes(&bare.text))?;
     let new = install::plan(&text, Acls { not_smtp: &not_smtp, data: &data }, flags).map_err(|all| {

@@ -204,7 +204,9 @@ impl Instance {
         self.check_copy(false)?;
         let reloaded = self.install()?;
         self.change.forget_copies();
-        Ok(format!("{head}The gate was taken out; {reloaded}.{left}"))
+        Ok(format!(
+            "{head}The gate was taken out; {reloaded}. New mail of blocked accounts goes out from now on.{left}"
+        ))
     }
 
     /// The socket alone says nothing: it may be kept open for an agent that does not run.

@@ -1,8 +1,10 @@
 //! Whose process holds the client's end of a connection: the kernel is asked for the one socket, where the server's end is
-//! known; else for all with the client's port; else its tables are read.
+//! known ([`exact`]); else for all with the client's port, else its tables are read ([`search`]).
 //!
 //! The uid is that of the process that made the socket. Two connections may share the client's address and port when they
-//! lead to different servers, also across users: only the one whose other end is held by the mail server counts.
+//! lead to different servers, also across users: only the one whose other end is held by the mail server counts, or one
+//! whose other end is nobody's here, as it is when the connection was redirected. A user may well bring about a connection
+//! with the address and port of somebody else's: who that leads elsewhere to is never taken for the client.
 
 mod diag;
 mod table;
@@ -43,16 +45,16 @@ impl Ends {
         }
     }
 
-    /// The uid of the end that leads to the mail server, or of all of them.
+    /// The uid of the end that leads to the mail server, or of those that lead to nobody here.
     fn owner(&self, server: Option<u32>) -> Result<u32, Why> {
-        let to_server = |socket: &&Socket| {
-            let held = |other: &Socket| server.is_none_or(|uid| other.uid == uid);
+        let held_by = |socket: &Socket, held: &dyn Fn(&Socket) -> bool| {
             self.others.iter().any(|other| other.local == socket.remote && held(other))
         };
+        let to_server = |socket: &&Socket| held_by(socket, &|other| server.is_none_or(|uid| other.uid == uid));
         if self.ours.iter().any(|socket| to_server(&socket)) {
             agreed(self.ours.iter().filter(to_server))
         } else {
-            agreed(self.ours.iter())
+            agreed(self.ours.iter().filter(|socket| !held_by(socket, &|_| true)))
         }
     }
 }
@@ -63,15 +65,17 @@ fn agreed<'a>(mut sockets: impl Iterator<Item = &'a Socket>) -> Result<u32, Why>
     if sockets.all(|socket| socket.uid == first.uid) { Ok(first.uid) } else { Err(Why::SharedPort) }
 }
 
-/// The uid of the client at this end of a connection on this host. `to`: the other end, as the mail server tells it;
-/// `server`: the uid that holds the mail server's ends.
-pub fn owner(client: End, to: Option<End>, server: impl FnOnce() -> Option<u32>) -> Result<u32, Why> {
-    let client = (client.0.to_canonical(), client.1);
-    if let Some(Ok(Some(socket))) = to.map(|(address, port)| diag::one(client, (address.to_canonical(), port))) {
-        return Ok(socket.uid);
-    }
-    // The connection is redirected, or the server does not tell its end.
-    let server = server();
+/// The uid of the client of the connection with these two ends, in microseconds: [`Why::NoSocket`] where it has hung up.
+/// `None` where there is no such connection on this host: the client is elsewhere, or was redirected, or has vanished; or
+/// where the kernel may not be asked.
+pub fn exact(client: End, server: End) -> Option<Result<u32, Why>> {
+    diag::one(canonical(client), canonical(server)).ok().flatten().map(|uid| uid.ok_or(Why::NoSocket))
+}
+
+/// The uid of the client at this end of a connection on this host, by a walk through all connections: some ten
+/// milliseconds. `server`: the uid that holds the mail server's ends.
+pub fn search(client: End, server: Option<u32>) -> Result<u32, Why> {
+    let client = canonical(client);
     if let Ok(ends) = diag::alike(client) {
         return ends.owner(server);
     }
@@ -80,6 +84,10 @@ pub fn owner(client: End, to: Option<End>, server: impl FnOnce() -> Option<u32>)
         Err(Why::NoSocket) => table::ends(client).owner(server),
         answer => answer,
     }
+}
+
+fn canonical((address, port): End) -> End {
+    (address.to_canonical(), port)
 }
 
 #[cfg(test)]
@@ -104,6 +112,7 @@ mod tests {
         let mail = [(40_000, 25, 2001), (25, 40_000, MAIL)];
         let sql = [(40_000, 3306, 2002), (3306, 40_000, 110)];
         assert_eq!(asked(&[sql, mail].concat()), Ok(2001));
+        assert_eq!(asked(&sql), Err(Why::NoSocket), "the client has hung up, and another user's connection is like it");
         let both = [(40_000, 587, 2002), (587, 40_000, MAIL)];
         assert_eq!(asked(&[both, mail].concat()), Err(Why::SharedPort));
         assert_eq!(asked(&[(40_000, 587, 2002)]), Ok(2002), "the server's end may be in another table");
@@ -129,17 +138,19 @@ mod tests {
             let (server, _) = listener.accept().unwrap();
             let end = |address: std::net::SocketAddr| (address.ip().to_canonical(), address.port());
             let (from, to) = (end(client.local_addr().unwrap()), end(client.peer_addr().unwrap()));
-            let exact = diag::one(from, to).unwrap();
-            assert_eq!(exact, Some(Socket { local: from, remote: to, uid: own }), "{listen}");
+            assert_eq!(diag::one(from, to).unwrap(), Some(Some(own)), "{listen}");
             for ends in [diag::alike(from).unwrap(), table::ends(from)] {
                 assert_eq!((ends.ours.len(), ends.others.len(), ends.owner(Some(own))), (1, 1, Ok(own)), "{listen}");
             }
             // The server's own port as a client's: a socket that listens is no connection.
             assert_eq!(diag::one(to, (from.0, from.1 ^ 1)).unwrap(), None);
-            let redirected = Some((to.0, to.1 ^ 1));
-            assert_eq!([None, Some(to), redirected].map(|to| owner(from, to, || None)), [Ok(own); 3]);
-            drop((client, server, listener));
-            assert_eq!(owner(from, Some(to), || None), Err(Why::NoSocket), "nobody holds it any more");
+            assert_eq!((exact(from, to), search(from, None)), (Some(Ok(own)), Ok(own)));
+            assert_eq!(exact(from, (to.0, to.1 ^ 1)), None, "the client elsewhere, or redirected");
+            // Hung up before the server has read to the end: the kernel keeps what nobody holds.
+            drop(client);
+            assert_eq!((exact(from, to), search(from, None)), (Some(Err(Why::NoSocket)), Err(Why::NoSocket)));
+            drop((server, listener));
+            assert_eq!(search(from, None), Err(Why::NoSocket), "nobody holds it any more");
         }
     }
 }

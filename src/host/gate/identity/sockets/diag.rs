@@ -27,14 +27,18 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// Most pieces of an answer, each of some hundred sockets.
 const MOST_ANSWERS: usize = 4_096;
 
-/// The socket with these ends.
-pub fn one(local: End, remote: End) -> io::Result<Option<Socket>> {
+/// The uid of the socket with these ends; `Some(None)` for one that no process holds any more.
+pub fn one(local: End, remote: End) -> io::Result<Option<Option<u32>>> {
     // What the kernel finds for two addresses of IPv4 may be of either family.
     let family = if local.0.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let mut found = None;
-    ask(family, REQUEST, (local, remote), |socket| found = Some(socket))?;
-    // Where there is no such connection, it may answer with the socket that listens at the local end.
-    Ok(found.filter(|socket: &Socket| (socket.local, socket.remote) == (local, remote)))
+    ask(family, REQUEST, (local, remote), |socket, held| {
+        // Where there is no such connection, it may answer with the socket that listens at the local end.
+        if (socket.local, socket.remote) == (local, remote) {
+            found = Some(held.then_some(socket.uid));
+        }
+    })?;
+    Ok(found)
 }
 
 /// Those with this client's address and port at either end.
@@ -47,13 +51,17 @@ pub fn alike(client: End) -> io::Result<Ends> {
         // A walk is narrowed by ports only.
         let (near, far) = (((anywhere.0, client.1), anywhere), (anywhere, (anywhere.0, client.1)));
         for pair in [near, far] {
-            ask(family, REQUEST | DUMP, pair, |socket| ends.add(client, socket))?;
+            ask(family, REQUEST | DUMP, pair, |socket, held| {
+                if held {
+                    ends.add(client, socket);
+                }
+            })?;
         }
     }
     Ok(ends)
 }
 
-fn ask(family: AddressFamily, flags: u16, pair: (End, End), mut found: impl FnMut(Socket)) -> io::Result<()> {
+fn ask(family: AddressFamily, flags: u16, pair: (End, End), mut found: impl FnMut(Socket, bool)) -> io::Result<()> {
     let kernel = rustix::net::socket_with(
         AddressFamily::NETLINK,
         SocketType::DGRAM,
@@ -95,7 +103,7 @@ fn question(family: AddressFamily, flags: u16, (local, remote): (End, End)) -> V
     bytes
 }
 
-fn answers(kernel: &OwnedFd, many: bool, found: &mut impl FnMut(Socket)) -> io::Result<()> {
+fn answers(kernel: &OwnedFd, many: bool, found: &mut impl FnMut(Socket, bool)) -> io::Result<()> {
     let mut buffer = vec![0; 32 * 1024];
     for _ in 0..MOST_ANSWERS {
         let (length, _) = rustix::net::recv(kernel, &mut buffer[..], RecvFlags::empty())?;
@@ -106,8 +114,8 @@ fn answers(kernel: &OwnedFd, many: bool, found: &mut impl FnMut(Socket)) -> io::
                 DONE => return Ok(()),
                 ERROR => return failed(message),
                 _ => {
-                    if let Some(socket) = read(message) {
-                        found(socket);
+                    if let Some((socket, held)) = read(message) {
+                        found(socket, held);
                     }
                 }
             }
@@ -134,8 +142,8 @@ fn failed(message: &[u8]) -> io::Result<()> {
     if code == 0 || error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
-/// `None` also for what no process holds any more: it has no inode, and then mostly the uid 0 of nobody.
-fn read(message: &[u8]) -> Option<Socket> {
+/// The socket, and whether a process holds it: one that none holds any more has no inode, and mostly the uid 0 of nobody.
+fn read(message: &[u8]) -> Option<(Socket, bool)> {
     let family = *message.first()?;
     let port = |at: usize| Some(u16::from_be_bytes(*message.get(at..)?.first_chunk()?));
     let address = |at: usize| {
@@ -149,7 +157,7 @@ fn read(message: &[u8]) -> Option<Socket> {
     let number = |at: usize| Some(u32::from_ne_bytes(*message.get(at..)?.first_chunk()?));
     let (local, remote) = ((address(8)?, port(4)?), (address(24)?, port(6)?));
     let (uid, inode) = (number(64)?, number(68)?);
-    (inode != 0 || uid != 0).then_some(Socket { local, remote, uid })
+    Some((Socket { local, remote, uid }, inode != 0 || uid != 0))
 }
 
 #[cfg(test)]
@@ -164,7 +172,7 @@ mod tests {
             for end in 0..bytes.len() {
                 if let Some((_, message, _)) = split(&bytes[..end]) {
                     assert_eq!(message.len() + HEAD, length as usize);
-                    assert_eq!(read(message), None);
+                    assert!(read(message).is_none_or(|(_, held)| !held && message.len() >= MESSAGE));
                     assert!(failed(message).is_ok());
                 }
             }
