@@ -95,7 +95,7 @@ fn measure(name: &str, texts: &[Text]) -> Vec<(ReplyClass, ReplyClass, &'static 
 fn the_texts_are_many_from_many_and_none_stands_in_both_files() {
     let (known, apart) = (texts(KNOWN), texts(KEPT_APART));
     assert!(known.len() >= 1_000 && known.len() <= 2_000, "{} are known", known.len());
-    assert!(apart.is_empty() || apart.len() >= 250, "{} are kept apart: too few to measure", apart.len());
+    assert!(apart.is_empty() || apart.len() >= 100, "{} are kept apart: too few to measure", apart.len());
     let all = || known.iter().chain(&apart);
     assert!(all().all(|text| !text.source.is_empty()), "a text without a source");
     let different: BTreeSet<&str> = all().map(|text| text.text).collect();
