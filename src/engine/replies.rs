@@ -133,7 +133,7 @@ fn compile<'p>(patterns: impl IntoIterator<Item = &'p str>) -> Result<RegexSet, 
 /// RFC 3463, where the words said nothing.
 fn by_code(dsn: Dsn, code: u16) -> ReplyClass {
     match (dsn.subject, dsn.detail) {
-        (1, 1 | 3 | 4 | 6) | (7, 17) if dsn.class == 5 => ReplyClass::UnknownRecipient,
+        (1, 1 | 3 | 4 | 6) | (7, 17) => ReplyClass::UnknownRecipient,
         // Exchange Online says 5.1.10 of a recipient; a domain without mail (RFC 7505) has a code of its own.
         (1, 10) if code == 550 => ReplyClass::UnknownRecipient,
         (1, 2 | 8 | 10) => ReplyClass::Dns,

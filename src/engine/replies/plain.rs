@@ -7,6 +7,9 @@
 use super::code_at;
 use crate::mail::Dsn;
 
+/// What the sending server says around the reply to its own login, whose words may be about anything: kept, behind them.
+const LOGIN_REFUSED: &[u8] = b"SASL authentication failed";
+
 /// The reply in plain words. Begins with the reply code when there is one.
 pub(super) fn plain(reply: &[u8]) -> Vec<u8> {
     let (code, at) = code_at(reply);
@@ -16,7 +19,8 @@ pub(super) fn plain(reply: &[u8]) -> Vec<u8> {
         None => words,
     };
     let code = if code == 0 { &[][..] } else { words.get(..3).unwrap_or_default() };
-    let mut out = Vec::with_capacity(words.len() + 4);
+    let refused = memchr::memmem::find(reply.get(..at).unwrap_or_default(), LOGIN_REFUSED).is_some();
+    let mut out = Vec::with_capacity(words.len() + 4 + LOGIN_REFUSED.len());
     let (mut begins, mut status): (bool, &[u8]) = (false, b"");
     // Two characters stand for the line breaks of a long reply: a backslash and an n.
     for token in words.split(u8::is_ascii_whitespace).flat_map(lines) {
@@ -38,6 +42,9 @@ pub(super) fn plain(reply: &[u8]) -> Vec<u8> {
         }
         begins = false;
         push(&mut out, token);
+    }
+    if refused {
+        push(&mut out, LOGIN_REFUSED);
     }
     out
 }
@@ -133,6 +140,10 @@ mod tests {
                 "554 gmx.net (mx) service not available no smtp service listed",
             ),
             ("421   Too\tmany", "421 too many"),
+            (
+                "SASL authentication failed; server mx.b.test[192.0.2.1] said: 501 Cannot decode",
+                "501 cannot decode sasl authentication failed",
+            ),
             ("550 <a@b.test>...User unknown", "550 @ user unknown"),
             ("550 a@b.test:user not exist", "550 @: user not exist"),
             ("550 spam@virus@b.test: no", "550 @: no"),

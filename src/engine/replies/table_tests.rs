@@ -85,6 +85,11 @@ fn a_word_of_spam_accuses_nobody() {
         ("550 5.1.1 Unknown user spamtrap", ReplyClass::UnknownRecipient),
         ("421 4.7.0 too many messages, this is an anti-spam measure", ReplyClass::RateLimited),
         ("550 Attachment type .exe not allowed by anti-spam policy", ReplyClass::Content),
+        ("550 5.7.1 Connection refused by our spam firewall", ReplyClass::Policy),
+        ("550 Sender is in the personal blacklist of the recipient", ReplyClass::Policy),
+        ("554 5.7.1 The recipient is blacklisted", ReplyClass::Policy),
+        ("451 4.7.1 DNSBL zen.dnsbl.example timed out", ReplyClass::LocalError),
+        ("550 Address unknown; your host may be blacklisted for repeated attempts", ReplyClass::UnknownRecipient),
     ] {
         assert_eq!(replies.judge(Dsn::NONE, reply.as_bytes()).class, class, "{reply}");
     }
