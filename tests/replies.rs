@@ -112,13 +112,13 @@ fn texts_that_patterns_were_written_from_are_right() {
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), shown.join("\n"));
 }
 
-/// The figure that counts. What is wrong is not shown: it would be a pattern tomorrow, and the set worth nothing.
+/// The figure that counts: 104 of 109 when it was measured first and only once. What is wrong is not shown: it would be a pattern tomorrow, and the set worth nothing.
 #[test]
 fn texts_kept_apart_are_right_and_no_innocent_is_accused() {
     let apart = texts(KEPT_APART);
     let wrong = measure("kept apart", &apart);
     let right = (apart.len() - wrong.len()) * 100;
-    assert!(right >= apart.len() * 85, "{right} of {} x 100", apart.len());
+    assert!(right >= apart.len() * 95, "{right} of {} x 100", apart.len());
     let accused = |class: &ReplyClass| matches!(class, ReplyClass::Spam | ReplyClass::Blocklisted);
     let innocent = wrong.iter().filter(|(class, got, _)| accused(got) && !accused(class)).count();
     assert_eq!(innocent, 0, "innocent texts are called spam or blocklisted");
