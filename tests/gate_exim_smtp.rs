@@ -28,6 +28,7 @@ fn none_gets_out(version: Version, role: Role) {
     let all = CLIENTS * EACH;
     let site = Site::new(version, role, "  mode: enforce\n", "");
     let agent = site.agent();
+    let began = Instant::now();
     known(&site, &agent);
     site.tell(&["block", "web1", "--scope", "script"]);
     std::thread::scope(|scope| {
@@ -58,6 +59,10 @@ fn none_gets_out(version: Version, role: Role) {
     site.wait_held("web1", all as u64);
     site.wait_held("shop", 0);
     assert_eq!(site.frozen("guilty").len(), all);
+    // Nor later, when nothing can be the end of a message from before the log, which is waited for half a minute.
+    wait_until("the log to be known for a while", || began.elapsed() > Duration::from_secs(33));
+    site.local("web1", &["later".to_owned()]);
+    site.wait_held("web1", all as u64 + 1);
     // Who hangs up before the answer gets nothing through by that.
     (0..10).for_each(|n| site.hang_up("web1", &format!("gone{n}")));
     for n in 0..10 {
@@ -70,6 +75,8 @@ fn none_gets_out(version: Version, role: Role) {
     wait_until("what was held", || site.arrived("guilty").len() == all);
     site.exim.settle();
     assert_eq!(site.arrived("guilty"), names("guilty", all), "each once");
+    assert_eq!(site.arrived("later").len(), 1);
+    assert_eq!(agent.sum("sendwarden_hold_drift_total", &["kind=\"left_over\""]), 0.0, "nobody else's block ended");
     assert!(site.exim.accept.with_id("guilty7")[0].data.contains("end of guilty7"));
     site.local("web1", &["free".to_owned()]);
     wait_until("new mail of a free account", || site.arrived("free").len() == 1);
