@@ -47,7 +47,13 @@ const PATIENT: &str = "queue_run_delay = 3000s\nminimal_backoff_time = 3000s\nma
 
 fn start(long_queue_ids: bool, content_filter: bool, name: &str) -> Postfix {
     let syslog_name = name.to_owned();
-    let postfix = Postfix::start(&Options { long_queue_ids, content_filter, syslog_name, extra: PATIENT.to_owned() });
+    let postfix = Postfix::start(&Options {
+        long_queue_ids,
+        content_filter,
+        syslog_name,
+        ipv6: false,
+        extra: PATIENT.to_owned(),
+    });
     for source in SOURCES {
         if let By::Login(login) = source {
             postfix.add_login(login, PASSWORD);

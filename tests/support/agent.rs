@@ -15,17 +15,17 @@ impl Agent {
     /// Starts `run --config config` and waits until `/-/ready` answers 200 on `address`.
     /// What the agent prints is appended to `agent.log` beside the configuration.
     pub fn start(config: &Path, address: &str) -> Self {
-        Self::start_by(Command::new(env!("CARGO_BIN_EXE_sendwarden")), config, address, true)
+        Self::start_by(Command::new(binary(config)), config, address, true)
     }
 
     /// The same as the user `sendwarden`, with these groups (`--groups adm`, as setpriv(1) takes them).
     pub fn start_as(groups: &[&str], config: &Path, address: &str) -> Self {
-        Self::start_by(as_user(groups), config, address, true)
+        Self::start_by(as_user(groups, config), config, address, true)
     }
 
     /// The same, and it need not get ready.
     pub fn start_unready(groups: &[&str], config: &Path, address: &str) -> Self {
-        Self::start_by(as_user(groups), config, address, false)
+        Self::start_by(as_user(groups, config), config, address, false)
     }
 
     fn start_by(mut binary: Command, config: &Path, address: &str, ready: bool) -> Self {
@@ -121,11 +121,17 @@ pub fn dies_by_file(command: &mut Command, config: &Path) {
     }
 }
 
-fn as_user(groups: &[&str]) -> Command {
+/// What is called `sendwarden` beside the configuration, where a test has put it there; else the built binary.
+pub fn binary(config: &Path) -> PathBuf {
+    let own = config.with_file_name("sendwarden");
+    if own.exists() { own } else { PathBuf::from(env!("CARGO_BIN_EXE_sendwarden")) }
+}
+
+fn as_user(groups: &[&str], config: &Path) -> Command {
     let mut command = super::place::command("setpriv");
     // As under the shipped unit: what is set-uid or set-gid helps it nothing.
     command.args(["--no-new-privs", "--reuid", super::helper::USER, "--regid", super::helper::USER]).args(groups);
-    command.arg(env!("CARGO_BIN_EXE_sendwarden"));
+    command.arg(binary(config));
     command
 }
 

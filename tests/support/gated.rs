@@ -2,13 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use super::agent::{Agent, configure, sendwarden};
 use super::helper::{Helper, Role};
 use super::place::{command, succeed};
 use super::postfix::{Options, Postfix};
+use super::sink::Received;
 use super::smtp::{self, Mail};
 
 /// As docs/operating.md has it; mail that a script hands over waits for the agent.
@@ -16,6 +19,9 @@ pub const MILTER: &str = "smtpd_milters = { unix:sendwarden/gate.sock, default_a
                       command_timeout=5s, content_timeout=10s }\n\
                       non_smtpd_milters = { unix:sendwarden/gate.sock, default_action=tempfail, connect_timeout=3s, \
                       command_timeout=5s, content_timeout=10s }\n";
+/// An entry of a list of milters, up to its default action.
+pub const ENTRY: &str = "{ unix:sendwarden/gate.sock, connect_timeout=3s, command_timeout=5s, content_timeout=10s, \
+                         default_action=";
 pub const PASSWORD: &str = "secret";
 
 pub struct Site {
@@ -35,7 +41,12 @@ impl Site {
 
     /// With these accounts, and more lines for main.cf.
     pub fn of(gate: &str, role: Role, accounts: &str, main: &str) -> Site {
-        let postfix = Postfix::start(&Options { extra: format!("{MILTER}{main}"), ..Options::default() });
+        Site::on(&Options { extra: format!("{MILTER}{main}"), ..Options::default() }, gate, role, accounts)
+    }
+
+    /// On a server with these options.
+    pub fn on(options: &Options, gate: &str, role: Role, accounts: &str) -> Site {
+        let postfix = Postfix::start(options);
         let (dir, address) = (postfix.own_dir("agent"), postfix.address(0));
         let config = configure(&dir, &address, &[postfix.log_path()], accounts);
         let (etc, spool) = (postfix.config_dir(), postfix.queue_dir());
@@ -52,6 +63,18 @@ impl Site {
 
     pub fn tell(&self, arguments: &[&str]) -> String {
         sendwarden(&[arguments, &["--config", self.config.to_str().unwrap()]].concat())
+    }
+
+    /// An order, as soon as the one before it is carried out: one change of an account at a time.
+    pub fn order(&self, arguments: &[&str]) -> String {
+        super::wait_for(&format!("{arguments:?} to be taken"), || {
+            let mut binary = command(env!("CARGO_BIN_EXE_sendwarden"));
+            let output = binary.args(arguments).arg("--config").arg(&self.config).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let busy = said.contains("another order for this account is being carried out");
+            assert!(output.status.success() || busy, "{arguments:?}: {said}");
+            (!busy).then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+        })
     }
 
     pub fn script(&self, user: &str, name: &str) {
@@ -75,11 +98,34 @@ impl Site {
 
     /// Names of the messages that have arrived, each as often as it did.
     pub fn arrived(&self, prefix: &str) -> Vec<String> {
-        let messages = self.postfix.accept.messages();
-        let names = messages.iter().filter_map(|message| message.unique()).filter(|name| name.starts_with(prefix));
-        let mut names: Vec<String> = names.map(str::to_owned).collect();
+        let named = |messages: &[Received]| -> Vec<String> {
+            let names = messages.iter().filter_map(|message| message.unique()).filter(|name| name.starts_with(prefix));
+            names.map(str::to_owned).collect()
+        };
+        let mut names = self.postfix.accept.look(named);
         names.sort();
         names
+    }
+
+    /// How often each recipient has got its copy of the messages of this prefix.
+    pub fn copies(&self, prefix: &str) -> Copies {
+        self.postfix.accept.look(|messages| {
+            let mut copies = BTreeMap::new();
+            for message in messages.iter().filter(|one| one.unique().is_some_and(|name| name.starts_with(prefix))) {
+                message.recipients.iter().for_each(|to| *copies.entry(to.clone()).or_default() += 1);
+            }
+            copies
+        })
+    }
+
+    /// Which recipients wait on hold, of messages of this prefix.
+    pub fn held_copies(&self, prefix: &str) -> Copies {
+        let mut copies = BTreeMap::new();
+        let held = self.postfix.queue().into_iter().filter(|one| one.queue == "hold");
+        for to in held.flat_map(|one| one.recipients).filter(|to| to.starts_with(prefix)) {
+            *copies.entry(to).or_default() += 1;
+        }
+        copies
     }
 
     /// Recipients of messages on hold.
@@ -94,6 +140,32 @@ impl Site {
     pub fn decisions(&self, agent: &Agent, decision: &str) -> f64 {
         agent.sum("sendwarden_gate_decisions_total", &[&format!("decision=\"{decision}\"")])
     }
+}
+
+/// How often each recipient's copy is somewhere.
+pub type Copies = BTreeMap<String, usize>;
+
+/// Waits until exactly these copies are `found`; shows what differs when they never are.
+pub fn wait_copies(what: &str, wanted: &Copies, mut found: impl FnMut() -> Copies) {
+    let mut last = Copies::new();
+    let end = Instant::now() + super::LIMIT;
+    while Instant::now() < end {
+        last = found();
+        if last == *wanted {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let differ = |these: &Copies, those: &Copies| -> Vec<String> {
+        these.iter().filter(|(to, n)| those.get(*to) != Some(n)).map(|(to, n)| format!("{to} {n}")).take(20).collect()
+    };
+    panic!(
+        "gave up waiting for {what}: {} of {}, wanted {:?}, found {:?}",
+        last.len(),
+        wanted.len(),
+        differ(wanted, &last),
+        differ(&last, wanted)
+    );
 }
 
 pub fn text(name: &str) -> String {

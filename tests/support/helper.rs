@@ -101,7 +101,7 @@ impl Helper {
         dies_by_file(&mut binary, config);
         let child = binary
             .args(["--no-new-privs", "--inh-caps=-all", "--bounding-set", &unit_capabilities()])
-            .arg(env!("CARGO_BIN_EXE_sendwarden"))
+            .arg(super::agent::binary(config))
             .args(["helper", "--user", USER, "--config"])
             .arg(config)
             .stdin(Stdio::null())

@@ -14,6 +14,7 @@
 )]
 
 pub mod agent;
+pub mod dkim;
 pub mod exim;
 pub mod filter;
 pub mod gated;
@@ -23,6 +24,8 @@ pub mod helper;
 pub mod hosting;
 pub mod http;
 pub mod ident;
+pub mod inject;
+pub mod neighbour;
 pub mod place;
 pub mod postfix;
 pub mod server;

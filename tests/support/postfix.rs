@@ -25,13 +25,16 @@ pub struct Options {
     pub content_filter: bool,
     /// `syslog_name`: the instance's name in its log.
     pub syslog_name: String,
+    /// Unauthenticated SMTP also over `::1`.
+    pub ipv6: bool,
     /// More lines for main.cf.
     pub extra: String,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { long_queue_ids: true, content_filter: false, syslog_name: "postfix".to_owned(), extra: String::new() }
+        let syslog_name = "postfix".to_owned();
+        Options { long_queue_ids: true, content_filter: false, syslog_name, ipv6: false, extra: String::new() }
     }
 }
 
@@ -81,6 +84,7 @@ impl Postfix {
             [postfix.smtp_port(), postfix.submission_port(), postfix.reinject_port()]
                 .iter()
                 .all(|port| std::net::TcpStream::connect(("127.0.0.1", *port)).is_ok())
+                && (!options.ipv6 || std::net::TcpStream::connect(("::1", postfix.smtp_port())).is_ok())
         });
         postfix
     }
@@ -220,7 +224,7 @@ impl Postfix {
             "compatibility_level = 3.6\nconfig_directory = {etc}\nqueue_directory = {spool}\ndata_directory = {data}\n\
              maillog_file = {here}/log/mail.log\nmaillog_file_prefixes = {here}\nsyslog_name = {name}\n\
              myhostname = mx.hosting.test\nmyorigin = hosting.test\nmydestination = localhost\n\
-             inet_interfaces = 127.0.0.1\ninet_protocols = ipv4\nmynetworks = 127.0.0.0/8\n\
+             inet_interfaces = 127.0.0.1\ninet_protocols = {protocols}\nmynetworks = {networks}\n\
              relayhost = [127.0.0.1]:{accept}\n\
              transport_maps = inline:{{ {{ reject.test = {reject} }}, {{ defer.test = {defer} }}, {{ forge.test = {forge} }} }}\n\
              disable_dns_lookups = yes\nsmtp_host_lookup = native\nsmtp_tls_security_level = none\n\
@@ -233,6 +237,8 @@ impl Postfix {
             spool = spool.display(),
             data = data.display(),
             name = options.syslog_name,
+            protocols = if options.ipv6 { "all" } else { "ipv4" },
+            networks = if options.ipv6 { "127.0.0.0/8 [::1]/128" } else { "127.0.0.0/8" },
             accept = self.accept.port(),
             reject = to(self.reject.port()),
             defer = to(self.defer.port()),
@@ -257,11 +263,12 @@ impl Postfix {
             ),
         )
         .expect("smtpd.conf can be written");
-        fs::write(etc.join("master.cf"), self.services(&options.syslog_name)).expect("master.cf can be written");
+        fs::write(etc.join("master.cf"), self.services(options)).expect("master.cf can be written");
     }
 
     /// Debian's own master.cf without chroot, with our three ports in place of port 25.
-    fn services(&self, name: &str) -> String {
+    fn services(&self, options: &Options) -> String {
+        let name = &options.syslog_name;
         let proto = fs::read_to_string("/etc/postfix/master.cf.proto").expect("tests/rig/install has run");
         let foreign = ["maildrop", "uucp", "ifmail", "bsmtp", "scalemail-backend", "mailman"];
         let mut out = String::new();
@@ -289,6 +296,9 @@ impl Postfix {
              127.0.0.1:{reinject} inet n - n - - smtpd\n  -o content_filter=\n  \
              -o receive_override_options=no_unknown_recipient_checks,no_header_body_checks,no_milters\n"
         ));
+        if options.ipv6 {
+            out.push_str(&format!("[::1]:{smtp} inet n - n - - smtpd\n"));
+        }
         out
     }
 }

@@ -15,6 +15,8 @@ pub struct Received {
     pub recipients: Vec<String>,
     /// Header and body, dots unstuffed, lines ended by `\r\n`.
     pub data: String,
+    /// The same as it came, where it is no UTF-8; otherwise empty.
+    pub raw: Vec<u8>,
 }
 
 impl Received {
@@ -25,6 +27,20 @@ impl Received {
             let (key, value) = line.split_once(':')?;
             key.eq_ignore_ascii_case(name).then(|| value.trim())
         })
+    }
+
+    /// What comes behind the header, lines ended by `\n`.
+    pub fn body(&self) -> Vec<u8> {
+        let all = if self.raw.is_empty() { self.data.as_bytes() } else { &self.raw };
+        let at = all.windows(4).position(|four| four == b"\r\n\r\n").map_or(all.len(), |at| at + 4);
+        let mut body = Vec::with_capacity(all.len() - at);
+        for line in all[at..].split_inclusive(|byte| *byte == b'\n') {
+            match line.strip_suffix(b"\r\n") {
+                Some(line) => body.extend([line, b"\n"].concat()),
+                None => body.extend(line),
+            }
+        }
+        body
     }
 
     pub fn message_id(&self) -> Option<&str> {
@@ -115,7 +131,14 @@ fn converse(stream: TcpStream, answers: &Answers) -> std::io::Result<()> {
             "DATA" if message.recipients.is_empty() => "554 5.5.1 No valid recipients".to_owned(),
             "DATA" => {
                 out.write_all(b"354 go on\r\n")?;
-                message.data = body(&mut lines)?;
+                let bytes = body(&mut lines)?;
+                match String::from_utf8(bytes) {
+                    Ok(text) => message.data = text,
+                    Err(why) => {
+                        message.data = String::from_utf8_lossy(why.as_bytes()).into_owned();
+                        message.raw = why.into_bytes();
+                    }
+                }
                 (answers.message)(&message)
             }
             "QUIT" => return out.write_all(b"221 2.0.0 Bye\r\n"),
@@ -125,7 +148,7 @@ fn converse(stream: TcpStream, answers: &Answers) -> std::io::Result<()> {
     }
 }
 
-fn body(lines: &mut impl BufRead) -> std::io::Result<String> {
+fn body(lines: &mut impl BufRead) -> std::io::Result<Vec<u8>> {
     let (mut data, mut line) = (Vec::new(), Vec::new());
     loop {
         line.clear();
@@ -133,7 +156,7 @@ fn body(lines: &mut impl BufRead) -> std::io::Result<String> {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
         if line == b".\r\n" {
-            return Ok(String::from_utf8_lossy(&data).into_owned());
+            return Ok(data);
         }
         data.extend_from_slice(line.strip_prefix(b".").unwrap_or(&line));
     }
@@ -207,6 +230,11 @@ impl Sink {
     /// What was accepted so far, in the order it came.
     pub fn messages(&self) -> Vec<Received> {
         self.accepted.lock().expect("no test holds the record while panicking").clone()
+    }
+
+    /// Looks at what was accepted so far, without a copy of it.
+    pub fn look<T>(&self, at: impl FnOnce(&[Received]) -> T) -> T {
+        at(&self.accepted.lock().expect("no test holds the record while panicking"))
     }
 
     /// How many were accepted so far.

@@ -27,6 +27,16 @@ pub fn send_from(helo: &str, port: u16, mail: &Mail) -> Result<String, String> {
 
 /// The same over a connection that is there.
 pub fn send_over(stream: TcpStream, helo: &str, mail: &Mail) -> Result<String, String> {
+    begin_over(stream, helo, mail)?.finish(mail)
+}
+
+/// A conversation up to the server's wish for the text.
+pub fn begin(port: u16, mail: &Mail) -> Result<Begun, String> {
+    let stream = TcpStream::connect(("127.0.0.1", port));
+    begin_over(stream.map_err(|e| format!("cannot connect to 127.0.0.1:{port}: {e}"))?, "client.test", mail)
+}
+
+fn begin_over(stream: TcpStream, helo: &str, mail: &Mail) -> Result<Begun, String> {
     let mut talk = Talk::over(stream).map_err(|e| format!("connection: {e}"))?;
     talk.expect("2", None)?;
     talk.expect("2", Some(&format!("EHLO {helo}")))?;
@@ -36,17 +46,28 @@ pub fn send_over(stream: TcpStream, helo: &str, mail: &Mail) -> Result<String, S
     talk.expect("2", Some(&format!("MAIL FROM:<{}>", mail.sender)))?;
     let replies: Vec<_> = mail.recipients.iter().map(|to| talk.expect("2", Some(&format!("RCPT TO:<{to}>")))).collect();
     if replies.iter().all(Result::is_err) {
-        return replies.into_iter().next().unwrap_or_else(|| Err("no recipients".to_owned()));
+        return Err(replies.into_iter().find_map(Result::err).unwrap_or_else(|| "no recipients".to_owned()));
     }
     talk.expect("3", Some("DATA"))?;
-    let mut data = String::new();
-    for line in mail.data.lines() {
-        let dot = if line.starts_with('.') { "." } else { "" };
-        data.push_str(&format!("{dot}{line}\r\n"));
+    Ok(Begun(talk))
+}
+
+/// The server waits for the text.
+pub struct Begun(Talk);
+
+impl Begun {
+    /// Sends the text; the reply to its end.
+    pub fn finish(self, mail: &Mail) -> Result<String, String> {
+        let Begun(mut talk) = self;
+        let mut data = String::new();
+        for line in mail.data.lines() {
+            let dot = if line.starts_with('.') { "." } else { "" };
+            data.push_str(&format!("{dot}{line}\r\n"));
+        }
+        let reply = talk.expect("2", Some(&format!("{data}.")))?;
+        drop(talk.expect("2", Some("QUIT")));
+        Ok(reply)
     }
-    let reply = talk.expect("2", Some(&format!("{data}.")))?;
-    drop(talk.expect("2", Some("QUIT")));
-    Ok(reply)
 }
 
 struct Talk {

@@ -110,7 +110,8 @@ impl Pump {
         let Some(gate) = &self.gate else { return };
         let opened = gate.opened();
         for one in std::mem::take(&mut self.arrived) {
-            if gate.has_seen(one.id) || !gate.is_asked_by(one.server) {
+            // A server asks nobody any more about a message that a milter before us has put on hold.
+            if gate.has_seen(one.id) || !gate.is_asked_by(one.server) || self.engine.tracker.holds(one.id) {
                 continue;
             }
             let before = self.alive.is_some_and(|alive| one.at > alive.plus_secs(SLACK_SECS));

@@ -5,7 +5,7 @@
 use super::Tracker;
 use super::leg::{Came, Class, Leg};
 use crate::engine::sanctions::Queued;
-use crate::mail::{Owner, Place, ScriptClaim};
+use crate::mail::{Owner, Place, QueueId, ScriptClaim};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -35,6 +35,12 @@ impl Tracker {
     /// Whether a message in the queue is on hold; `None` when the log knows of no such message.
     pub fn on_hold(&self, place: &Place) -> Option<bool> {
         self.find(place).map(|leg| leg.held)
+    }
+
+    /// Whether a message of this id is on hold, in whichever instance.
+    pub fn holds(&self, id: QueueId) -> bool {
+        let legs = self.places.hosts().flat_map(|host| self.table.live(host, id));
+        legs.filter_map(|slot| self.table.get(slot)).any(|leg| leg.held)
     }
 
     fn find(&self, place: &Place) -> Option<&Leg> {

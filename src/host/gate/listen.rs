@@ -5,15 +5,18 @@
 //! and the time that a connection may say nothing.
 
 use std::fs;
+use std::future::poll_fn;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::{UnixListener, UnixStream as TokioStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -155,6 +158,9 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, judge: &dyn 
                     session.keep_recipients(judge.wants_recipients(way));
                 }
                 Next::Judge => {
+                    if input.len() > taken || has_given_up(&mut stream, &mut input).await {
+                        return Err("the mail server has not waited for the answer".to_owned());
+                    }
                     let judgement = judge.judge(&session.candidate(), connected.clone());
                     session.answer(&judgement, &mut output);
                     write(&mut stream, &mut output).await?;
@@ -198,6 +204,17 @@ async fn question(mut stream: TokioStream, judge: &dyn Judge) -> Result<(), Stri
     write(&mut stream, &mut output).await?;
     judge.answered(read.elapsed());
     Ok(())
+}
+
+/// Whether the server has hung up or said something more, which is added to `input`: it does not wait for the answer then.
+/// It gives up when we are too slow for it (this process stood still, the machine had no time) and does what its settings
+/// say: the message is queued, or comes again under another id. To decide on it now would be to believe it held.
+async fn has_given_up<S: AsyncRead + Unpin>(stream: &mut S, input: &mut Vec<u8>) -> bool {
+    let mut more = [0; 64];
+    let mut piece = ReadBuf::new(&mut more);
+    let looked = poll_fn(|context| Poll::Ready(Pin::new(&mut *stream).poll_read(context, &mut piece))).await;
+    input.extend_from_slice(piece.filled());
+    looked.is_ready()
 }
 
 async fn write<S: AsyncWrite + Unpin>(stream: &mut S, output: &mut Vec<u8>) -> Result<(), String> {

@@ -154,6 +154,25 @@ fn a_bad_conversation_ends_alone() {
     assert_eq!(gate.told.broken.lock().unwrap().len(), 3);
 }
 
+#[tokio::test]
+async fn a_server_that_has_given_up_on_us_gets_no_decision() {
+    let client = framed(b'C', &[b"localhost\x004\x12\x34", b"127.0.0.1\0".as_slice()].concat());
+    let mail = [framed(b'M', b"<a@b.test>\0"), framed(b'R', b"<c@d.test>\0"), framed(b'E', b"")].concat();
+    // It waits; it has hung up; it has said good-bye; it is about to.
+    for (more, hangs_up, heard) in [("", false, 1), ("", true, 0), ("Q", true, 0), ("Q", false, 0)] {
+        let told = Told::default();
+        let (mut server, ours) = tokio::io::duplex(64 * 1024);
+        let more = more.bytes().flat_map(|command| framed(command, b"")).collect();
+        server.write_all(&[offer(), client.clone(), mail.clone(), more].concat()).await.unwrap();
+        let stays = (!hangs_up).then_some(server);
+        // It goes on until the server hangs up.
+        let ended = timeout(Duration::from_millis(200), converse(ours, &told)).await;
+        assert_eq!(told.candidates.lock().unwrap().len(), heard);
+        assert_eq!(heard == 0, ended.is_ok_and(|ended| ended.unwrap_err().contains("has not waited")));
+        drop(stays);
+    }
+}
+
 #[test]
 fn the_largest_frames_back_to_back_are_read_and_the_connection_goes_on() {
     let gate = Gate::open();

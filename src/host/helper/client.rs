@@ -22,6 +22,8 @@ const BATCH: Duration = Duration::from_secs(150);
 const LOOK: Duration = Duration::from_secs(30);
 /// Who handed in a message is asked while a mail server waits.
 const IDENTIFY: Duration = Duration::from_secs(1);
+/// One that is being started anew is there in a moment: how often it is looked for within that time.
+const LOOKED_FOR: Duration = Duration::from_millis(10);
 /// After it was waited for in vain, it is not waited for with every message.
 const SPARED: Duration = Duration::from_secs(5);
 
@@ -114,16 +116,20 @@ impl Client {
             return Err(Why::NoHelper);
         }
         let asked = clock::monotonic();
-        match self.ask(&Request::Identify { instance: instance.to_owned(), id: id.to_string() }, IDENTIFY) {
-            Ok(Answer::Uid(uid)) => Ok(uid),
-            Ok(Answer::Unknown(why)) => {
-                Err(Why::ALL.into_iter().find(|known| known.name() == why).unwrap_or(Why::NoHelper))
-            }
-            Ok(_) | Err(Trouble::Refused(_)) => Err(Why::NoHelper),
-            Err(Trouble::Away { .. }) => {
-                let vain = asked.elapsed() >= IDENTIFY;
-                *self.silent.lock().unwrap_or_else(PoisonError::into_inner) = vain.then(clock::monotonic);
-                Err(Why::NoHelper)
+        let request = Request::Identify { instance: instance.to_owned(), id: id.to_string() };
+        loop {
+            match self.ask(&request, clock::left(asked, IDENTIFY).max(LOOKED_FOR)) {
+                Ok(Answer::Uid(uid)) => return Ok(uid),
+                Ok(Answer::Unknown(why)) => {
+                    return Err(Why::ALL.into_iter().find(|known| known.name() == why).unwrap_or(Why::NoHelper));
+                }
+                Ok(_) | Err(Trouble::Refused(_)) => return Err(Why::NoHelper),
+                // It may be between two of its own starts: what scripts hand over then must not pass for that.
+                Err(Trouble::Away { .. }) if asked.elapsed() < IDENTIFY => std::thread::park_timeout(LOOKED_FOR),
+                Err(Trouble::Away { .. }) => {
+                    *self.silent.lock().unwrap_or_else(PoisonError::into_inner) = Some(clock::monotonic());
+                    return Err(Why::NoHelper);
+                }
             }
         }
     }
