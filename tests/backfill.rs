@@ -275,7 +275,10 @@ fn dated_files_of_every_format_are_read_oldest_first_and_progress_is_shown() {
     wait(&house, "the agent to be ready", || {
         let (status, said) = house.ready().unwrap_or_default();
         if status == 503 && said.contains("more after it") && house.metric("sendwarden_messages_accepted_total") > 0.0 {
-            told = said;
+            // The last one asked for may be one of the empty files.
+            if told.is_empty() || said.contains("mail.log-202611") {
+                told = said;
+            }
             files.push(house.metric("sendwarden_log_backlog_files"));
             bytes.push(house.metric("sendwarden_log_backlog_bytes"));
         }
