@@ -19,7 +19,7 @@ const BEGINNING: usize = 6;
 /// Most beginnings of a row.
 const BEGINNINGS: usize = 1_000;
 /// States that are kept. Thrown away and built anew when they are too many.
-const CACHE_BYTES: usize = 2 << 20;
+const CACHE_BYTES: usize = 16 << 20;
 /// All rows compiled.
 const COMPILED_BYTES: usize = 8 << 20;
 
