@@ -6,7 +6,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{About, Answer, Counted, Held, MOST_ANSWER, MOST_REQUEST, Request, fds};
@@ -49,8 +49,8 @@ type Worked = Result<(Vec<QueueId>, Option<String>), Trouble>;
 pub struct Client {
     socket: PathBuf,
     open: Mutex<Option<UnixStream>>,
-    /// When it was waited for in vain.
-    silent: Mutex<Option<Instant>>,
+    /// When it was waited for in vain; known to all connections that come of this one.
+    silent: Arc<Mutex<Option<Instant>>>,
 }
 
 /// The gate's socket, and the connection that holds it: it ends when the helper does.
@@ -62,16 +62,20 @@ pub struct Door {
 
 impl Client {
     pub fn new(socket: impl Into<PathBuf>) -> Client {
-        Client { socket: socket.into(), open: Mutex::default(), silent: Mutex::default() }
+        Client { socket: socket.into(), open: Mutex::default(), silent: Arc::default() }
     }
 
     /// Another connection to the same helper, for questions that must not wait for these.
     pub fn another(&self) -> Client {
-        Client::new(&self.socket)
+        Client { silent: Arc::clone(&self.silent), ..Client::new(&self.socket) }
     }
 
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    fn silence(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn away(&self, Unanswered { why, heard }: &Unanswered) -> Trouble {
@@ -111,8 +115,7 @@ impl Client {
     /// # Errors
     /// Why nobody is named; that the helper is away is one of the reasons.
     pub fn identify(&self, instance: &str, id: QueueId) -> Result<u32, Why> {
-        let spared = || *self.silent.lock().unwrap_or_else(PoisonError::into_inner);
-        if spared().is_some_and(|since| since.elapsed() < SPARED) {
+        if self.silence().is_some_and(|since| since.elapsed() < SPARED) {
             return Err(Why::NoHelper);
         }
         let asked = clock::monotonic();
@@ -127,7 +130,7 @@ impl Client {
                 // It may be between two of its own starts: what scripts hand over then must not pass for that.
                 Err(Trouble::Away { .. }) if asked.elapsed() < IDENTIFY => std::thread::park_timeout(LOOKED_FOR),
                 Err(Trouble::Away { .. }) => {
-                    *self.silent.lock().unwrap_or_else(PoisonError::into_inner) = Some(clock::monotonic());
+                    *self.silence() = Some(clock::monotonic());
                     return Err(Why::NoHelper);
                 }
             }
@@ -208,7 +211,8 @@ impl Client {
         }
     }
 
-    /// The gate's listening socket. It has a connection of its own, which holds it.
+    /// The gate's listening socket. It has a connection of its own, which holds it. A helper that gives it was started
+    /// anew: it is waited for again.
     ///
     /// # Errors
     /// It is away, or refuses.
@@ -221,7 +225,10 @@ impl Client {
         };
         let (holds, text, file) = asked().map_err(|why| self.away(&why.into()))?;
         match (read(&text).map_err(|why| self.away(&why.into()))?, file) {
-            (Answer::Gate {}, Some(file)) => Ok(Door { listener: UnixListener::from(file), holds }),
+            (Answer::Gate {}, Some(file)) => {
+                *self.silence() = None;
+                Ok(Door { listener: UnixListener::from(file), holds })
+            }
             (Answer::Refused(why), _) => Err(Trouble::Refused(why)),
             (other, _) => Err(unexpected(&other)),
         }

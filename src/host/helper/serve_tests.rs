@@ -200,6 +200,18 @@ fn a_helper_that_was_started_anew_is_asked_again() {
     assert_eq!(client.hello().unwrap().instances.len(), 1);
 }
 
+#[test]
+fn one_that_was_waited_for_in_vain_is_waited_for_when_it_is_back() {
+    let site = Site::new(4_000_000_001);
+    let later = site.dir.path().join("later.sock");
+    let (client, id) = (Client::new(&later), ids(&["AAAAA1"])[0]);
+    assert_eq!(client.identify(OWN, id), Err(identity::Why::NoHelper));
+    std::os::unix::fs::symlink(&site.socket, &later).unwrap();
+    assert_eq!(client.identify(OWN, id), Err(identity::Why::NoHelper), "not yet");
+    let _door = client.another().door(OWN).unwrap();
+    assert_eq!(client.identify(OWN, id), Err(identity::Why::NoQueueFile), "it is asked, and answers");
+}
+
 proptest::proptest! {
     /// Whatever is asked for: either every id is one, or nothing is made of any of them.
     #[test]
