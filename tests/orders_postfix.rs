@@ -84,9 +84,9 @@ fn an_account_that_has_never_sent_can_be_blocked_and_its_first_message_is_held()
     let site = Site::gated();
     let agent = site.agent();
     let said = site.tell(&["block", "web1", "--reason", "suspended"]);
-    assert_eq!(said.trim(), "web1: block (scope script), state ko; no messages to put on hold");
+    assert_eq!(said.trim(), "web1: block (scope script), state ko (held: blocked); no messages to put on hold");
     let said = site.tell(&["block", "shop", "--scope", "all"]);
-    assert_eq!(said.trim(), "shop: block (scope all), state ko; no messages to put on hold");
+    assert_eq!(said.trim(), "shop: block (scope all), state ko (held: blocked); no messages to put on hold");
     for user in ["web1", "web2", "web3"] {
         site.script(user, "first");
     }
@@ -204,7 +204,7 @@ fn what_of_a_block_is_not_in_force_is_told_wherever_somebody_relies_on_it() {
         "warn  gate: smtpd_milters in",
         "warn  gate: enable_long_queue_ids = no",
         "warn  gate: maximal_queue_lifetime = 1d",
-        "set it to 96 h or more",
+        "set it to 96h or more",
     ] {
         assert!(said.contains(words), "{words}: {said}");
     }

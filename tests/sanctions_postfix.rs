@@ -39,7 +39,10 @@ fn hold_release_purge(role: Role) {
     agent.wait_sum("sendwarden_account_held_recipients", &["account=\"web1\""], 1.0);
 
     let said = site.tell(&["block", "web1", "--reason", "hacked form"]);
-    assert!(said.starts_with("web1: block (scope script), state ko; 3 messages to put on hold"), "{said}");
+    assert!(
+        said.starts_with("web1: block (scope script), state ko (held: blocked); 3 messages to put on hold"),
+        "{said}"
+    );
     let own: Vec<&String> = own.iter().collect();
     wait_until("the account's mail to be on hold", || site.is_in(&own, "hold"));
     assert!(others.iter().all(|id| site.queue_of(id).as_deref() != Some("hold")), "{:?}", site.postfix.queue());
@@ -50,7 +53,11 @@ fn hold_release_purge(role: Role) {
     assert_eq!(site.status("web2")["state"], "ok");
     let text = site.tell(&["status", "web1"]);
     assert!(text.contains("held (script) since ") && text.contains("by root: hacked form"), "{text}");
-    assert!(site.tell(&["account", "list"]).lines().any(|line| line.starts_with("web1 ") && line.ends_with("  ko")));
+    assert!(
+        site.tell(&["account", "list"])
+            .lines()
+            .any(|line| line.starts_with("web1 ") && line.ends_with("  ko (held: blocked)"))
+    );
     assert!(site.tell(&["block", "web1"]).contains("nothing to do, it is blocked already, and a second block"));
 
     site.postfix.forge(TAKEN);
@@ -71,7 +78,7 @@ fn hold_release_purge(role: Role) {
     wait_until("the account's mail to be on hold", || site.is_in(&ids, "hold"));
     site.wait_idle("web1");
     let said = site.tell(&["purge", "web1", "--yes"]);
-    assert_eq!(said.trim(), "web1: purge, state purging; 2 messages to delete");
+    assert_eq!(said.trim(), "web1: purge, state purging (what is held is being deleted); 2 messages to delete");
     wait_until("what was held to be gone", || own.iter().all(|id| site.queue_of(id).is_none()));
     let status = site.wait_idle("web1");
     assert_eq!((&status["state"], &status["held_messages"]), (&"ok".into(), &0.into()), "{status}");

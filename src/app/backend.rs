@@ -302,11 +302,11 @@ impl Backend for AgentBackend {
         let done = self.change(|answer| Request::Order { order: Box::new(order), answer })?;
         let details = &done.details;
         let said = match done.outcome {
-            Outcome::Already => format!("{name}: nothing to do, {details} (state {})", done.state.name()),
+            Outcome::Already => format!("{name}: nothing to do, {details}; state {}", done.state.shown()),
             _ => {
                 let scope = done.scope.filter(|_| request.action == OrderAction::Block);
                 let scope = scope.map_or_else(String::new, |scope| format!(" (scope {scope})"));
-                format!("{name}: {action}{scope}, state {}; {details}", done.state.name())
+                format!("{name}: {action}{scope}, state {}; {details}", done.state.shown())
             }
         };
         let said = match self.powerless() {
@@ -339,12 +339,14 @@ impl Backend for AgentBackend {
         let oldest = meant.iter().map(|one| one.since).min().map(views::when);
         let messages = meant.len() as u64;
         let selection = lock(&self.selections).keep(owner, meant.into_iter().map(|one| one.place).collect());
-        Ok(SelectionView { account: name.to_owned(), messages, of, oldest, selection })
+        Ok(SelectionView { account: name, messages, of, oldest, with_script, selection })
     }
 
     fn account_action(&self, name: &str, action: &AccountAction) -> Answer<AccountActionView> {
         let owner = views::owner(&self.views()?, name)?;
         if !owner.is_account() {
+        let named = || waiting.iter().filter(|one| !one.script.is_empty()).count() as u64;
+        let with_script = filter.script.is_some().then(named);
             return Err(BackendError::BadRequest(format!("{name} is not an account")));
         }
         let done = match action {

@@ -96,18 +96,31 @@ pub fn look(wanted: &Wanted) -> Chain {
     chain
 }
 
+/// The steps are those of docs/operating.md, in its order: a server that asks before anybody answers has scripts wait, and
+/// whoever holds before he has watched may hold what was not meant. Exim's flags have nothing to watch.
 fn off(mode: Option<Mode>, here: &[Server]) -> Option<Gap> {
     let setup: Vec<String> = here.iter().map(|server| format!("sendwarden setup {} --apply", server.name())).collect();
     let setup = setup.join(" and ");
+    let enforce = match here.contains(&Server::Postfix) {
+        true => {
+            "when sendwarden_gate_decisions_total grows with the mail, set gate.mode: enforce and restart the agent"
+        }
+        false => "set gate.mode: enforce and restart the agent",
+    };
     match mode {
         Some(Mode::Enforce) => None,
-        Some(Mode::Watch) => Some(Gap::new(
-            "gate.mode is watch: new mail of a blocked account still goes out, and is counted",
-            "set gate.mode: enforce and restart the agent",
-        )),
+        Some(Mode::Watch) => {
+            Some(Gap::new("gate.mode is watch: new mail of a blocked account still goes out, and is counted", enforce))
+        }
         None => Some(Gap::new(
             "gate.mode is off: new mail of a blocked account still goes out, only what waits in the queue is held",
-            format!("set gate.mode: enforce, restart the agent, then run as root: {setup}"),
+            match here.contains(&Server::Postfix) {
+                true => format!(
+                    "set gate.mode: watch, restart the agent, then run as root: {setup}; {enforce} (docs/operating.md, \
+                     The gate)"
+                ),
+                false => format!("run as root: {setup}; then {enforce} (docs/operating.md, The gate)"),
+            },
         )),
     }
 }
@@ -189,11 +202,11 @@ fn seconds(text: &str, unit: char) -> Option<i64> {
     (digits.is_empty() && !text.trim().is_empty()).then_some(sum)
 }
 
-/// Seconds, for people.
+/// Seconds as a setting of the servers or of ours is written: `96h`.
 fn hours(secs: i64) -> String {
     match secs % 3_600 {
-        0 => format!("{} h", secs / 3_600),
-        _ => format!("{secs} s"),
+        0 => format!("{}h", secs / 3_600),
+        _ => format!("{secs}s"),
     }
 }
 
@@ -226,7 +239,13 @@ mod tests {
         assert_eq!(off(Some(Mode::Enforce), &[Server::Postfix]), None);
         let said = off(None, &[Server::Postfix, Server::Exim]).unwrap().said();
         assert!(said.contains("gate.mode is off"), "{said}");
-        assert!(said.contains("setup postfix --apply and sendwarden setup exim --apply"), "{said}");
+        let steps = ["watch, restart", "setup postfix --apply and sendwarden setup exim --apply", "grows", "enforce"];
+        let places: Vec<Option<usize>> = steps.iter().map(|step| said.find(step)).collect();
+        assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{said}");
+        let watched = off(Some(Mode::Watch), &[Server::Postfix]).unwrap().said();
+        assert!(watched.contains("grows with the mail, set gate.mode: enforce"), "{watched}");
+        let exim = off(None, &[Server::Exim]).unwrap().said();
+        assert!(exim.contains("run as root: sendwarden setup exim --apply; then set gate.mode: enforce"), "{exim}");
         assert!(off(Some(Mode::Watch), &[Server::Exim]).unwrap().text.contains("still goes out"));
     }
 }

@@ -527,8 +527,7 @@ impl Sanctions {
 fn begun(messages: u64, what: &str) -> (Outcome, String) {
     match messages {
         0 => (Outcome::Done, format!("no messages {what}")),
-        1 => (Outcome::Accepted, format!("1 message {what}")),
-        n => (Outcome::Accepted, format!("{n} messages {what}")),
+        n => (Outcome::Accepted, format!("{} {what}", counted(n))),
     }
 }
 
@@ -545,6 +544,11 @@ impl Change {
             by: Actor::Agent,
             mend: false,
             before,
+/// `1 message`, `2 messages`.
+fn counted(messages: u64) -> String {
+    format!("{messages} {}", if messages == 1 { "message" } else { "messages" })
+}
+
             lifts: false,
             rounds: 0,
             done: 0,

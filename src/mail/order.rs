@@ -75,6 +75,23 @@ impl ServiceState {
         }
     }
 
+    /// For people, who need not know the names: `ko (held: blocked)`.
+    pub const fn shown(self) -> &'static str {
+        match self {
+            ServiceState::Ok => "ok",
+            ServiceState::Force => "force (sends, on a second chance after too many errors)",
+            ServiceState::Ko => "ko (held: blocked)",
+            ServiceState::Bounce => "bounce (held: too many errors)",
+            ServiceState::Spam => "spam (held: receivers call it spam)",
+            ServiceState::Purging => "purging (what is held is being deleted)",
+        }
+    }
+
+    /// The state of a name.
+    pub fn from_name(name: &str) -> Option<ServiceState> {
+        ServiceState::ALL.into_iter().find(|state| state.name() == name)
+    }
+
     /// Mail of the account goes out.
     pub const fn sends(self) -> bool {
         matches!(self, ServiceState::Ok | ServiceState::Force)
@@ -373,6 +390,13 @@ mod tests {
     fn codes_lead_back() {
         for state in ServiceState::ALL {
             assert_eq!(ServiceState::from_code(state.code()), Some(state));
+            assert_eq!(ServiceState::from_name(state.name()), Some(state));
+            // Words beside the name, but for the one that everybody knows.
+            let shown = state.shown();
+            assert!(
+                shown.starts_with(state.name()) && (shown.contains(" (") != (state == ServiceState::Ok)),
+                "{shown}"
+            );
         }
         for action in Action::ALL {
             assert_eq!(Action::from_code(action.code()), Some(action));

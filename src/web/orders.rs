@@ -62,6 +62,9 @@ pub struct SelectionView {
     pub messages: u64,
     pub of: u64,
     pub oldest: Option<String>,
+    /// Where a script was asked for: of how many of all it is known which one made them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub with_script: Option<u64>,
     /// The name of this list, for `…/request`; good for a quarter of an hour.
     pub selection: String,
 }

@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(hints(&["5d", "4d", "yes"]), []);
         let said: Vec<String> = hints(&["3", "1h", "no"]).iter().map(Gap::said).collect();
         assert_eq!(said.len(), 3, "{said:?}");
-        assert!(said[0].contains("maximal_queue_lifetime = 3") && said[0].contains("96 h or more"), "{said:?}");
+        assert!(said[0].contains("maximal_queue_lifetime = 3") && said[0].contains("96h or more"), "{said:?}");
         assert!(said[2].contains("set enable_long_queue_ids = yes"), "{said:?}");
     }
 

@@ -33,8 +33,8 @@ fn chart(view: &Value) -> String {
         let bar = format!("{}{}", "█".repeat(scaled(good)), "x".repeat(scaled(bad)));
         let told = match (good, bad) {
             (0, 0) => String::new(),
-            (good, 0) => grouped(good),
-            (good, bad) => format!("{} + {}", grouped(good), counted(bad, "error", "errors")),
+            (good, 0) => format!("{} sent", grouped(good)),
+            (good, bad) => format!("{} sent, {} in error", grouped(good), grouped(bad)),
         };
         out.push_str(format!("{}  {bar} {told}", words(point, "day")).trim_end());
         out.push('\n');
@@ -62,6 +62,6 @@ mod tests {
         assert!(chart.contains("\n3 days: 1 001 sent, 500 in error"), "{chart}");
         let day = json!({"account": "web1", "points": [{"day": "2026-11-23", "sent": 2, "bounced": 1}]});
         let chart = super::chart(&day);
-        assert!(chart.contains("x 2 + 1 error\n\n1 day: 2 sent, 1 in error\n"), "{chart}");
+        assert!(chart.contains("x 2 sent, 1 in error\n\n1 day: 2 sent, 1 in error\n"), "{chart}");
     }
 }

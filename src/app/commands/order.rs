@@ -7,6 +7,7 @@ use crate::app::cli::{AskArgs, BlockArgs, Format, PartArgs, PurgeArgs, UnblockAr
 use crate::app::numbers::counted;
 use crate::web::client::encode;
 use crate::web::{OrderAction, OrderRequest, SelectRequest};
+use serde_json::Value;
 use std::io::{BufRead, IsTerminal};
 
 pub fn block(args: &BlockArgs) -> Exit {
@@ -60,6 +61,9 @@ fn part(ask: &AskArgs, account: &str, part: &PartArgs, order: OrderRequest, sure
         oldest => format!(", the oldest on hold since {oldest}"),
     };
     let told = format!("{account}: {messages} of {} on hold{oldest}", counted(of, "message", "messages"));
+    if let Some(hint) = script_hint(&found) {
+        complain(&hint);
+    }
     if part.dry_run || messages == 0 {
         return say(&if ask.format == Format::Json { pretty(&found) } else { format!("{told}; nothing was done") });
     }
@@ -68,6 +72,20 @@ fn part(ask: &AskArgs, account: &str, part: &PartArgs, order: OrderRequest, sure
         return not_confirmed(account);
     }
     give(ask, account, &OrderRequest { selection: Some(words(&found, "selection").to_owned()), ..order })
+}
+
+/// Which script made a message is not known by itself: whoever selects by it must know of how many it is not.
+fn script_hint(found: &Value) -> Option<String> {
+    let (of, named) = (number(found, "of"), found.get("with_script")?.as_u64()?);
+    let unnamed = of.checked_sub(named).filter(|unnamed| *unnamed > 0)?;
+    let how = match unnamed == of {
+        true => "of none of them it is known".to_owned(),
+        false => format!("of {unnamed} of these {of} it is not known"),
+    };
+    Some(format!(
+        "{how} which script made it: Postfix's header_checks or PHP's own log must say so before the mail comes (README, \
+         Which script it was; sendwarden check says what is on); --sender, --recipient-domain and --older-than need no script"
+    ))
 }
 
 fn plain(action: OrderAction, reason: Option<String>) -> OrderRequest {
@@ -92,4 +110,19 @@ fn confirmed(account: &str, what: &str) -> bool {
     ));
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line).is_ok_and(|_| line.trim() == account)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn who_selects_by_script_is_told_where_no_script_is_known() {
+        let hint = |with_script: Option<u64>| script_hint(&json!({"messages": 0, "of": 3, "with_script": with_script}));
+        assert_eq!(hint(None), None);
+        assert_eq!(hint(Some(3)), None);
+        assert!(hint(Some(0)).unwrap().contains("of none of them") && hint(Some(0)).unwrap().contains("header_checks"));
+        assert!(hint(Some(1)).unwrap().starts_with("of 2 of these 3 it is not known"));
+    }
 }

@@ -98,7 +98,7 @@ impl Change {
     fn shown(&self) -> String {
         let show = |(found, new): &(Found, Vec<u8>)| {
             let [old, new] = [found.bytes.as_slice(), new.as_slice()].map(String::from_utf8_lossy);
-            diff::unified(&found.path.display().to_string(), &old, &new)
+            diff::shown(&found.path.display().to_string(), &old, &new)
         };
         self.files.iter().map(show).collect()
     }

@@ -4,6 +4,7 @@ use super::ask::{Question, Source};
 use super::{counted, grouped, items, number, pretty, say, words};
 use crate::app::Exit;
 use crate::app::cli::{Format, StatusArgs};
+use crate::mail::ServiceState;
 use crate::web::api::AccountsQuery;
 use serde_json::Value;
 
@@ -30,9 +31,9 @@ pub fn run(args: &StatusArgs) -> Exit {
 
 /// One account, in lines.
 fn account(view: &Value) -> String {
-    let mut out = format!("{}: {}{}\n\n", words(view, "account"), words(view, "state"), closed(view));
+    let mut out = format!("{}: {}{}\n\n", words(view, "account"), in_words(words(view, "state")), closed(view));
     for (label, key) in [
-        ("messages sent today", "sent_today"),
+        ("messages today", "sent_today"),
         ("messages", "messages"),
         ("recipients", "recipients"),
         ("  sent", "sent"),
@@ -61,8 +62,13 @@ fn account(view: &Value) -> String {
 fn state(row: &Value) -> String {
     match words(row, "state") {
         "ok" | "" => closed(row).to_owned(),
-        state => format!("  {state}{}", closed(row)),
+        state => format!("  {}{}", in_words(state), closed(row)),
     }
+}
+
+/// A state with the words for it.
+fn in_words(state: &str) -> &str {
+    ServiceState::from_name(state).map_or(state, |known| known.shown())
 }
 
 /// Why its mail is held, and the last orders.
@@ -102,11 +108,24 @@ fn sanction(view: &Value) -> String {
         out.push_str("\norders, newest first\n");
     }
     for order in orders.iter().take(5) {
-        let word = |key| words(order, key);
-        let (time, action, by) = (word("time"), word("action"), word("by"));
-        out.push_str(&format!("  {time}  {action} by {by}: {} ({})\n", word("outcome"), word("details")));
+        out.push_str(&log_line(order));
     }
     out
+}
+
+/// A line of the order log, with what was ordered and why.
+fn log_line(order: &Value) -> String {
+    let word = |key| words(order, key);
+    let scope = match word("scope") {
+        "" => String::new(),
+        scope => format!(" (scope {scope})"),
+    };
+    let reason = match word("reason") {
+        "" => String::new(),
+        reason => format!(", reason: {reason}"),
+    };
+    let (time, action, by) = (word("time"), word("action"), word("by"));
+    format!("  {time}  {action}{scope} by {by}: {} ({}){reason}\n", word("outcome"), word("details"))
 }
 
 fn oldest(view: &Value) -> String {
@@ -226,6 +245,24 @@ pub fn table(rows: &[Value]) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_state_is_explained_and_an_order_says_its_scope_and_reason() {
+        let order = json!({"time": "T", "action": "block", "scope": "login:a@b", "by": "root", "reason": "a form",
+                           "outcome": "done", "details": "no messages to put on hold"});
+        let plain = json!({"time": "T", "action": "purge", "by": "root", "outcome": "done", "details": "2 deleted"});
+        let view = json!({"account": "web1", "state": "ko", "orders": [order, plain]});
+        let text = account(&view);
+        assert!(text.starts_with("web1: ko (held: blocked)\n"), "{text}");
+        for line in [
+            "  T  block (scope login:a@b) by root: done (no messages to put on hold), reason: a form\n",
+            "  T  purge by root: done (2 deleted)\n",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+        let row = table(&[json!({"account": "web1", "state": "bounce"})]);
+        assert!(row.ends_with("  bounce (held: too many errors)\n"), "{row}");
+    }
 
     #[test]
     fn one_of_each_is_told_in_the_singular() {

@@ -4,6 +4,7 @@ use super::{Pump, rows};
 use crate::app::flags::Told;
 use crate::app::gate::Over;
 use crate::app::{barred, sizes};
+use crate::app::numbers::counted;
 use crate::engine::marks::Marks;
 use crate::engine::ruled::Ruled;
 use crate::engine::turnstile::{Barred, Room};
@@ -164,7 +165,7 @@ impl Pump {
             let Over { refused, discarded, recipients, listed } = over;
             let whom = match recipients {
                 0 => String::new(),
-                _ => format!(" ({recipients} recipients, {listed} of them in the errors)"),
+                _ => format!(" ({}, {listed} of them in the errors)", counted(recipients, "recipient", "recipients")),
             };
             let details = format!(
                 "{refused} refused, {discarded} discarded{whom}: more is not held (hold.max_held, max_held_bytes, min_free)"

@@ -3,7 +3,7 @@
 //! Ages are counted by the host's clock, but not across a leap of it: nothing is deleted because a clock was set.
 
 use super::held::Stage;
-use super::{Account, Change, Drip, Outcome, Record, Sanctions, Settings, begun, change};
+use super::{Account, Change, Drip, Outcome, Record, Sanctions, Settings, begun, change, counted};
 use crate::mail::{Action, Actor, Cause, LiftableBy, Order, OrderId, Owner, Role, Scope, ServiceState, Time, Verb};
 
 /// After a start, and after the clock was set, people have so long to act before anything is deleted; less where
@@ -125,8 +125,10 @@ impl Sanctions {
     fn warning(&self, owner: Owner, age: i64, now: Time, order: OrderId) -> Record {
         let held = self.held.sum(owner).messages;
         let (most, by) = (span(self.settings.held_max_secs), Actor::Agent);
-        let details =
-            format!("of {held} messages on hold the oldest is {} old; after {most} they are deleted", span(age));
+        let details = match held {
+            1 => format!("1 message on hold is {} old; after {most} it is deleted", span(age)),
+            n => format!("of {n} messages on hold the oldest is {} old; after {most} they are deleted", span(age)),
+        };
         let (action, outcome, reason) = (Action::Purge, Outcome::Warned, String::new());
         Record { at: now, owner, order, action, scope: None, by, reason, outcome, details }
     }
@@ -150,7 +152,7 @@ impl Sanctions {
         let rate = most.into_iter().chain(order.drip).min().filter(|_| waiting > 0);
         let drip = rate.map(|rate| Drip { per_hour: rate.max(1), since: now, given: 0, by: order.by.clone() });
         if let Some(drip) = drip {
-            let told = format!("{waiting} messages to release, {} an hour, the oldest first", drip.per_hour);
+            let told = format!("{} to release, {} an hour, the oldest first", counted(waiting), drip.per_hour);
             self.put(owner, Account { state, block: None, force_until, drip: Some(drip), ..account });
             return (Outcome::Accepted, told);
         }
@@ -170,7 +172,8 @@ impl Sanctions {
         let given = self.held.advance_these(owner, oldest, Stage::Held, Stage::Leaving);
         if given == 0 {
             self.put(owner, Account { drip: None, ..account });
-            let details = format!("{} messages were told to leave", drip.given);
+            let were = if drip.given == 1 { "was" } else { "were" };
+            let details = format!("{} {were} told to leave", counted(drip.given));
             let (order, action, outcome) = (OrderId::default(), Action::Unblock, Outcome::Done);
             let (by, reason) = (drip.by, String::new());
             return Some(Record { at: now, owner, order, action, scope: None, by, reason, outcome, details });
@@ -229,6 +232,7 @@ fn span(secs: i64) -> String {
     match secs {
         7_200.. => format!("{} hours", secs / 3_600),
         120.. => format!("{} minutes", secs / 60),
+        1 => "1 second".to_owned(),
         _ => format!("{secs} seconds"),
     }
 }

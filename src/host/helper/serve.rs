@@ -274,6 +274,13 @@ impl House {
 pub fn bind(socket: &Path) -> Result<UnixListener, String> {
     let shown = socket.display();
     let directory = socket.parent().ok_or_else(|| format!("{shown} is no name of a socket"))?;
+    if !directory.exists() {
+        return Err(format!(
+            "cannot listen on {shown}: its directory is not there; the unit makes it (systemctl start sendwarden-helper), \
+             without systemd: install -d -o root -g root -m 0755 {}, or name another with --socket (helper.socket)",
+            directory.display()
+        ));
+    }
     trust::only_root_changes(directory)?;
     if let Ok(found) = std::fs::symlink_metadata(socket) {
         if !found.file_type().is_socket() {

@@ -176,6 +176,8 @@ fn a_helper_that_is_away_or_somebody_elses_is_told() {
     let told = client.hello().unwrap_err().to_string();
     assert!(told.contains("there is no such socket; start it as root: systemctl start"), "{told}");
     assert_eq!(client.identify(OWN, ids(&["AAAAA1"])[0]), Err(identity::Why::NoHelper));
+    let missing = bind(&dir.path().join("none/helper.sock")).unwrap_err();
+    assert!(missing.contains("not there") && missing.contains("install -d -o root -g root -m 0755 "), "{missing}");
     // Its directory must be root's alone, or anybody could put a socket in its place.
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
     assert!(bind(&dir.path().join("helper.sock")).unwrap_err().contains("not believed"));

@@ -1,4 +1,4 @@
-//! What changes between two texts, line by line, with three lines around.
+//! What changes between two texts, line by line, with three lines around, for people.
 
 /// Lines around a change.
 const AROUND: usize = 3;
@@ -10,8 +10,9 @@ enum Line<'a> {
     New(&'a str),
 }
 
-/// As diff(1) -u shows it; empty when nothing changes.
-pub fn unified(name: &str, old: &str, new: &str) -> String {
+/// Each change with the number of its first line in the old text, and the entry that it is in where that is further up;
+/// empty when nothing changes.
+pub fn shown(name: &str, old: &str, new: &str) -> String {
     if old == new {
         return String::new();
     }
@@ -19,25 +20,34 @@ pub fn unified(name: &str, old: &str, new: &str) -> String {
     let changed: Vec<usize> =
         lines.iter().enumerate().filter(|(_, line)| !matches!(line, Line::Same(_))).map(|(at, _)| at).collect();
     let near = |at: usize| changed.iter().any(|change| change.abs_diff(at) <= AROUND);
-    let mut out = format!("--- {name}\n+++ {name}\n");
-    let (mut in_old, mut in_new, mut open) = (1, 1, false);
+    let mut out = format!("{name} (what goes has a -, what comes a +)\n");
+    // The entry that the lines at hand belong to, and whether it is among those that are shown.
+    let (mut in_old, mut open, mut entry) = (1, false, None);
     for (at, line) in lines.iter().enumerate() {
+        let (sign, text) = match line {
+            Line::Same(text) => (' ', text),
+            Line::Gone(text) => ('-', text),
+            Line::New(text) => ('+', text),
+        };
         if near(at) {
             if !open {
-                out.push_str(&format!("@@ -{in_old} +{in_new} @@\n"));
+                let inside = entry.filter(|_| continues(text)).map(|entry| format!(", in `{entry}`"));
+                out.push_str(&format!("line {in_old}{}:\n", inside.unwrap_or_default()));
             }
-            let (sign, text) = match line {
-                Line::Same(text) => (' ', text),
-                Line::Gone(text) => ('-', text),
-                Line::New(text) => ('+', text),
-            };
             out.push_str(&format!("{sign}{text}\n"));
+        }
+        if !continues(text) && !matches!(line, Line::New(_)) {
+            entry = Some(text);
         }
         open = near(at);
         in_old += usize::from(!matches!(line, Line::New(_)));
-        in_new += usize::from(!matches!(line, Line::Gone(_)));
     }
     out
+}
+
+/// A comment, an empty line, or more of the entry above.
+fn continues(line: &str) -> bool {
+    line.trim_start().starts_with('#') || line.trim().is_empty() || line.starts_with([' ', '\t'])
 }
 
 /// By the longest common run of lines; the same beginning and end are left out first.
@@ -92,8 +102,17 @@ mod tests {
     fn shows_what_changes_and_a_little_around() {
         let old = "1\n2\n3\n4\n5\n6\n7\n8\n9\n";
         let new = "1\n2\n3\n4\n4a\n5\nsix\n7\n8\n9\n";
-        let told = "--- f\n+++ f\n@@ -2 +2 @@\n 2\n 3\n 4\n+4a\n 5\n-6\n+six\n 7\n 8\n 9\n";
-        assert_eq!(unified("f", old, new), told);
-        assert_eq!(unified("f", old, old), "");
+        let told = "f (what goes has a -, what comes a +)\nline 2:\n 2\n 3\n 4\n+4a\n 5\n-6\n+six\n 7\n 8\n 9\n";
+        assert_eq!(shown("f", old, new), told);
+        assert_eq!(shown("f", old, old), "");
+    }
+
+    #[test]
+    fn a_line_deep_in_an_entry_is_shown_with_its_entry() {
+        let old = "smtp inet smtpd\nsubmission inet smtpd\n  -o a=1\n  -o b=2\n  # c\n  -o d=4\n  -o e=5\n";
+        let told = shown("master.cf", old, &old.replace("e=5", "e=6"));
+        assert!(told.contains("+)\nline 4, in `submission inet smtpd`:\n   -o b=2\n"), "{told}");
+        let told = shown("master.cf", old, &old.replace("a=1", "a=2"));
+        assert!(told.contains("+)\nline 1:\n smtp inet"), "{told}");
     }
 }
