@@ -11,8 +11,8 @@ use sendwarden::engine::replies::Replies;
 use sendwarden::engine::tracker::{RowKind, Settings};
 use sendwarden::engine::{Engine, Sink};
 use sendwarden::mail::{
-    Accepted, AddressList, Attempt, Dsn, End, Event, Fact, Head, Holder, Kind, Next, Notice, Owner, QueueId, Ruling,
-    Script, ScriptSource, Server, Status, Submitter, Sweep, Time,
+    Accepted, AddressList, Attempt, Dsn, End, Event, Fact, Head, Holder, Kind, Next, Notice, Owner, Place, QueueId,
+    Ruling, Script, ScriptSource, Server, Status, Submitter, Sweep, Time,
 };
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -277,6 +277,13 @@ fn run_in_little_room(steps: &[(Step, u8)], max_open: usize) {
             _ => at,
         };
         let event = event(step, stamp);
+        if gap % 5 == 1 {
+            // What a gate says of a message that it holds, before the log or behind it, true or not.
+            let id = QueueId::new(IDS[step.1 as usize % IDS.len()]).unwrap();
+            let place = Place { server: Server::Postfix, instance: event.head.instance.into(), id };
+            engine.learn_recipients(place, u32::from(step.2 % 5), Time::from_secs(stamp), &mut facts);
+            assert_books(&engine, &|| format!("what the gate told before event {n}: {event:?}"));
+        }
         engine.observe(&event, &mut facts);
         assert_books(&engine, &|| format!("event {n}: {event:?}"));
         assert!(engine.tracker.open() <= max_open.max(1), "{} legs, {max_open} allowed", engine.tracker.open());

@@ -2,7 +2,7 @@
 
 use super::selection::Filter;
 use super::views::when;
-use crate::engine::sanctions::{Account, HELD_KIND, SANCTION_KIND, Stage, read_account, read_held_owner};
+use crate::engine::sanctions::{Account, HELD_KIND, SANCTION_KIND, Stage, read_account, read_held};
 use crate::mail::{Action, Actor, Cause, Order, OrderId, Owner, Scope, ServiceState, Time, text};
 use crate::store::{AuditRow, Views};
 use crate::web::api::{AccountView, OrderLogView, SanctionView};
@@ -103,14 +103,21 @@ impl Sanctioned {
             all.accounts.extend(read_account(&row.key, &row.value.unwrap_or_default()));
         }
         for row in views.rows(HELD_KIND).map_err(|why| why.to_string())? {
-            let held = read_held_owner(&row.key, &row.value.unwrap_or_default());
-            if let Some((owner, Stage::Held | Stage::Doomed | Stage::Leaving, at)) = held {
-                let (messages, oldest) = all.held.entry(owner).or_insert((0, at));
+            let held = read_held(&row.key, &row.value.unwrap_or_default());
+            if let Some((owner, _, entry)) = held.filter(|(_, _, entry)| entry.stage != Stage::Intended) {
+                let (messages, oldest) = all.held.entry(owner).or_insert((0, entry.at));
                 *messages += 1;
-                *oldest = at.min(*oldest);
+                *oldest = entry.at.min(*oldest);
             }
         }
         Ok(all)
+    }
+
+    /// The same of one account, and nothing else of it.
+    pub fn of(&self, owner: Owner) -> AccountView {
+        let mut view = AccountView::default();
+        self.tell(owner, &mut view);
+        view
     }
 
     /// Writes down the state, what is said about it, and the messages that the agent holds.

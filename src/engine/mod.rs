@@ -18,7 +18,7 @@ pub mod scripts;
 pub mod tracker;
 pub mod turnstile;
 
-use crate::mail::{Event, Fact, Time};
+use crate::mail::{Accepted, Event, Fact, Kind, Place, QueueId, Time};
 use accounts::Accounts;
 use attribution::Attribution;
 use directory::Directory;
@@ -26,6 +26,7 @@ use ledger::Ledger;
 use replies::Replies;
 use ruled::Ruled;
 use sanctions::Sanctions;
+use std::collections::BTreeMap;
 use tracker::{Cx, Row, RowKind, Settings, Stopped, Tracker};
 
 /// Takes facts as they are concluded.
@@ -58,7 +59,13 @@ pub struct Engine {
     pub unremembered: u64,
     /// What those rules did.
     pub ruled: Ruled,
+    /// Messages on hold of which the gate has told how many they are for, before the log told of them.
+    untold: BTreeMap<QueueId, (Place, u32, Time)>,
 }
+
+/// Most of these, and how long they are waited for: the log is behind the gate by moments.
+const MOST_UNTOLD: usize = 100_000;
+const UNTOLD_SECS: i64 = 3_600;
 
 impl Engine {
     /// `seed` makes hashes of log text unpredictable; stored rows are only good with the seed they were made with.
@@ -73,6 +80,7 @@ impl Engine {
             slipped: false,
             unremembered: 0,
             ruled: Ruled::default(),
+            untold: BTreeMap::new(),
         }
     }
 
@@ -83,6 +91,29 @@ impl Engine {
         if self.tracker.has_gated() {
             self.hear_gated();
         }
+        if !self.untold.is_empty()
+            && let Kind::Held { id: Some(id), .. } | Kind::Accepted(Accepted { id, .. }) = event.kind
+            && let Some((place, n, at)) = self.untold.remove(&id)
+        {
+            self.learn_recipients(place, n, at, sink);
+        }
+    }
+
+    /// The gate tells how many a message is for that it holds, perhaps before the log tells of the message.
+    pub fn learn_recipients<S: Sink>(&mut self, place: Place, n: u32, at: Time, sink: &mut S) {
+        let high = self.tracker.high();
+        let (tracker, mut cx) = self.parts(high, sink);
+        if n > 1 && !tracker.learn_recipients(&place, n, &mut cx) && self.untold.len() < MOST_UNTOLD {
+            self.untold.insert(place.id, (place, n, at));
+        }
+    }
+
+    /// After a start: what the gate had told before it, and the log had not.
+    pub fn await_untold(&mut self) {
+        let known = |place: &Place| self.tracker.on_hold(place) == Some(true);
+        let untold = self.sanctions.with_recipients().filter(|(place, _)| !known(place)).take(MOST_UNTOLD);
+        let untold = untold.map(|(place, entry)| (place.id, (place.clone(), entry.recipients, entry.at))).collect();
+        self.untold = untold;
     }
 
     /// What our rules at the server hold is held by us. Whose it is was proven there, and is what the log says.
@@ -115,6 +146,7 @@ impl Engine {
 
     /// Time has passed: `now` is the host's clock, never behind the log by more than its own delay.
     pub fn tick<S: Sink>(&mut self, now: Time, sink: &mut S) {
+        self.untold.retain(|_, (_, _, at)| now.secs_since(*at) < UNTOLD_SECS);
         let (tracker, mut cx) = self.parts(now, sink);
         tracker.tick(now, now, &mut cx);
     }
@@ -122,6 +154,7 @@ impl Engine {
     /// As `tick`, where lines arrive later than they are stamped: what was waited for until `due` in log time is
     /// decided, and nothing that lines still on their way could answer.
     pub fn tick_behind<S: Sink>(&mut self, now: Time, due: Time, sink: &mut S) {
+        self.untold.retain(|_, (_, _, at)| now.secs_since(*at) < UNTOLD_SECS);
         let (tracker, mut cx) = self.parts(now, sink);
         tracker.tick(now, due, &mut cx);
     }

@@ -16,13 +16,13 @@ mod table_tests;
 mod time;
 
 pub use decide::{Decision, OWNER_LIFTS_SPAM_SECS, Refusal};
-pub use held::{Stage, Sum};
-pub use rows::{HELD_KIND, Row, SANCTION_KIND, read_account, read_held_owner};
+pub use held::{Entry, Stage, Sum};
+pub use rows::{HELD_KIND, Row, SANCTION_KIND, read_account, read_held};
 
 use crate::mail::{
     Action, Actor, Cause, LiftableBy, Order, OrderId, Origin, Owner, Place, Scope, ServiceState, Time, Verb, Work,
 };
-use held::{Entry, Held};
+use held::Held;
 use std::collections::BTreeMap;
 
 /// Limits.
@@ -390,7 +390,20 @@ impl Sanctions {
         {
             return true;
         }
-        self.held.set(owner, place, Entry { stage, at, missed: 0 })
+        self.held.set(owner, place, Entry::new(stage, at))
+    }
+
+    /// How many a message is for that [`note_held`](Sanctions::note_held) has told of: it is kept until the log knows it.
+    pub fn note_recipients(&mut self, owner: Owner, place: &Place, recipients: u32) {
+        if let Some(entry) = self.held.get(owner, place).filter(|entry| entry.recipients < recipients) {
+            self.held.set(owner, place.clone(), Entry { recipients, ..entry });
+        }
+    }
+
+    /// The messages on hold of which the gate has said how many they are for.
+    pub fn with_recipients(&self) -> impl Iterator<Item = (&Place, Entry)> {
+        let owners = self.held.owners().into_iter();
+        owners.flat_map(move |owner| self.held.of(owner)).filter(|(_, entry)| entry.recipients > 1)
     }
 
     /// The server kept back a message at a delivery: it is not on hold any more, if it came on hold before that. It may
@@ -504,7 +517,7 @@ impl Sanctions {
     fn intend(&mut self, scope: &Scope, owner: Owner, queued: &[Queued], now: Time) -> u64 {
         let mut intended = 0;
         for one in queued.iter().filter(|one| one.owner == owner && scope.covers(one.origin, &one.login)) {
-            let entry = Entry { stage: Stage::Intended, at: now, missed: 0 };
+            let entry = Entry::new(Stage::Intended, now);
             if self.held.get(owner, &one.place).is_none() && self.held.set(owner, one.place.clone(), entry) {
                 intended += 1;
             }
@@ -531,6 +544,11 @@ fn begun(messages: u64, what: &str) -> (Outcome, String) {
     }
 }
 
+/// `1 message`, `2 messages`.
+fn counted(messages: u64) -> String {
+    format!("{messages} {}", if messages == 1 { "message" } else { "messages" })
+}
+
 fn change(order: &Order, verb: Verb, before: ServiceState) -> Change {
     Change { order: order.id, action: order.action, verb, by: order.by.clone(), ..Change::new(before) }
 }
@@ -544,11 +562,6 @@ impl Change {
             by: Actor::Agent,
             mend: false,
             before,
-/// `1 message`, `2 messages`.
-fn counted(messages: u64) -> String {
-    format!("{messages} {}", if messages == 1 { "message" } else { "messages" })
-}
-
             lifts: false,
             rounds: 0,
             done: 0,

@@ -15,7 +15,7 @@ pub struct Candidate {
     pub login: Option<Box<[u8]>>,
     /// Envelope sender without angle brackets; empty for the null sender.
     pub sender: Box<[u8]>,
-    /// Envelope recipients that the server has accepted.
+    /// Envelope recipients that the server has accepted, each once.
     pub recipients: u32,
     /// Their addresses, where they were wanted and as far as they fit: each is ended by a NUL.
     pub to: Vec<u8>,

@@ -1,16 +1,17 @@
 //! The pump's end of the gate: who is held is told to it, what it held is read from its tape.
 
+use super::projection::Projection;
 use super::{Pump, rows};
 use crate::app::flags::Told;
 use crate::app::gate::Over;
-use crate::app::{barred, sizes};
 use crate::app::numbers::counted;
+use crate::app::{barred, sizes};
 use crate::engine::marks::Marks;
 use crate::engine::ruled::Ruled;
 use crate::engine::turnstile::{Barred, Room};
 use crate::host::clock;
 use crate::host::tape::{Position, Record};
-use crate::mail::{Dsn, OrderId, Origin, Owner, Place};
+use crate::mail::{Dsn, OrderId, Origin, Owner, Place, Server};
 use crate::metrics::{Decision, GateTally};
 use std::sync::Arc;
 
@@ -236,9 +237,15 @@ impl Pump {
         *self.of_gate.entry(record.owner).or_default() += 1;
         let instance: Arc<[u8]> = record.instance.as_bytes().into();
         let place = Place { server: record.server, instance, id: record.id };
-        if !self.engine.sanctions.note_held(record.owner, place, record.at) {
+        // Exim's log tells at once how many there are, and lists each of them once.
+        let recipients = if record.server == Server::Postfix { record.recipients } else { 0 };
+        if self.engine.sanctions.note_held(record.owner, place.clone(), record.at) {
+            self.engine.sanctions.note_recipients(record.owner, &place, recipients);
+        } else {
             tracing::error!("too many messages are held: {} is not remembered, and stays on hold", record.id);
         }
+        let mut sink = Projection { batch: &mut self.batch, tally: &mut self.tally, arrived: None };
+        self.engine.learn_recipients(place, recipients, record.at, &mut sink);
         // Messages that were held for an account that is free by now are released without waiting for their minute.
         self.mend = clock::monotonic();
     }

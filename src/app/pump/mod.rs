@@ -178,6 +178,7 @@ impl Pump {
             alive: kept.alive,
         };
         pump.engine.sanctions.begin(pump.setup.hold.clone(), clock::now());
+        pump.engine.await_untold();
         // What stands is known to the gate, and what was under way goes on, before a line is read.
         pump.orders_committed();
         // That was the tape of the gate before this one.

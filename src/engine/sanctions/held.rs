@@ -29,6 +29,14 @@ pub struct Entry {
     pub at: Time,
     /// How often the server said nothing of it when it was to be released or deleted.
     pub missed: u8,
+    /// How many it is for, where the gate has said so; the log says it when it is released.
+    pub recipients: u32,
+}
+
+impl Entry {
+    pub const fn new(stage: Stage, at: Time) -> Entry {
+        Entry { stage, at, missed: 0, recipients: 0 }
+    }
 }
 
 /// What an account has on hold, those about to leave or to be deleted included.

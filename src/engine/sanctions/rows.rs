@@ -66,11 +66,15 @@ fn held_key(owner: Owner, place: &Place) -> Vec<u8> {
 fn write_entry(entry: Entry) -> Vec<u8> {
     let mut out = Writer::default();
     out.u64(VERSION).u64(entry.stage as u64).time(entry.at).u64(u64::from(entry.missed));
+    // Behind all else, and only where it is known: rows of older agents have none, and they read on without it.
+    if entry.recipients > 0 {
+        out.u32(entry.recipients);
+    }
     out.bytes
 }
 
-/// The key and value of a held message.
-pub(super) fn read_held(key: &[u8], value: &[u8]) -> Option<(Owner, Place, Entry)> {
+/// A held message of a row, for views too: from its key and value.
+pub fn read_held(key: &[u8], value: &[u8]) -> Option<(Owner, Place, Entry)> {
     let (owner, rest) = key.split_first_chunk::<4>()?;
     let mut rest = Reader::new(rest);
     let server = Server::from_code(rest.u8()?)?;
@@ -78,7 +82,9 @@ pub(super) fn read_held(key: &[u8], value: &[u8]) -> Option<(Owner, Place, Entry
     let mut saved = Reader::new(value);
     let VERSION = saved.u64()? else { return None };
     let stage = *Stage::ALL.get(saved.u64()? as usize)?;
-    let entry = Entry { stage, at: saved.time()?, missed: saved.u8()? };
+    let (at, missed) = (saved.time()?, saved.u8()?);
+    let recipients = if saved.is_empty() { 0 } else { u32::try_from(saved.u64()?).ok()? };
+    let entry = Entry { stage, at, missed, recipients };
     Some((Owner(u32::from_be_bytes(*owner)), place, entry))
 }
 
@@ -178,11 +184,6 @@ pub fn read_account(key: &[u8], value: &[u8]) -> Option<(Owner, Account)> {
     }
     account.warned = saved.u8()?;
     Some((owner, account))
-}
-
-/// Whose a held row's message is, how far it is with it, and since when: for views.
-pub fn read_held_owner(key: &[u8], value: &[u8]) -> Option<(Owner, Stage, Time)> {
-    read_held(key, value).map(|(owner, _, entry)| (owner, entry.stage, entry.at))
 }
 
 fn maybe_time(out: &mut Writer, time: Option<Time>) {

@@ -79,7 +79,7 @@ impl Sanctions {
         for place in &report.done {
             match (change.verb, stage(self.held.get(owner, place))) {
                 (Verb::Hold, Some(Stage::Intended)) => {
-                    self.held.set(owner, place.clone(), Entry { stage: Stage::Held, at: now, missed: 0 });
+                    self.held.set(owner, place.clone(), Entry::new(Stage::Held, now));
                 }
                 (Verb::Release, Some(Stage::Leaving)) | (Verb::Delete, Some(Stage::Doomed)) => {
                     self.held.remove(owner, place);
@@ -101,7 +101,7 @@ impl Sanctions {
                 // The agent ended before it heard of it: what came on hold since is ours. Otherwise it was delivered,
                 // or somebody else has put it on hold meanwhile.
                 if change.again && on_hold(place) {
-                    self.held.set(owner, place.clone(), Entry { stage: Stage::Held, at: now, missed: 0 });
+                    self.held.set(owner, place.clone(), Entry::new(Stage::Held, now));
                     change.done += 1;
                 } else {
                     self.held.remove(owner, place);

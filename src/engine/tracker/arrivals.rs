@@ -220,7 +220,9 @@ impl Tracker {
                 // More than is booked is later knowledge, and only adds.
                 let missing = recipients.saturating_sub(leg.booked);
                 books::book(leg, missing, cx);
-                leg.expected = leg.expected.max(leg.booked);
+                // The gate has counted addresses, before the server's aliases made one of two.
+                let fewer = leg.answered && recipients < leg.booked;
+                leg.expected = if fewer { recipients } else { leg.expected.max(leg.booked) };
             }
             Class::Child | Class::Waiting | Class::Unborn => leg.expected = leg.expected.max(recipients),
         }

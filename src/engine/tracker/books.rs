@@ -189,7 +189,16 @@ pub fn use_spare<S: Sink>(leg: &mut Leg, cx: &mut Cx<'_, S>) -> Option<QueueId> 
 pub fn end<S: Sink>(leg: &mut Leg, ended: Ended, cx: &mut Cx<'_, S>) {
     let outcome = ended.outcome();
     match leg.class {
-        Class::Own => close_out(leg, outcome, leg.open(), cx),
+        Class::Own => {
+            if ended == Ended::Removed && leg.answered {
+                // Those that were one with others for the server have come to what those came to.
+                let one_with_others = leg.booked.saturating_sub(leg.expected);
+                if let Some(fate) = fate(leg) {
+                    close_out(leg, fate, one_with_others, cx);
+                }
+            }
+            close_out(leg, outcome, leg.open(), cx);
+        }
         Class::Child | Class::Waiting => {
             close_out(leg, outcome, leg.open(), cx);
             let rest = leg.expected.saturating_sub(leg.booked.saturating_add(leg.spare_total()));
@@ -199,6 +208,15 @@ pub fn end<S: Sink>(leg: &mut Leg, ended: Ended, cx: &mut Cx<'_, S>) {
         }
         Class::Unborn => {}
     }
+}
+
+/// What most is to be said of recipients that nobody names: they were delivered, if any was.
+fn fate(leg: &Leg) -> Option<Outcome> {
+    let ended = leg.seen.iter().filter_map(|(_, seen)| match seen {
+        Seen::Ended(outcome) => Some(outcome),
+        _ => None,
+    });
+    ended.min_by_key(|outcome| outcome.code())
 }
 
 /// Every recipient still open is given up.

@@ -1,9 +1,11 @@
 //! What waits in the queue, for those who hold, release and delete: read from the log, never from the disk.
 //!
-//! It answers; it changes nothing.
+//! It answers; it changes nothing, but for what those who put a message on hold know of it before the log.
 
-use super::Tracker;
 use super::leg::{Came, Class, Leg};
+use super::table::Slot;
+use super::{Cx, Tracker, books};
+use crate::engine::Sink;
 use crate::engine::sanctions::Queued;
 use crate::mail::{Owner, Place, QueueId, ScriptClaim};
 use std::collections::BTreeMap;
@@ -43,11 +45,33 @@ impl Tracker {
         legs.filter_map(|slot| self.table.get(slot)).any(|leg| leg.held)
     }
 
+    /// Whoever has put a message on hold knows how many it is for; the log says it at its release, and never when it is
+    /// deleted before. Later knowledge only adds. False when the log has not told of the message, or not of its hold.
+    pub fn learn_recipients<S: Sink>(&mut self, place: &Place, n: u32, cx: &mut Cx<'_, S>) -> bool {
+        let also = |leg: &Leg| leg.class == Class::Waiting && leg.ended.is_none();
+        let Some(slot) = self.slot(place, also) else { return false };
+        let Some(leg) = self.table.get(slot).filter(|leg| leg.held) else { return false };
+        if leg.is_mid_stream() || leg.class == Class::Child || leg.expected >= n {
+            return true;
+        }
+        let Some(leg) = self.table.edit(slot) else { return false };
+        (leg.expected, leg.answered) = (n, true);
+        if leg.class == Class::Own {
+            books::book(leg, n.saturating_sub(leg.booked), cx);
+        }
+        true
+    }
+
     fn find(&self, place: &Place) -> Option<&Leg> {
-        let legs = self.places.hosts().flat_map(|host| self.table.live(host, place.id));
-        legs.filter_map(|slot| self.table.get(slot)).find(|leg| {
-            leg.server == place.server && *self.places.instance_name(leg.instance) == *place.instance && waits(leg)
-        })
+        self.table.get(self.slot(place, |_| false)?)
+    }
+
+    fn slot(&self, place: &Place, also: impl Fn(&Leg) -> bool) -> Option<Slot> {
+        let mut legs = self.places.hosts().flat_map(|host| self.table.live(host, place.id));
+        let is_there =
+            |leg: &Leg| leg.server == place.server && *self.places.instance_name(leg.instance) == *place.instance;
+        let is_it = |leg: &Leg| is_there(leg) && (waits(leg) || also(leg));
+        legs.find(|slot| self.table.get(*slot).is_some_and(is_it))
     }
 }
 

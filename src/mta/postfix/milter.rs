@@ -9,6 +9,7 @@ pub mod wire;
 #[cfg(test)]
 mod tests;
 
+use core::hash::BuildHasher;
 use core::net::IpAddr;
 
 use crate::mail::{Candidate, Judgement, QueueId, Way};
@@ -36,6 +37,8 @@ const CONNECT_MACROS: &str = "{daemon_addr} {daemon_port}";
 
 /// Longest login, sender and recipient kept, in bytes.
 const MAX_TEXT: usize = 512;
+/// Most recipients of a message that are told apart; those beyond it count each.
+const MOST_TOLD_APART: usize = 100_000;
 /// Most bytes of recipients kept of a message: some 500 of them.
 const MAX_RECIPIENTS: usize = 16 * 1024;
 
@@ -73,6 +76,8 @@ pub struct Session {
     /// The server's end of the connection, as far as it was told.
     server: (Option<IpAddr>, Option<u16>),
     message: Candidate,
+    /// Hashes of its recipients: the server delivers to none twice.
+    recipients: Vec<u64>,
     /// Somebody wants to know whom the messages are for.
     wants_recipients: bool,
 }
@@ -110,17 +115,25 @@ impl Session {
                     }
                     None => Way::Unknown,
                 };
-                (self.message, self.wants_recipients) = (Candidate::default(), false);
+                self.forget();
+                self.wants_recipients = false;
                 steps::QUIET_CONNECT
             }
             Request::Mail(sender) => {
                 self.message.sender = kept(bare(sender));
                 self.message.recipients = 0;
+                self.recipients.clear();
                 self.message.to.clear();
                 steps::QUIET_MAIL
             }
             Request::Recipient(address) => {
-                self.message.recipients = self.message.recipients.saturating_add(1);
+                if self.recipients.len() < MOST_TOLD_APART {
+                    // Without regard to case, as the server does. Two that are taken for one are told apart by its log.
+                    let folded = bare(address).to_ascii_lowercase();
+                    self.recipients.push(foldhash::quality::FixedState::default().hash_one(folded));
+                } else {
+                    self.message.recipients = self.message.recipients.saturating_add(1);
+                }
                 if self.wants_recipients {
                     self.keep(address);
                 }
@@ -128,11 +141,12 @@ impl Session {
             }
             Request::EndOfMessage => return Ok(Next::Judge),
             Request::Abort => {
-                self.message = Candidate::default();
+                self.forget();
                 return Ok(Next::Read);
             }
             Request::QuitConnection => {
-                (self.way, self.server, self.message) = Default::default();
+                (self.way, self.server) = Default::default();
+                self.forget();
                 return Ok(Next::Read);
             }
             Request::Quit => return Ok(Next::Close),
@@ -153,7 +167,11 @@ impl Session {
 
     /// The message that waits for its judgement.
     pub fn candidate(&self) -> Candidate {
-        Candidate { way: self.way, ..self.message.clone() }
+        let mut apart = self.recipients.clone();
+        apart.sort_unstable();
+        apart.dedup();
+        let recipients = self.message.recipients.saturating_add(u32::try_from(apart.len()).unwrap_or(u32::MAX));
+        Candidate { way: self.way, recipients, ..self.message.clone() }
     }
 
     /// The answer to [`Next::Judge`]; the next message may follow.
@@ -167,7 +185,13 @@ impl Session {
             Judgement::Refuse { text } => Reply::Refuse(text).write(out),
             Judgement::Discard => Reply::Discard.write(out),
         }
+        self.forget();
+    }
+
+    /// The next message may follow.
+    fn forget(&mut self) {
         self.message = Candidate::default();
+        self.recipients.clear();
     }
 
     fn keep(&mut self, recipient: &[u8]) {

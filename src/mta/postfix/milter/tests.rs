@@ -47,6 +47,8 @@ fn mail_by_sendmail() {
         framed(b'M', b"web1@mx.hosting.test\0"),
         framed(b'R', b"a@x.test\0"),
         framed(b'R', b"b@x.test\0"),
+        // It is delivered to once.
+        framed(b'R', b"A@X.test\0"),
         framed(b'D', b"Ei\x004jY2SR5RhSz5bd5\0"),
         framed(b'E', b""),
     ]
