@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
-use std::time::Instant;
 
 use super::agent::{Agent, configure, sendwarden};
 use super::helper::{Helper, Role};
@@ -147,25 +146,17 @@ pub type Copies = BTreeMap<String, usize>;
 
 /// Waits until exactly these copies are `found`; shows what differs when they never are.
 pub fn wait_copies(what: &str, wanted: &Copies, mut found: impl FnMut() -> Copies) {
-    let mut last = Copies::new();
-    let end = Instant::now() + super::LIMIT;
-    while Instant::now() < end {
-        last = found();
-        if last == *wanted {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
     let differ = |these: &Copies, those: &Copies| -> Vec<String> {
         these.iter().filter(|(to, n)| those.get(*to) != Some(n)).map(|(to, n)| format!("{to} {n}")).take(20).collect()
     };
-    panic!(
-        "gave up waiting for {what}: {} of {}, wanted {:?}, found {:?}",
-        last.len(),
-        wanted.len(),
-        differ(wanted, &last),
-        differ(&last, wanted)
-    );
+    let told = |last: Copies| {
+        let (missing, more) = (differ(wanted, &last), differ(&last, wanted));
+        format!("{what}: {} of {}, wanted {missing:?}, found {more:?}", last.len(), wanted.len())
+    };
+    super::wait_or(told, || {
+        let last = found();
+        if last == *wanted { Ok(()) } else { Err(last) }
+    });
 }
 
 pub fn text(name: &str) -> String {

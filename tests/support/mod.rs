@@ -45,12 +45,18 @@ pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
 
 /// Polls until `found` gives something; fails the test after `LIMIT`, naming what was awaited.
 pub fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    wait_or(|()| what.to_owned(), || found().ok_or(()))
+}
+
+/// As `wait_for`; what was found last tells more of what was awaited.
+pub fn wait_or<T, E>(mut what: impl FnMut(E) -> String, mut found: impl FnMut() -> Result<T, E>) -> T {
     let end = Instant::now() + LIMIT;
     loop {
-        if let Some(value) = found() {
-            return value;
-        }
-        assert!(Instant::now() < end, "gave up after {} s waiting for: {what}", LIMIT.as_secs());
+        let missed = match found() {
+            Ok(value) => return value,
+            Err(missed) => missed,
+        };
+        assert!(Instant::now() < end, "gave up after {} s waiting for: {}", LIMIT.as_secs(), what(missed));
         std::thread::sleep(Duration::from_millis(20));
     }
 }

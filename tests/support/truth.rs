@@ -130,15 +130,13 @@ impl Truth {
         deleted: &[&Injected],
     ) -> BTreeMap<Option<String>, Figures> {
         let deleted: BTreeSet<&String> = deleted.iter().flat_map(|m| &m.recipients).collect();
-        let end = std::time::Instant::now() + super::LIMIT;
-        loop {
-            let restless = self.restless(servers, &deleted);
-            if restless.is_empty() {
-                break;
-            }
-            assert!(std::time::Instant::now() < end, "not come to rest: {restless:?}");
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
+        super::wait_or(
+            |restless| format!("rest, but {restless:?}"),
+            || {
+                let restless = self.restless(servers, &deleted);
+                if restless.is_empty() { Ok(()) } else { Err(restless) }
+            },
+        );
         self.figures(servers)
     }
 
@@ -327,15 +325,11 @@ pub fn of_accounts(
 
 /// Waits until the agent's page and `status` agree with the truth; fails with what differs.
 pub fn agree(agent: &Agent, config: &Path, truth: &BTreeMap<Option<String>, Figures>) {
-    let end = std::time::Instant::now() + super::LIMIT;
-    loop {
+    let differs = |page| format!("/metrics to be the truth, from which it differs:\n{page}{}", agent.printed());
+    super::wait_or(differs, || {
         let page = difference(truth, &of_accounts(truth, |account| from_metrics(agent, account)));
-        if page.is_empty() {
-            break;
-        }
-        assert!(std::time::Instant::now() < end, "/metrics differs from the truth:\n{page}{}", agent.printed());
-        std::thread::sleep(std::time::Duration::from_millis(100));
-    }
+        if page.is_empty() { Ok(()) } else { Err(page) }
+    });
     let status = difference(truth, &of_accounts(truth, |account| from_status(config, account)));
     assert!(status.is_empty(), "status of the running agent differs from the truth:\n{status}");
 }
