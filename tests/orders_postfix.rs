@@ -111,6 +111,39 @@ fn an_account_that_has_never_sent_can_be_blocked_and_its_first_message_is_held()
     assert!(!site.postfix.queue_dir().join("sendwarden/gate.sock").exists());
 }
 
+#[test]
+fn a_renamed_account_keeps_its_block_and_its_held_mail_and_is_found_by_both_names() {
+    let site = Site::gated();
+    let agent = site.agent();
+    site.tell(&["block", "web1", "--reason", "suspended"]);
+    site.script("web1", "first");
+    wait_until("it to be on hold", || site.on_hold() == 1);
+    let said = site.tell(&["account", "rename", "web1", "bakery"]);
+    assert!(said.starts_with("web1 is now called bakery; commands take web1 as well"), "{said}");
+    // What comes after it is held too.
+    site.script("web1", "second");
+    wait_until("both to be on hold", || site.on_hold() == 2);
+    for name in ["bakery", "web1"] {
+        let status = site.tell(&["status", name]);
+        assert!(status.starts_with("bakery: ko (held: blocked)"), "{status}");
+        assert!(
+            status.contains("block (scope script) by root: ") && status.contains(", reason: suspended"),
+            "{status}"
+        );
+    }
+    // A second one of this name would be told apart by nobody.
+    site.tell(&["block", "web2"]);
+    let (status, said) = site.fails(&["account", "rename", "web2", "web1"]);
+    assert!(status == 1 && said.contains("the name is taken"), "{said}");
+    let said = site.tell(&["unblock", "web1"]);
+    assert!(said.starts_with("bakery: unblock, state ok; 2 messages to release"), "{said}");
+    wait_until("both to arrive", || site.postfix.accept.messages().len() == 2);
+    wait_until("nothing to be under way", || site.tell(&["status", "bakery"]).contains("done (2 released)"));
+    let said = site.tell(&["block", "web1"]);
+    assert!(said.starts_with("bakery: block (scope script)"), "{said}");
+    agent.stop();
+}
+
 /// A priority is a thread's: only the gate's goes before others.
 #[test]
 fn the_gates_thread_goes_before_others() {

@@ -116,6 +116,22 @@ fn ways(role: Role) {
     let named = format!("PASSED   postfix SMTP 127.0.0.1:{}", site.postfix.smtp_port());
     assert!(status == 1 && text.contains(&named) && text.contains("held     postfix sendmail(1)"), "{text}");
     assert!(site.is_clean(), "{:?}", site.postfix.queue());
+    // The rig has a relayhost: it saw nothing of what was held, and of what passed no more than docs/operating.md says.
+    let passed = site.postfix.accept.messages();
+    let is_nobodys = |one: &support::sink::Received| {
+        one.sender.is_empty() && one.recipients.iter().all(|to| to.ends_with("@sendwarden.invalid"))
+    };
+    assert!(passed.iter().all(is_nobodys), "{passed:?}");
+
+    // Renamed: both names mean the account, and the block of the test is lifted.
+    site.tell(&["account", "rename", "web1", "shop"]);
+    for name in ["web1", "shop"] {
+        let (status, text) = site.test_hold(&[name]);
+        assert!(text.contains("shop (mail of user web1), held for the time of this test"), "{name}: {status} {text}");
+        wait_until("the account to be as it was", || site.state("shop")["state"] == "ok");
+        assert!(site.is_clean(), "{:?}", site.postfix.queue());
+    }
+    site.tell(&["account", "rename", "shop", "web1"]);
 
     // Held already: it stays so, with what is held.
     site.tell(&["block", "web1", "--reason", "before"]);

@@ -12,12 +12,13 @@ use super::pump::not_durable;
 use super::selection::{Selections, Waiting};
 use super::setup::{self, Setup};
 use super::shared::{NotDone, Reply, Request, Shared};
-use super::views;
+use super::traces;
+use super::views::{self, Named};
 use crate::engine::attribution::Wanted;
 use crate::engine::sanctions::Outcome;
 use crate::host::names::Names;
 use crate::host::{clock, process};
-use crate::mail::{Actor, Owner, Place};
+use crate::mail::{Actor, Envelope, Owner, Place};
 use crate::metrics::{Metrics, Scrape};
 use crate::store::Views;
 use crate::web::api::{
@@ -27,6 +28,7 @@ use crate::web::api::{
 use crate::web::{Caller, OrderAction, OrderRequest, OrderView, SelectRequest, SelectionView};
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -51,6 +53,8 @@ pub struct AgentBackend {
     /// What the queue is asked through, and the lists that were chosen from it.
     instances: Mutex<Instances>,
     selections: Mutex<Selections>,
+    /// How long a message is held at most: a reload can change it.
+    held_max_secs: AtomicI64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -85,6 +89,7 @@ impl AgentBackend {
             chain: Arc::new(chain::Kept::new(chain::Wanted::of(setup))),
             has_queue: OnceLock::new(),
             selections: Mutex::default(),
+            held_max_secs: AtomicI64::new(setup.hold.held_max_secs),
         }
     }
 
@@ -201,6 +206,7 @@ impl Backend for AgentBackend {
         }
         hand_over(&self.shared, &new)?;
         self.metrics.set_max_accounts(new.metrics.max_accounts);
+        self.held_max_secs.store(new.hold.held_max_secs, Ordering::Relaxed);
         *self.accounts_file.lock().unwrap_or_else(PoisonError::into_inner) = new.accounts_file;
         Ok(())
     }
@@ -249,7 +255,7 @@ impl Backend for AgentBackend {
     }
 
     fn accounts(&self, query: &AccountsQuery) -> Answer<AccountsView> {
-        views::accounts(&self.views()?, query).map_err(BackendError::Unavailable)
+        views::accounts(&self.views()?, query)
     }
 
     fn account(&self, name: &str) -> Answer<AccountView> {
@@ -269,14 +275,19 @@ impl Backend for AgentBackend {
     }
 
     fn trace(&self, query: &TraceQuery) -> Answer<TraceView> {
-        views::trace(&self.views()?, query)
+        let held_max = self.held_max_secs.load(Ordering::Relaxed);
+        // Opened first, or a message that comes on hold now would be found in the queue and nowhere else.
+        let mut ask = |instances: &_, take: &mut dyn FnMut(Envelope)| lock(&self.instances).search(instances, take);
+        traces::trace(&self.views()?, query, Some(held_max), Some(&mut ask))
     }
 
     fn order(&self, name: &str, request: &OrderRequest, caller: Caller) -> Answer<OrderView> {
         self.can_change()?;
-        let owner = match views::owner(&self.views()?, name) {
-            Err(BackendError::NotFound(_)) if request.action == OrderAction::Block => self.admit(name)?,
-            found => found?,
+        let (owner, name) = match views::named(&self.views()?, name) {
+            Err(BackendError::NotFound(_)) if request.action == OrderAction::Block => {
+                (self.admit(name)?, name.to_owned())
+            }
+            found => found.map(|named| (named.owner, named.name))?,
         };
         if !owner.is_account() {
             return Err(BackendError::BadRequest(format!("{name} is not an account")));
@@ -317,11 +328,11 @@ impl Backend for AgentBackend {
         let not_in_force = if blocks { self.not_in_force() } else { Vec::new() };
         let said = not_in_force.iter().fold(said, |said, gap| format!("{said}\nNOT IN FORCE: {gap}"));
         let (state, outcome) = (done.state.name().to_owned(), done.outcome.name().to_owned());
-        Ok(OrderView { account: name.to_owned(), state, order: id, outcome, done: said, not_in_force })
+        Ok(OrderView { account: name, state, order: id, outcome, done: said, not_in_force })
     }
 
     fn select(&self, name: &str, wanted: &SelectRequest) -> Answer<SelectionView> {
-        let owner = views::owner(&self.views()?, name)?;
+        let Named { owner, name, .. } = views::named(&self.views()?, name)?;
         let filter = orders::filter(wanted).map_err(BackendError::BadRequest)?;
         let waiting = self.change(|answer| Request::Waiting { owner, answer })?;
         let mut envelopes = HashMap::new();
@@ -334,6 +345,8 @@ impl Backend for AgentBackend {
             envelopes.extend(report.envelopes.into_iter().map(|envelope| (envelope.place.clone(), envelope)));
         }
         let (of, now) = (waiting.len() as u64, clock::now());
+        let named = || waiting.iter().filter(|one| !one.script.is_empty()).count() as u64;
+        let with_script = filter.script.is_some().then(named);
         let meant = waiting.into_iter().filter(|one| filter.takes(one, envelopes.get(&one.place), now));
         let meant: Vec<Waiting> = meant.collect();
         let oldest = meant.iter().map(|one| one.since).min().map(views::when);
@@ -343,10 +356,8 @@ impl Backend for AgentBackend {
     }
 
     fn account_action(&self, name: &str, action: &AccountAction) -> Answer<AccountActionView> {
-        let owner = views::owner(&self.views()?, name)?;
+        let Named { owner, name, key, .. } = views::named(&self.views()?, name)?;
         if !owner.is_account() {
-        let named = || waiting.iter().filter(|one| !one.script.is_empty()).count() as u64;
-        let with_script = filter.script.is_some().then(named);
             return Err(BackendError::BadRequest(format!("{name} is not an account")));
         }
         let done = match action {
@@ -357,7 +368,13 @@ impl Backend for AgentBackend {
                         "the new name must have 1 to 128 bytes of plain text and not be `other`".to_owned(),
                     ));
                 }
-                let said = format!("{name} is now called {to}");
+                let key = key.as_deref().unwrap_or(&name);
+                let by = if key == to {
+                    String::new()
+                } else {
+                    format!("; commands take {key} as well, by which its mail is known")
+                };
+                let said = format!("{name} is now called {to}{by}");
                 self.change(|answer| Request::Rename { owner, to, answer })?;
                 said
             }
@@ -372,7 +389,7 @@ impl Backend for AgentBackend {
         };
         let account = match action {
             AccountAction::Rename { to } => to.clone(),
-            _ => name.to_owned(),
+            _ => name,
         };
         Ok(AccountActionView { account, done })
     }

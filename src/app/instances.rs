@@ -64,6 +64,24 @@ impl Instances {
         report
     }
 
+    /// Every message on hold in these; why it could not be looked at all of them.
+    pub fn search(
+        &mut self,
+        instances: &BTreeSet<(Server, Arc<[u8]>)>,
+        take: &mut dyn FnMut(Envelope),
+    ) -> Option<String> {
+        let mut trouble = None;
+        for (server, name) in instances {
+            let mut take = |OnHold { id, sender, recipients }| {
+                take(Envelope { place: Place { server: *server, instance: name.clone(), id }, sender, recipients });
+            };
+            if let Err(why) = self.list(*server, name, &mut take) {
+                trouble.get_or_insert(why);
+            }
+        }
+        trouble
+    }
+
     /// Every message on hold, with its sender and its recipients.
     fn list(&mut self, server: Server, name: &[u8], take: &mut listing::Take<'_>) -> Result<(), String> {
         // Under the shipped unit neither of their programs may do what it is set-gid or set-uid for.

@@ -23,6 +23,7 @@ mod selection;
 mod setup;
 mod shared;
 mod sizes;
+mod traces;
 mod views;
 
 /// Exit status of every command: 0 done, 1 failed, 2 wrong usage or configuration.

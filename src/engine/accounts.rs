@@ -134,9 +134,11 @@ impl Accounts {
         }
     }
 
-    /// Gives an account another name; evidence goes on leading to it. False when the account is unknown or the name is taken.
+    /// Gives an account another name; evidence goes on leading to it. False when the account is unknown, or the name is
+    /// another's, or what another's mail is known by: people find an account by either.
     pub fn rename(&mut self, owner: Owner, name: &str) -> bool {
-        if self.find(name).is_some() || self.get(owner).is_none() {
+        let anothers = self.find_key(name).is_some_and(|known| known.owner != owner);
+        if anothers || self.find(name).is_some() || self.get(owner).is_none() {
             return false;
         }
         self.unlist(owner);
@@ -296,6 +298,8 @@ mod tests {
         assert_ne!(other, bob, "a login called like somebody's given name is another account");
         assert_eq!((accounts.name(bob), accounts.name(other)), ("shop", "shop~2"));
         assert!(!accounts.rename(other, "shop"), "taken");
+        assert!(!accounts.rename(other, "bob"), "the first one's mail is known by it");
+        assert!(accounts.rename(bob, "store") && accounts.rename(bob, "bob"), "back again");
     }
 
     #[test]

@@ -196,7 +196,8 @@ pub struct LegFact<'a> {
     pub recipients_cut: bool,
     /// Which script is said to have made the message.
     pub script: Option<&'a ScriptClaim>,
-    /// How the queue id ended, in one word: removed, deleted, requeued, rejected, discarded, cancelled, lost, open.
+    /// How the queue id ended, in one word: removed, deleted, requeued, rejected, discarded, cancelled, lost; open or held while it
+    /// has not.
     pub end: &'static str,
 }
 

@@ -63,6 +63,7 @@ pub struct LandingView {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AccountsQuery {
     /// Part of a name.
     #[serde(default)]
@@ -87,6 +88,10 @@ pub struct AccountsView {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct AccountView {
     pub account: String,
+    /// What its mail is known by, where it was renamed: a unix user, a login, the accounts file's id. Commands take it as
+    /// well as the name. Only where one account was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// `ok`, `force`, `ko`, `bounce`, `spam` or `purging`.
     pub state: String,
     pub sent: u64,
@@ -209,6 +214,7 @@ pub struct ScriptView {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TraceQuery {
     /// Queue id, Message-ID or recipient.
     pub q: String,
@@ -222,6 +228,25 @@ pub struct TraceView {
     pub legs: Vec<TraceLeg>,
     /// More was found than is shown.
     pub cut: bool,
+    /// Why it was not looked up whom messages on hold are for: some may be meant, and not be shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_looked: Option<String>,
+}
+
+/// A message that the agent holds.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct HeldView {
+    pub since: String,
+    /// `held`, `leaving` (it is being released) or `deleting`.
+    pub stage: String,
+    /// The account's.
+    pub state: String,
+    /// The block that stands for its account.
+    pub block: Option<SanctionView>,
+    /// What is held of the account leaves slowly: messages an hour.
+    pub drip: Option<u32>,
+    /// When it is deleted, if nobody releases it before.
+    pub deleted_at: Option<String>,
 }
 
 /// The story of one queue id.
@@ -245,9 +270,13 @@ pub struct TraceLeg {
     pub client_address: String,
     pub size: u64,
     pub script: Option<ScriptView>,
+    /// How it ended; `open` while it is in the queue, `held` while it is on hold there, whoever put it on hold.
     pub end: String,
     pub recipients: Vec<TraceRecipient>,
     pub recipients_cut: bool,
+    /// The agent holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldView>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -213,6 +213,7 @@ async fn account(State(shared): State<Shared>, name: Result<Path<String>, PathRe
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Days {
     days: Option<u32>,
 }
@@ -228,6 +229,7 @@ async fn history(
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Limit {
     limit: Option<u32>,
 }

@@ -63,7 +63,10 @@ impl Backend for Fake {
         Ok(ErrorsView { account: name.into(), errors: vec![] })
     }
     fn trace(&self, query: &TraceQuery) -> Answer<TraceView> {
-        Ok(TraceView { legs: vec![TraceLeg { queue_id: query.q.clone(), ..TraceLeg::default() }], cut: false })
+        Ok(TraceView {
+            legs: vec![TraceLeg { queue_id: query.q.clone(), ..TraceLeg::default() }],
+            ..TraceView::default()
+        })
     }
     fn order(&self, name: &str, order: &OrderRequest, caller: Caller) -> Answer<OrderView> {
         let said = format!("{:?} {:?} {:?} {caller:?}", order.action, order.scope, order.span);
@@ -215,6 +218,9 @@ async fn the_api_is_for_operators_on_the_unix_socket() {
         (get_json(socket, "/api/v1/accounts/nobody").await, 404),
         (get_json(socket, "/api/v1/accounts/panic").await, 500),
         (get_json(socket, "/api/v1/accounts?limit=x").await, 400),
+        // A key that would have no effect.
+        (get_json(socket, "/api/v1/accounts?sent_today=1").await, 400),
+        (get_json(socket, "/api/v1/accounts/a/errors?sent_today=1").await, 400),
         (get_json(socket, "/api/v1/accounts/%ff").await, 400),
         (get_json(socket, "/api/v1/trace").await, 400),
         (get_json(socket, "/api/v1/nothing").await, 404),

@@ -2,7 +2,7 @@
 
 use super::complain;
 use crate::app::cli::AskArgs;
-use crate::app::{Exit, setup, views};
+use crate::app::{Exit, setup, traces, views};
 use crate::store::Views;
 use crate::web::api::{AccountsQuery, TraceQuery};
 use crate::web::client::{self, ClientError};
@@ -24,21 +24,23 @@ pub enum Question {
 /// The state directory, the agent's socket in it, and the answer's origin.
 pub struct Source {
     state_dir: PathBuf,
+    /// How long a message is held at most, where the configuration was read.
+    held_max_secs: Option<i64>,
 }
 
 impl Source {
     pub fn new(args: &AskArgs) -> Result<Source, Exit> {
-        let state_dir = match &args.state_dir {
-            Some(dir) => dir.clone(),
+        let (state_dir, held_max_secs) = match &args.state_dir {
+            Some(dir) => (dir.clone(), None),
             None => match setup::load(args.config.as_deref()) {
-                Ok(setup) => setup.state_dir,
+                Ok(setup) => (setup.state_dir, Some(setup.hold.held_max_secs)),
                 Err(why) => {
                     complain(&why);
                     return Err(Exit::Usage);
                 }
             },
         };
-        Ok(Source { state_dir })
+        Ok(Source { state_dir, held_max_secs })
     }
 
     /// Asks the agent; when there is none, or it does not let this user ask, the store is read.
@@ -61,7 +63,7 @@ impl Source {
         let opened = Views::open(&self.state_dir).map_err(|why| failed(why.to_string()))?;
         let answer = match question {
             Question::Status => views::status(&opened).map(json),
-            Question::Accounts(query) => views::accounts(&opened, query).map(json),
+            Question::Accounts(query) => views::accounts(&opened, query).map(json).map_err(|why| why.to_string()),
             Question::Account(name) => views::account(&opened, name).map(json).map_err(|why| why.to_string()),
             Question::History { account, days } => {
                 views::history(&opened, account, *days).map(json).map_err(|why| why.to_string())
@@ -69,7 +71,9 @@ impl Source {
             Question::Errors { account, limit } => {
                 views::errors(&opened, account, *limit).map(json).map_err(|why| why.to_string())
             }
-            Question::Trace(query) => views::trace(&opened, query).map(json).map_err(|why| why.to_string()),
+            Question::Trace(query) => {
+                traces::trace(&opened, query, self.held_max_secs, None).map(json).map_err(|why| why.to_string())
+            }
         };
         answer.map_err(failed)
     }

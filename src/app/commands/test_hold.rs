@@ -81,16 +81,17 @@ pub fn run(args: &TestHoldArgs) -> Exit {
             return Exit::Usage;
         }
     };
-    let (account, user) = match subject(args, &setup) {
+    let source = match Source::new(&args.ask) {
+        Ok(source) => source,
+        Err(exit) => return exit,
+    };
+    let key = args.account.as_ref().map(|name| order::key_of(&source, name));
+    let (account, user) = match subject(key, args.user.as_ref(), &setup) {
         Ok(subject) => subject,
         Err(why) => {
             complain(&why);
             return Exit::Usage;
         }
-    };
-    let source = match Source::new(&args.ask) {
-        Ok(source) => source,
-        Err(exit) => return exit,
     };
     let all = match every_way(&setup) {
         Ok(all) => all,
@@ -144,12 +145,12 @@ fn every_way(setup: &Setup) -> Result<Vec<Way>, String> {
     }
 }
 
-/// The account, and the unix user whose mail is its.
-fn subject(args: &TestHoldArgs, setup: &Setup) -> Result<(String, User), String> {
+/// What the account's mail is known by, and the unix user whose mail is its.
+fn subject(account: Option<String>, user: Option<&String>, setup: &Setup) -> Result<(String, User), String> {
     let mut host = Names::of_host(setup.name_timeout);
-    let listed = args.account.as_ref().and_then(|id| setup.directory.accounts().iter().find(|spec| spec.id == *id));
-    let named = match (&args.user, &args.account, listed) {
-        (Some(user), ..) => user.clone(),
+    let listed = account.as_ref().and_then(|id| setup.directory.accounts().iter().find(|spec| spec.id == *id));
+    let named = match (user, &account, listed) {
+        (Some(user), ..) => user.to_owned(),
         (None, Some(_), Some(spec)) if !spec.unix_users.is_empty() => {
             spec.unix_users.first().cloned().unwrap_or_default()
         }
@@ -169,7 +170,7 @@ fn subject(args: &TestHoldArgs, setup: &Setup) -> Result<(String, User), String>
     let whose = key.text().ok_or_else(|| {
         format!("the mail of {named} is no account's, so that it is never held: name a user of a customer's")
     })?;
-    match &args.account {
+    match &account {
         Some(account) if account != whose => {
             Err(format!("the mail of user {named} is account {whose}'s, not {account}'s"))
         }

@@ -24,9 +24,14 @@ pub fn run(args: &TraceArgs) -> Exit {
 
 fn text(view: &Value, what: &str) -> String {
     let legs = items(view, "legs");
+    let not_looked = match words(view, "not_looked") {
+        "" => String::new(),
+        why => format!("not looked up: {why}\n"),
+    };
     if legs.is_empty() {
         return format!(
-            "nothing is known about {what}: not among the messages of the index (30 days by default), nor in the queue"
+            "nothing is known about {what}: not among the messages of the index (30 days by default), nor in the \
+             queue\n{not_looked}"
         );
     }
     let mut out = String::new();
@@ -40,6 +45,7 @@ fn text(view: &Value, what: &str) -> String {
         }
         out.push_str(&format!("    {}\n\n", end(leg)));
     }
+    out.push_str(&not_looked);
     if view.get("cut").and_then(Value::as_bool).unwrap_or(false) {
         out.push_str("… more was found than is shown; narrow it with --since\n");
     }
@@ -69,13 +75,17 @@ fn head(leg: &Value) -> String {
         script if script.is_empty() => script,
         script => format!("\n    {script}"),
     };
+    // The log tells the size when the message is released.
+    let size = match number(leg, "size") {
+        0 if words(leg, "end") == "held" => String::new(),
+        size => format!(", {}", counted(size, "byte", "bytes")),
+    };
     format!(
-        "{}  {} ({}{parent}): {owner}\n    {came}, from {}, {}{id}{script}\n",
+        "{}  {} ({}{parent}): {owner}\n    {came}, from {}{size}{id}{script}\n",
         words(leg, "first"),
         words(leg, "queue_id"),
         words(leg, "instance"),
         if words(leg, "sender").is_empty() { "<>" } else { words(leg, "sender") },
-        counted(number(leg, "size"), "byte", "bytes"),
     )
 }
 
@@ -88,20 +98,108 @@ fn line(recipient: &Value) -> String {
         0 | 1 => String::new(),
         n => format!(" after {n} attempts"),
     };
+    let reply = match words(recipient, "reply") {
+        "" => String::new(),
+        reply => format!("      {reply}\n"),
+    };
     format!(
-        "  {}  to {}: {}{next}{attempts}\n      {}\n",
+        "  {}  to {}: {}{next}{attempts}\n{reply}",
         words(recipient, "last"),
         words(recipient, "recipient"),
         words(recipient, "state"),
-        words(recipient, "reply"),
     )
 }
 
 fn end(leg: &Value) -> String {
     match words(leg, "end") {
         "open" => "still in the queue".to_owned(),
+        "held" => leg.get("held").filter(|held| held.is_object()).map_or_else(
+            || format!(
+                "ON HOLD, and not by sendwarden, which neither releases nor deletes it: whoever put it on hold does (postsuper \
+                 -H {id}, exim -Mt {id})",
+                id = words(leg, "queue_id")
+            ),
+            |held| on_hold(held, words(leg, "account")),
+        ),
         "removed" => format!("{}  done, removed from the queue", words(leg, "last")),
         "lost" => "the log never said how it ended".to_owned(),
         end => format!("{}  {end}", words(leg, "last")),
+    }
+}
+
+/// Since when, by which block, until when, and what to do.
+fn on_hold(held: &Value, account: &str) -> String {
+    let mut out = format!("ON HOLD since {}", words(held, "since"));
+    let block = held.get("block").filter(|block| block.is_object());
+    if let Some(block) = block {
+        let reason = match words(block, "reason") {
+            "" => String::new(),
+            reason => format!(": {reason}"),
+        };
+        let (scope, by, since) = (words(block, "scope"), words(block, "by"), words(block, "since"));
+        out.push_str(&format!(", {account} is blocked (scope {scope}) since {since} by {by}{reason}"));
+    }
+    let until = block.map_or("", |block| words(block, "until"));
+    out.push_str("\n    ");
+    out.push_str(&match (words(held, "stage"), number(held, "drip"), until, words(held, "deleted_at")) {
+        ("leaving", ..) => "it is being released".to_owned(),
+        ("deleting", ..) => "it is being deleted".to_owned(),
+        (_, 0, ..) if block.is_none() => format!("{account} is not blocked any more: it is released within a minute"),
+        (_, n, ..) if block.is_none() => {
+            format!("{account} is not blocked any more, and what is held leaves slowly, {n} an hour, the oldest first")
+        }
+        (_, _, "", "") => "it stays until it is released or purged, or held too long".to_owned(),
+        (_, _, "", deleted) => format!("deleted at {deleted} if nobody releases it before"),
+        // Both are the same notation, in UTC.
+        (_, _, until, deleted) if deleted.is_empty() || until < deleted => {
+            format!("released at {until}, when the block ends")
+        }
+        (_, _, _, deleted) => format!("deleted at {deleted} if nobody releases it before"),
+    });
+    if words(held, "stage") == "held" {
+        out.push_str(&format!(
+            "\n    to release all that is held: sendwarden unblock {account}; to delete it: sendwarden purge {account}; \
+             --recipient-domain, --sender and others choose a part"
+        ));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn held_mail_is_told_with_its_block_its_end_and_what_to_do() {
+        let block = json!({"scope": "script", "by": "root", "since": "2026-11-27T09:00:00Z", "reason": "a form"});
+        let mut held = json!({"since": "2026-11-27T10:00:00Z", "stage": "held", "block": block,
+                              "deleted_at": "2026-11-30T10:00:00Z"});
+        let text = on_hold(&held, "web1");
+        for words in [
+            "ON HOLD since 2026-11-27T10:00:00Z, web1 is blocked (scope script) since 2026-11-27T09:00:00Z by root: a form\n",
+            "deleted at 2026-11-30T10:00:00Z if nobody releases it before\n",
+            "sendwarden unblock web1; to delete it: sendwarden purge web1",
+        ] {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+        held["block"]["until"] = "2026-11-28T09:00:00Z".into();
+        assert!(on_hold(&held, "web1").contains("released at 2026-11-28T09:00:00Z, when the block ends"), "{held}");
+        held["block"]["until"] = "2026-12-28T09:00:00Z".into();
+        assert!(on_hold(&held, "web1").contains("deleted at 2026-11-30T10:00:00Z"), "{held}");
+        held["block"] = Value::Null;
+        held["drip"] = 50.into();
+        assert!(on_hold(&held, "web1").contains("leaves slowly, 50 an hour"), "{held}");
+        held["stage"] = "leaving".into();
+        let text = on_hold(&held, "web1");
+        assert!(text.ends_with("it is being released"), "{text}");
+    }
+
+    #[test]
+    fn another_ones_hold_is_told_as_such_and_what_was_not_looked_up_too() {
+        let leg = json!({"queue_id": "AAAAA1", "end": "held"});
+        assert!(end(&leg).contains("not by sendwarden") && end(&leg).contains("postsuper -H AAAAA1"), "{}", end(&leg));
+        let text = text(&json!({"legs": [], "not_looked": "2 messages on hold"}), "x@y.test");
+        assert!(text.starts_with("nothing is known") && text.contains("\nnot looked up: 2 messages on hold"), "{text}");
     }
 }

@@ -371,7 +371,7 @@ impl Tracker {
     /// Open messages as they stand, for questions about messages still in the queue.
     pub fn tell_open<S: Sink>(&self, cx: &mut Cx<'_, S>) {
         for (_, leg) in self.table.iter().filter(|(_, leg)| leg.class != Class::Unborn && !leg.probe) {
-            self.tell(leg, "open", cx);
+            self.tell(leg, if leg.held { "held" } else { "open" }, cx);
         }
     }
 

@@ -23,12 +23,26 @@ pub struct Account<'a> {
     ours: bool,
 }
 
+/// What the agent knows of an account; nothing when it has never sent, or no agent answers.
+fn view(source: &Source, name: &str) -> Value {
+    source.try_get(&format!("/api/v1/accounts/{}", encode(name))).unwrap_or_default()
+}
+
+/// What the account's mail is known by: another word than its name, where it was renamed.
+pub fn key_of(source: &Source, name: &str) -> String {
+    let view = view(source, name);
+    let key = [words(&view, "key"), words(&view, "account"), name].into_iter().find(|text| !text.is_empty());
+    key.unwrap_or(name).to_owned()
+}
+
 impl<'a> Account<'a> {
+    /// Of an account by its name, or by what its mail is known by.
+    ///
     /// # Errors
     /// Why it is not held.
-    pub fn hold(source: &'a Source, name: &str) -> Result<Account<'a>, String> {
-        let path = format!("/api/v1/accounts/{}", encode(name));
-        let view = source.try_get(&path).unwrap_or_default();
+    pub fn hold(source: &'a Source, key: &str) -> Result<Account<'a>, String> {
+        let view = view(source, key);
+        let name = Some(words(&view, "account")).filter(|name| !name.is_empty()).unwrap_or(key);
         let account = Account { source, name: name.to_owned(), ours: false };
         match view.get("sanction").map_or("", |sanction| words(sanction, "scope")) {
             "script" | "all" => return Ok(account),
