@@ -214,7 +214,7 @@ fn each_verb_does_in_the_queue_what_it_says() {
     assert_eq!(sorted(client.work(Verb::Hold, Server::Postfix, &name, &ids(&[&one, &two])).unwrap()), both);
     assert!(site.is_in(&one, "hold") && site.is_in(&two, "hold") && !site.is_in(&three, "hold"));
     let counted = |queue: &str| {
-        let counts = client.count(&name).unwrap();
+        let counts = client.count(Server::Postfix, &name).unwrap();
         counts.iter().find(|one| one.queue == queue).map(|one| (one.files, one.oldest.is_some())).unwrap()
     };
     assert_eq!(counted("hold"), (2, true));
@@ -223,11 +223,11 @@ fn each_verb_does_in_the_queue_what_it_says() {
     let mut there = [one.clone(), two.clone()];
     there.sort_unstable();
     assert_eq!(listed["ids"]["ids"], serde_json::json!(there), "{listed}");
-    let sizes = client.sizes(&name, &ids(&[&one, &two, &three])).unwrap();
+    let sizes = client.sizes(Server::Postfix, &name, &ids(&[&one, &two, &three])).unwrap();
     let mut sized: Vec<String> = sizes.iter().map(|(id, _)| id.to_string()).collect();
     sized.sort_unstable();
     assert!(sized == there && sizes.iter().all(|(_, size)| (100..10_000).contains(size)), "{sizes:?}");
-    assert!(matches!(client.sizes(&name, &[]), Err(Trouble::Refused(_))));
+    assert!(matches!(client.sizes(Server::Postfix, &name, &[]), Err(Trouble::Refused(_))));
     // Deletes only what is on hold, and says which.
     assert_eq!(client.work(Verb::Delete, Server::Postfix, &name, &ids(&[&two, &three])).unwrap(), (ids(&[&two]), None));
     assert!(site.queue_of(&two).is_none() && site.queue_of(&three).is_some());

@@ -97,6 +97,10 @@ impl Site {
 
 fn too_long(version: Version, role: Role) {
     let (site, agent) = Site::new(version, role, "hold:\n  held_max: 20s\n");
+    // One that half of its recipients have had already, when it was put off for the other half.
+    site.exim.forge(LATER);
+    site.submit("web1", "part", "web1@hosting.test", &["part@accept.test", "part-b@forge.test", "part-c@forge.test"]);
+    let part = site.exim.queue_id("part-b@forge.test");
     site.submit("web1", "admins", "web1@hosting.test", &["admins@defer.test"]);
     let admins = site.exim.queue_id("admins@defer.test");
     site.exim.run(&["-Mf", &admins]);
@@ -104,20 +108,22 @@ fn too_long(version: Version, role: Role) {
     let other = site.exim.queue_id("other@defer.test");
     agent.wait_sum("sendwarden_account_held_recipients", &["account=\"web1\""], 1.0);
     site.tell(&["block", "web1"]);
+    wait_until("what was queued to be frozen", || site.queue_of(&part).as_deref() == Some("hold"));
     site.submit("web1", "h1", "web1@hosting.test", &["h1@forge.test", "h1-too@forge.test"]);
     let own = site.exim.queue_id("h1@forge.test");
     assert_eq!(site.queue_of(&own).as_deref(), Some("hold"), "by its flag");
 
-    wait_until("its time to be over", || site.queue_of(&own).is_none());
+    wait_until("their time to be over", || site.queue_of(&own).is_none() && site.queue_of(&part).is_none());
     let told = wait_for("its errors", || {
         let view = site.json(&["errors", "web1", "--limit", "100"]);
         let rows = view["errors"].as_array().unwrap().clone();
         Some(rows.into_iter().filter(|row| row["outcome"] == "deleted").collect::<Vec<_>>())
-            .filter(|rows| rows.len() >= 2)
+            .filter(|rows| rows.len() >= 4)
     });
     let mut to: Vec<&str> = told.iter().filter_map(|row| row["recipient"].as_str()).collect();
     to.sort_unstable();
-    assert_eq!(to, ["h1-too@forge.test", "h1@forge.test"], "{told:?}");
+    let still = ["h1-too@forge.test", "h1@forge.test", "part-b@forge.test", "part-c@forge.test"];
+    assert_eq!(to, still, "those who had it are not told of: {told:?}");
     let as_told =
         |row: &Value| row["reply"] == "held for 20 seconds and not released" && row["sender"] == "web1@hosting.test";
     assert!(told.iter().all(as_told), "{told:?}");
@@ -126,7 +132,8 @@ fn too_long(version: Version, role: Role) {
     let status = site.wait_held(0);
     assert_eq!(status["state"], "ko", "the block stands: {status}");
     agent.stop();
-    assert_eq!(site.delivered("h1"), 0);
+    assert_eq!((site.delivered("h1"), site.delivered("part")), (0, 0));
+    assert_eq!(site.exim.accept.with_id("part").len(), 1);
 }
 
 #[test]

@@ -64,7 +64,7 @@ pub fn run(setup: Setup, start: Start) -> Result<Exit, String> {
     let waker = Waker::new(&[]);
     let shared = Arc::new(Shared::new(waker.handle()));
     let powers = Powers::of_process(&setup.helper_socket);
-    let scanned = queues::start(&setup.queue_dirs, setup.queue_interval, powers.another());
+    let scanned = queues::start(setup.counted_queues(), setup.queue_interval, &powers);
     say_what_is_followed(&setup);
 
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -81,7 +81,7 @@ pub fn run(setup: Setup, start: Start) -> Result<Exit, String> {
     let passes = flags.as_ref().map(flags::Standing::passes);
     let hands = dispatch::start(setup.mail_servers.clone(), powers.another(), passes, shared.clone(), waker.handle())?;
     let gate = open_tape(&setup, seed)?;
-    let sizes = match gate.as_ref().filter(|_| setup.doors) {
+    let sizes = match gate.as_ref().filter(|_| setup.doors || flags.is_some()) {
         Some(_) => Some(sizes::start(Instances::new(setup.mail_servers.clone(), powers.another()))?),
         None => None,
     };

@@ -5,7 +5,7 @@
 //! next start. What it holds is bounded: a few works wait, and a work names the messages of one account.
 
 use super::flags::Passes;
-use super::instances::{Instances, Servers};
+use super::instances::{Instances, Servers, is_id};
 use super::powers::Powers;
 use super::shared::Shared;
 use crate::host::clock;
@@ -15,7 +15,6 @@ use crate::host::helper::MOST_IDS;
 use crate::host::helper::client::{Client, Trouble};
 use crate::host::killpoint::{self, Point};
 use crate::mail::{OrderId, Owner, Place, QueueId, Report, Server, Verb, Work};
-use crate::mta::{exim, postfix};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
@@ -161,14 +160,6 @@ fn by_instance(places: &[Place]) -> BTreeMap<(Server, Arc<[u8]>), Vec<Place>> {
         found.entry((place.server, place.instance.clone())).or_default().push(place.clone());
     }
     found
-}
-
-/// An id of a form that the server gives its messages: another would have all of a request refused.
-fn is_id(server: Server, id: &QueueId) -> bool {
-    match server {
-        Server::Postfix => postfix::plan::is_queue_id(id),
-        Server::Exim => exim::plan::is_message_id(id),
-    }
 }
 
 /// Has the helper do it to these, which are of one instance; it makes the steps itself. What kept it from it.

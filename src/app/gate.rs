@@ -237,6 +237,17 @@ impl Gate {
         let over = over.entry(owner).or_default();
         over.refused += more.refused;
         over.discarded += more.discarded;
+        over.recipients += more.recipients;
+        over.listed += more.listed;
+    }
+
+    /// How many recipients of what such rules have thrown away may be written down for this block, of so many.
+    pub fn may_list(&self, owner: Owner, order: OrderId, wanted: u64) -> u64 {
+        let mut listed = lock(&self.listed);
+        let (_, before) = listed.entry(owner).or_insert((order, 0));
+        let may = wanted.min(MOST_LISTED.saturating_sub(*before));
+        *before += may;
+        may
     }
 
     /// No room to hold it. A client is told; what a local process hands over would be tried again for ever, or bounce.

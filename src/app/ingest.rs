@@ -3,7 +3,7 @@
 use crate::engine::attribution::{User, Wanted};
 use crate::engine::{Engine, Sink};
 use crate::host::names::Names;
-use crate::mail::{Accepted, Kind, Ruling, Submitter, Time};
+use crate::mail::{Accepted, Kind, Ruling, Submitter, Thrown, Time};
 use crate::mta::{Mta, Read, WHY_CHUNKS};
 use std::collections::BTreeMap;
 
@@ -92,7 +92,9 @@ impl<M: Mta> Ingest<M> {
                     }
                     Kind::Accepted(Accepted { by: Submitter::User(login), .. })
                     | Kind::Gated {
-                        ruling: Ruling::TooMany(Submitter::User(login)) | Ruling::Discarded(Submitter::User(login)),
+                        ruling:
+                            Ruling::TooMany(Submitter::User(login))
+                            | Ruling::Discarded(Thrown { by: Submitter::User(login), .. }),
                         ..
                     } if !engine.attribution.knows_login(login) => {
                         engine.attribution.learn_login(login, names(Wanted::Login(login)));

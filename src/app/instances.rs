@@ -6,6 +6,7 @@ use crate::host::files;
 use crate::host::helper::{Held, MOST_IDS};
 use crate::host::listing::{self, OnHold};
 use crate::host::servers::{self, PostfixPlace, Tools};
+use crate::host::spool::{self, Spool};
 use crate::mail::{Envelope, Place, QueueId, Report, Server, Step, Verb};
 use crate::mta::postfix::plan::Instance;
 use crate::mta::{exim, postfix};
@@ -35,11 +36,12 @@ pub struct Instances {
     tools: Servers,
     powers: Powers,
     known: Vec<PostfixPlace>,
+    spool: Spool,
 }
 
 impl Instances {
     pub fn new(tools: Servers, powers: Powers) -> Instances {
-        Instances { tools, powers, known: Vec::new() }
+        Instances { tools, powers, known: Vec::new(), spool: Spool::default() }
     }
 
     /// Whom messages on hold are from and for. A listing names the whole queue, whatever is asked of it.
@@ -105,19 +107,23 @@ impl Instances {
         }
     }
 
-    /// How many bytes the files of these messages have, of those that are on hold in this instance of Postfix.
+    /// How many bytes the files of these messages have: of Postfix of those that are on hold in this instance, of Exim of
+    /// those that are in its queue.
     ///
     /// # Errors
     /// The whole text for the operator.
-    pub fn sizes(&mut self, name: &[u8], ids: &[QueueId]) -> Result<Vec<(QueueId, u64)>, String> {
+    pub fn sizes(&mut self, server: Server, name: &[u8], ids: &[QueueId]) -> Result<Vec<(QueueId, u64)>, String> {
         if let Powers::Helper(helper) = &self.powers {
             let name = std::str::from_utf8(name).map_err(|why| why.to_string())?;
             let mut found = Vec::new();
-            let ids: Vec<QueueId> = ids.iter().copied().filter(postfix::plan::is_queue_id).collect();
+            let ids: Vec<QueueId> = ids.iter().copied().filter(|id| is_id(server, id)).collect();
             for some in ids.chunks(MOST_IDS) {
-                found.extend(helper.sizes(name, some).map_err(|why| why.to_string())?);
+                found.extend(helper.sizes(server, name, some).map_err(|why| why.to_string())?);
             }
             return Ok(found);
+        }
+        if server == Server::Exim {
+            return spool::sizes(self.spool.of(&program(self.tools.exim.as_deref())?)?, ids);
         }
         let hold = PathBuf::from(self.of(name)?.queue).join("hold");
         files::sizes(&hold, ids).map_err(|why| format!("cannot look at the messages in {}: {why}", hold.display()))
@@ -129,7 +135,7 @@ impl Instances {
     /// The whole text for the operator.
     pub fn on_hold(&mut self, server: Server, name: &[u8], ids: &[QueueId]) -> Result<BTreeSet<QueueId>, String> {
         if server == Server::Postfix {
-            return Ok(self.sizes(name, ids)?.into_iter().map(|(id, _)| id).collect());
+            return Ok(self.sizes(server, name, ids)?.into_iter().map(|(id, _)| id).collect());
         }
         let (wanted, mut found): (BTreeSet<&QueueId>, _) = (ids.iter().collect(), BTreeSet::new());
         self.list(server, name, &mut |one| found.extend(Some(one.id).filter(|id| wanted.contains(id))))?;
@@ -165,6 +171,14 @@ impl Instances {
             let why = problem.map_or(String::new(), |why| format!(" ({why})"));
             format!("no instance of Postfix on this host logs as `{name}`{why}; set queue.config_directories")
         })
+    }
+}
+
+/// An id of a form that the server gives its messages: another would have all of a request to the helper refused.
+pub fn is_id(server: Server, id: &QueueId) -> bool {
+    match server {
+        Server::Postfix => postfix::plan::is_queue_id(id),
+        Server::Exim => exim::plan::is_message_id(id),
     }
 }
 

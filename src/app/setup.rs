@@ -1,6 +1,6 @@
 //! Everything the agent is started or reloaded with: the settings of all rooms, already checked.
 
-use super::{flags, gate, instances};
+use super::{flags, gate, instances, queues};
 use crate::config::{self, Config, Problem};
 pub use crate::config::{Format, LogInput};
 use crate::engine::directory::Directory;
@@ -271,6 +271,11 @@ fn token(path: Option<&Path>) -> Result<Option<String>, String> {
 }
 
 impl Setup {
+    /// The servers whose queues are counted.
+    pub fn counted_queues(&self) -> Vec<queues::Counted> {
+        queues::counted(&self.queue_dirs, self.flags.is_some(), self.mail_servers.exim.as_deref())
+    }
+
     /// Keys whose change only a restart can bring into force.
     pub fn needs_restart(&self, new: &Setup) -> Vec<&'static str> {
         let differs = [

@@ -65,15 +65,14 @@ pub fn start(mut instances: Instances) -> Result<Sizes, String> {
 }
 
 fn look_up(instances: &mut Instances, messages: Vec<(Owner, Place)>, told: &mut String) -> Vec<Sized> {
-    let mut by_instance: BTreeMap<Arc<[u8]>, Vec<QueueId>> = BTreeMap::new();
-    // Only a server that asks the gate is bounded by it.
-    for (_, place) in messages.iter().filter(|(_, place)| place.server == Server::Postfix) {
-        by_instance.entry(Arc::clone(&place.instance)).or_default().push(place.id);
+    let mut by_instance: BTreeMap<(Server, Arc<[u8]>), Vec<QueueId>> = BTreeMap::new();
+    for (_, place) in &messages {
+        by_instance.entry((place.server, Arc::clone(&place.instance))).or_default().push(place.id);
     }
-    let mut found: BTreeMap<(Arc<[u8]>, QueueId), u64> = BTreeMap::new();
-    for (name, ids) in by_instance {
-        match instances.sizes(&name, &ids) {
-            Ok(sizes) => found.extend(sizes.into_iter().map(|(id, size)| ((Arc::clone(&name), id), size))),
+    let mut found: BTreeMap<(Server, Arc<[u8]>, QueueId), u64> = BTreeMap::new();
+    for ((server, name), ids) in by_instance {
+        match instances.sizes(server, &name, &ids) {
+            Ok(sizes) => found.extend(sizes.into_iter().map(|(id, size)| ((server, Arc::clone(&name), id), size))),
             Err(why) if why != *told => {
                 tracing::warn!(
                     "cannot tell how much held mail takes, so that hold.max_held_bytes holds nobody to it: {why}"
@@ -84,7 +83,7 @@ fn look_up(instances: &mut Instances, messages: Vec<(Owner, Place)>, told: &mut 
         }
     }
     let size = |(owner, place): (Owner, Place)| {
-        let size = found.get(&(Arc::clone(&place.instance), place.id)).copied();
+        let size = found.get(&(place.server, Arc::clone(&place.instance), place.id)).copied();
         (owner, place, size)
     };
     messages.into_iter().map(size).collect()

@@ -139,7 +139,7 @@ impl Engine {
                 }
                 Stopped::Refused => self.ruled.refuse(one.origin),
                 Stopped::TooMany => self.ruled.refuse_more(one.owner, one.origin),
-                Stopped::Discarded => self.ruled.discard(one.owner, one.origin),
+                Stopped::Discarded(lost) => self.ruled.discard(one.owner, one.origin, one.at, lost),
             }
         }
     }

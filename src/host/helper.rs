@@ -63,12 +63,21 @@ pub enum Request {
     },
     /// Who handed over the message that comes in with this id: by its file, else by the file that pickup(8) has open.
     Identify { instance: String, id: String },
-    /// How many files each queue has.
-    Count { instance: String },
+    /// How many files each queue has; of Exim, how many messages.
+    Count {
+        #[serde(default)]
+        server: Server,
+        instance: String,
+    },
     /// The ids in one queue.
     List { instance: String, queue: String },
-    /// How many bytes the files of these messages on hold have.
-    Sizes { instance: String, ids: Vec<String> },
+    /// How many bytes the files of these messages on hold have; of Exim, of these in the queue.
+    Sizes {
+        #[serde(default)]
+        server: Server,
+        instance: String,
+        ids: Vec<String>,
+    },
     /// Have the put-off messages looked at.
     Kick { instance: String },
     /// The gate's listening socket; it stays open as long as this connection, and for a while after it.

@@ -19,5 +19,6 @@ pub mod process;
 pub mod replace;
 pub mod servers;
 pub mod socket;
+pub mod spool;
 pub mod tape;
 pub mod unpack;

@@ -34,6 +34,38 @@ impl<'a> AddressList<'a> {
     }
 }
 
+/// Addresses that each end with a comma, a space before the next: `a@b, "x, y"@c,`. What the end of a line has cut has no
+/// comma behind it, and is none. The null sender is an empty one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EndedList<'a>(pub &'a [u8]);
+
+impl<'a> EndedList<'a> {
+    pub fn iter(self) -> impl Iterator<Item = &'a [u8]> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            let (address, after) = rest.split_at_checked(comma(rest)?)?;
+            let after = after.get(1..)?;
+            rest = after.strip_prefix(b" ").unwrap_or(after);
+            Some(address)
+        })
+    }
+}
+
+/// Where the first comma is that neither quotes nor a backslash make a part of an address.
+fn comma(text: &[u8]) -> Option<usize> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.iter().position(|byte| {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => quoted = !quoted,
+            b',' => return !quoted,
+            _ => {}
+        }
+        false
+    })
+}
+
 /// Where the address at the beginning of a text ends: at a space outside quotes, or with the text. Only a local part
 /// with a domain behind it has quotes.
 #[inline]
@@ -80,6 +112,26 @@ mod tests {
         ];
         for (text, want) in table {
             let read: Vec<&[u8]> = AddressList(text.as_bytes()).iter().collect();
+            let want: Vec<&[u8]> = want.iter().map(|address| address.as_bytes()).collect();
+            assert_eq!(read, want, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_without_its_comma_is_none() {
+        let table: &[(&str, &[&str])] = &[
+            ("", &[]),
+            ("a@b", &[]),
+            (",", &[""]),
+            ("a@b,", &["a@b"]),
+            (", a@b, c@d,", &["", "a@b", "c@d"]),
+            ("a@b, c@", &["a@b"]),
+            (r#"a@b, "x, y"@c, "p\", q"@c, z\,z@c,"#, &["a@b", r#""x, y"@c"#, r#""p\", q"@c"#, r"z\,z@c"]),
+            (r#"a@b, "x, y@c, d@e,"#, &["a@b"]),
+            (r"a@b, x\", &["a@b"]),
+        ];
+        for (text, want) in table {
+            let read: Vec<&[u8]> = EndedList(text.as_bytes()).iter().collect();
             let want: Vec<&[u8]> = want.iter().map(|address| address.as_bytes()).collect();
             assert_eq!(read, want, "{text}");
         }

@@ -2,7 +2,7 @@
 //!
 //! Text fields are raw bytes of the log: hostile, of any content. They are cleaned (`mail::text`) when kept or shown.
 
-use super::{AddressList, Dsn, QueueId, Script, Server, Time};
+use super::{AddressList, Dsn, EndedList, QueueId, Script, Server, Time};
 
 /// One event of one log line.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -187,7 +187,17 @@ pub enum Ruling<'a> {
     /// Not accepted, because no more of this sender is held.
     TooMany(Submitter<'a>),
     /// Accepted and thrown away, for the same reason.
-    Discarded(Submitter<'a>),
+    Discarded(Thrown<'a>),
+}
+
+/// A message that was thrown away: nobody but this line knows whom it was for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Thrown<'a> {
+    pub by: Submitter<'a>,
+    /// Envelope recipients; 0 where it is not told.
+    pub recipients: u32,
+    /// The sender, and as many of the recipients as the line has room for.
+    pub envelope: EndedList<'a>,
 }
 
 /// Who put a message on hold.

@@ -19,10 +19,12 @@ pub mod text;
 pub mod time;
 
 pub use account::{Basis, Evidence, Origin, Owner, Unattributed};
-pub use address::AddressList;
+pub use address::{AddressList, EndedList};
 pub use counts::Counts;
 pub use dsn::Dsn;
-pub use event::{Accepted, Attempt, End, Event, Head, Holder, Kind, Next, Notice, Ruling, Status, Submitter, Sweep};
+pub use event::{
+    Accepted, Attempt, End, Event, Head, Holder, Kind, Next, Notice, Ruling, Status, Submitter, Sweep, Thrown,
+};
 pub use fact::{ErrorFact, Fact, LegFact, Outcome, RecipientState, RecipientTrace, ReplyClass};
 pub use gate::{Candidate, Judgement, Way};
 pub use order::{

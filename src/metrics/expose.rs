@@ -81,7 +81,9 @@ impl Snapshot {
             Family::HeldMessages => out.gauge(&[], self.hold.messages),
             Family::HeldBytes => out.gauge(&[], self.hold.bytes),
             Family::HeldOldest => out.time(&[], self.hold.oldest),
-            Family::QueueScan => self.queue_scan.map_or(Ok(()), |(server, at)| out.time(&[server.name()], Some(at))),
+            Family::QueueScan => {
+                self.queue_scans.iter().try_for_each(|(server, at)| out.time(&[server.name()], Some(*at)))
+            }
             Family::AccountMessages => self.accounts.iter().try_for_each(|account| account_messages(&mut out, account)),
             Family::AccountRecipients => self.accounts.iter().try_for_each(|account| {
                 let ends = account.counters.iter().skip(ORIGINS).take(OUTCOMES);

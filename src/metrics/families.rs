@@ -72,7 +72,7 @@ families! {
     Delay Histogram "sendwarden_delivery_delay_seconds" ["mta", "direction"] "Time from acceptance to successful delivery.";
     AuthFailures Counter "sendwarden_auth_failures" ["protocol"] "Failed logins.";
     Unattributed Counter "sendwarden_unattributed_messages" ["reason"] "Messages that belong to no account, by the reason.";
-    QueueMessages Gauge "sendwarden_queue_messages" ["mta", "queue"] "Messages in the queue.";
+    QueueMessages Gauge "sendwarden_queue_messages" ["mta", "queue"] "Messages in the queue, by the names that the server has for its queues; where it has one only, those that are `waiting` and those that are `frozen`.";
     QueueOldest Gauge "sendwarden_queue_oldest_message_timestamp_seconds" ["mta", "queue"] "Arrival time of the oldest queued message.";
     QueueBytes Gauge "sendwarden_queue_bytes" ["mta", "queue"] "Size of the files of the messages in the queue.";
     QueueScan Gauge "sendwarden_queue_scan_last_success_timestamp_seconds" ["mta"] "Unix time of the last complete queue scan.";

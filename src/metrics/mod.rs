@@ -59,10 +59,10 @@ impl Default for Settings {
 #[derive(Debug, Clone, Default)]
 pub struct Gauges {
     pub sources: Vec<SourceGauge>,
-    /// `None`: not known here; the families are absent then.
-    pub queues: Option<Vec<QueueGauge>>,
+    /// Those of the servers whose queues are known here.
+    pub queues: Vec<QueueGauge>,
     /// When a server's queue was last listed completely.
-    pub queue_scan: Option<(Server, Time)>,
+    pub queue_scans: Vec<(Server, Time)>,
     /// Messages the tracker follows.
     pub tracked_messages: u64,
     pub store_size_bytes: u64,

@@ -188,13 +188,13 @@ fn facts_become_figures_and_show_after_publish_only() {
             backlog_files: 2,
             last_event: Some(Time::from_secs(5)),
         }],
-        queues: Some(vec![QueueGauge {
+        queues: vec![QueueGauge {
             bytes: 7_000,
             server,
             queue: "deferred".into(),
             messages: 3,
             oldest: Some(Time::from_secs(1)),
-        }]),
+        }],
         ..Gauges::default()
     });
     let seen = scrape(&metrics, "");

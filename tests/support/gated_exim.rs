@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::agent::{Agent, configure, sendwarden};
 use super::exim::{Call, Exim, Options, Script, Version, selector};
-use super::helper::{Helper, Role};
+use super::helper::{Helper, Role, USER};
 use super::place::{command, succeed};
 use super::server::MailServer;
 use super::smtp::{self, Mail};
@@ -110,6 +110,38 @@ impl Site {
         let output = child.wait_with_output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8(said).unwrap())
+    }
+
+    /// The exit status of sendmail(1) for a message to these, whatever it is.
+    pub fn handed(&self, user: &str, sender: &str, recipients: &[String], message: &str) -> Option<i32> {
+        let mut program = command("setpriv");
+        program.args(["--reuid", user, "--regid", user, "--clear-groups"]).arg(self.exim.program());
+        program.args(["-i", "-f", sender, "--"]).args(recipients).current_dir("/");
+        let mut child = program.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(message.as_bytes()).unwrap();
+        child.wait().unwrap().code()
+    }
+
+    /// What `check` says, as the agent's user.
+    pub fn check(&self) -> String {
+        let mut check = match self.role {
+            Role::Root => command(env!("CARGO_BIN_EXE_sendwarden")),
+            Role::Ordinary => {
+                let mut check = command("setpriv");
+                check.args(["--no-new-privs", "--reuid", USER, "--regid", USER, "--groups", "adm"]);
+                check.arg(env!("CARGO_BIN_EXE_sendwarden"));
+                check
+            }
+        };
+        let output = check.args(["check", "--config"]).arg(&self.config).output().unwrap();
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    }
+
+    /// The errors of an account, as people are told them.
+    pub fn errors(&self, account: &str) -> Vec<Value> {
+        let text = self.tell(&["errors", account, "--limit", "1000", "--format", "json"]);
+        let view: Value = serde_json::from_str(&text).unwrap();
+        view["errors"].as_array().unwrap().clone()
     }
 
     /// What is answered to a message over `sendmail -bs`.

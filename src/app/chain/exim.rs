@@ -12,6 +12,8 @@ const TIMERS: [(&str, bool, &str); 3] = [
     ("ignore_bounce_errors_after", false, "held bounces are thrown away after that"),
 ];
 
+const NEXT: &str = "run as root: sendwarden setup exim --apply";
+
 pub(super) fn look(program: &str, flags: &Path, held_max: i64, chain: &mut Chain) {
     let names = TIMERS.map(|(name, ..)| name);
     match servers::exim_values(program, &names) {
@@ -19,7 +21,10 @@ pub(super) fn look(program: &str, flags: &Path, held_max: i64, chain: &mut Chain
         Err(why) => chain.hints.push(Gap::new(format!("cannot ask Exim: {why}"), "run `exim -bP` by hand")),
     }
     match servers::exim_configuration(program) {
-        Ok(text) => chain.open.extend(rules(&text, flags)),
+        Ok(text) => {
+            chain.open.extend(rules(&text, flags));
+            chain.hints.extend(silent(&text));
+        }
         Err(why) => chain
             .hints
             .push(Gap::new(format!("cannot look whether Exim's rules look for the flags: {why}"), "run this as root")),
@@ -29,19 +34,27 @@ pub(super) fn look(program: &str, flags: &Path, held_max: i64, chain: &mut Chain
 fn rules(text: &str, flags: &Path) -> Option<Gap> {
     let dir = flags.display().to_string();
     let missing = |words: &[&str]| words.iter().find(|words| !text.contains(**words)).map(|words| (*words).to_owned());
-    let next = "run as root: sendwarden setup exim --apply";
     if let Some(missing) = missing(&["acl = held_by_sendwarden", "hold_by_sendwarden:", &dir]) {
         let text = format!(
             "Exim's configuration does not look for the flags of who is held (it lacks `{missing}`): new mail goes out"
         );
-        return Some(Gap::new(text, next));
+        return Some(Gap::new(text, NEXT));
     }
     let missing = missing(&[&format!("{dir}/{SOCKET}"), "def:acl_m_sendwarden_no"])?;
     let text = format!(
         "Exim's rules are those of an earlier version (they lack `{missing}`): mail that a process of this host hands in by \
          SMTP without a login goes out, and hold.max_held, hold.min_free and gate.logins do not count there"
     );
-    Some(Gap::new(text, next))
+    Some(Gap::new(text, NEXT))
+}
+
+/// Rules of an earlier version that throw mail away do not say whom it was for.
+fn silent(text: &str) -> Option<Gap> {
+    let discards = "sendwarden: DISCARDED $acl_m_sendwarden";
+    let says = text.contains(&format!("{discards} for $recipients_count: "));
+    let gap =
+        "Exim's rules are those of an earlier version: whom discarded mail was for is not told (sendwarden errors)";
+    (text.contains(discards) && !says).then(|| Gap::new(gap, NEXT))
 }
 
 fn timers(values: &[(String, String)], held_max: i64) -> Vec<Gap> {
@@ -83,6 +96,9 @@ mod tests {
         assert!(rules(&with, Path::new("/elsewhere")).unwrap().said().contains("`/elsewhere`"));
         let old = with.replace("def:acl_m_sendwarden_no", "");
         assert!(rules(&old, Path::new("/var/lib/sendwarden-gate")).unwrap().text.contains("an earlier version"));
+        assert_eq!((silent(&with), silent("acl_smtp_data = x")), (None, None));
+        let old = with.replace(" for $recipients_count: ", "");
+        assert!(silent(&old).unwrap().said().contains("whom discarded mail was for is not told"));
         assert!(rules("acl_smtp_data = x", Path::new("/var/lib/sendwarden-gate")).is_some());
     }
 }

@@ -81,7 +81,7 @@ pub fn run(args: &CheckArgs) -> Exit {
     let chosen = host::logs(&setup, &mut findings);
     findings.push(host::state_dir(&setup.state_dir));
     findings.extend(host::agent_and_port(&setup));
-    findings.push(host::queues(&setup));
+    findings.extend(host::queues(&setup));
     findings.extend(host::helper(&setup));
     gate(&chain::look(&chain::Wanted::of(&setup)), &setup, &mut findings);
     flags::judge(&setup, &mut findings);

@@ -7,16 +7,20 @@ use crate::app::gate::Over;
 use crate::app::numbers::counted;
 use crate::app::{barred, sizes};
 use crate::engine::marks::Marks;
-use crate::engine::ruled::Ruled;
+use crate::engine::ruled::{Lost, NotHeld, Ruled};
 use crate::engine::turnstile::{Barred, Room};
 use crate::host::clock;
 use crate::host::tape::{Position, Record};
-use crate::mail::{Dsn, OrderId, Origin, Owner, Place, Server};
+use crate::mail::{Dsn, OrderId, Origin, Owner, Place, Server, Time};
 use crate::metrics::{Decision, GateTally};
 use std::sync::Arc;
 
 /// Log time has whole seconds, and a decision comes before its line.
 const SLACK_SECS: i64 = 2;
+
+/// What the recipients of discarded mail are told of (RFC 3463: mailbox full), and why.
+const NO_ROOM: Dsn = Dsn::new(5, 2, 2);
+const DISCARDED: &str = "discarded: so much is on hold that no more is held (hold.max_held, max_held_bytes, min_free)";
 
 /// No more may be held.
 const fn is_full(room: Room) -> bool {
@@ -87,7 +91,7 @@ impl Pump {
     }
 
     /// What our rules did at a server that looks for flags, as its log says.
-    fn hear_rules(&mut self) {
+    pub(super) fn hear_rules(&mut self) {
         let ruled = std::mem::take(&mut self.engine.ruled);
         if ruled == Ruled::default() {
             return;
@@ -99,12 +103,28 @@ impl Pump {
             Origin::ALL.into_iter().zip(counts).for_each(|(origin, n)| tally.decided_of(origin, decision, n));
         }
         self.tally.gate(&tally);
-        if let Some(gate) = &self.gate {
-            ruled.not_held.into_iter().for_each(|(owner, (refused, discarded))| {
-                gate.note_over(owner, Over { refused, discarded, ..Over::default() });
-            });
+        for (owner, NotHeld { refused, discarded, recipients }) in ruled.not_held {
+            if let Some(gate) = &self.gate {
+                gate.note_over(owner, Over { refused, discarded, recipients, ..Over::default() });
+            }
         }
+        self.tell_lost(ruled.lost);
         self.tell_full();
+    }
+
+    /// One error for each recipient of what they threw away, as far as a block may have them.
+    fn tell_lost(&mut self, lost: Vec<(Owner, Time, Lost)>) {
+        let standing = self.shared.standing();
+        for (owner, at, Lost { id, sender, recipients, .. }) in lost {
+            let order = standing.iter().find(|one| one.owner == owner).map(|one| one.order).unwrap_or_default();
+            let mut may = recipients.len() as u64;
+            if let Some(gate) = &self.gate {
+                may = gate.may_list(owner, order, may);
+                gate.note_over(owner, Over { listed: may, ..Over::default() });
+            }
+            let recipients = recipients.iter().take(usize::try_from(may).unwrap_or(usize::MAX)).map(|to| &**to);
+            self.tell_deleted(at, owner, id, &sender, recipients, NO_ROOM, DISCARDED);
+        }
     }
 
     /// Messages that the mail server has queued without asking the gate. Log time has whole seconds.
@@ -228,10 +248,8 @@ impl Pump {
 
     fn remember(&mut self, record: Record) {
         if let Some(lost) = &record.lost {
-            let why = "discarded: so much is on hold that no more is held (hold.max_held, max_held_bytes, min_free)";
             let recipients = lost.recipients.iter().map(|to| &**to);
-            // RFC 3463: mailbox full.
-            self.tell_deleted(record.at, record.owner, record.id, &lost.sender, recipients, Dsn::new(5, 2, 2), why);
+            self.tell_deleted(record.at, record.owner, record.id, &lost.sender, recipients, NO_ROOM, DISCARDED);
             return;
         }
         *self.of_gate.entry(record.owner).or_default() += 1;

@@ -32,7 +32,7 @@ use crate::host::killpoint::Point;
 use crate::host::names::Names;
 use crate::host::tape::Position;
 use crate::host::{clock, files};
-use crate::mail::{Owner, Server, Time};
+use crate::mail::{Owner, Time};
 use crate::metrics::{Gauges, HoldGauge, Metrics, Tally};
 use crate::store::{Batch, CheckState, Store};
 use projection::{Arrived, Days, Projection};
@@ -245,6 +245,7 @@ impl Pump {
                 }
             }
         }
+        self.hear_rules();
         lines == 0 || self.commit(false)
     }
 
@@ -318,8 +319,8 @@ impl Pump {
         let scanned = self.queues.latest();
         self.metrics.publish(Gauges {
             sources: self.sources.iter().map(Source::gauge).collect(),
-            queues: scanned.as_ref().map(|scan| scan.queues.clone()),
-            queue_scan: scanned.map(|scan| (Server::Postfix, scan.at)),
+            queue_scans: scanned.iter().map(|scan| (scan.server, scan.at)).collect(),
+            queues: scanned.into_iter().flat_map(|scan| scan.queues).collect(),
             tracked_messages: self.engine.tracker.open() as u64,
             store_size_bytes: std::fs::metadata(self.store.path()).map_or(0, |meta| meta.len()),
             hold: self.hold.clone(),

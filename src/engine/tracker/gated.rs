@@ -8,7 +8,8 @@ use super::table::Slot;
 use super::{Cx, Tracker};
 use crate::engine::Sink;
 use crate::engine::attribution::Arrival;
-use crate::mail::{Head, Origin, Owner, Place, QueueId, Ruling, Submitter, Time};
+use crate::engine::ruled::Lost;
+use crate::mail::{Head, Origin, Owner, Place, QueueId, Ruling, Submitter, Thrown, Time};
 
 /// A message that they stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub enum Stopped {
     /// Nowhere: it was refused, or thrown away.
     Refused,
     TooMany,
-    Discarded,
+    Discarded(Lost),
 }
 
 /// Its acceptance comes within this, or never: what else the server does with a message in between may take long.
@@ -42,7 +43,9 @@ impl Tracker {
             Ruling::KeptBack => false,
             Ruling::Refused(by) => return self.not_taken(head, by, Stopped::Refused, cx),
             Ruling::TooMany(by) => return self.not_taken(head, by, Stopped::TooMany, cx),
-            Ruling::Discarded(by) => return self.not_taken(head, by, Stopped::Discarded, cx),
+            Ruling::Discarded(thrown) => {
+                return self.not_taken(head, thrown.by, Stopped::Discarded(lost(id, &thrown)), cx);
+            }
         };
         let found = self.locate(head, id);
         let slot = match (found, held) {
@@ -103,4 +106,10 @@ impl Tracker {
     pub fn has_gated(&self) -> bool {
         !self.gated.is_empty()
     }
+}
+
+fn lost(id: QueueId, thrown: &Thrown<'_>) -> Lost {
+    let mut envelope = thrown.envelope.iter().map(Box::from);
+    let sender = envelope.next().unwrap_or_default();
+    Lost { id, sender, count: u64::from(thrown.recipients), recipients: envelope.collect() }
 }

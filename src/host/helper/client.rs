@@ -139,8 +139,10 @@ impl Client {
 
     /// # Errors
     /// It is away, or refuses.
-    pub fn count(&self, instance: &str) -> Result<Vec<Counted>, Trouble> {
-        match self.ask(&Request::Count { instance: instance.to_owned() }, LOOK)? {
+    pub fn count(&self, server: Server, instance: &str) -> Result<Vec<Counted>, Trouble> {
+        // Exim's own listing has to be waited for.
+        let limit = if server == Server::Exim { BATCH } else { LOOK };
+        match self.ask(&Request::Count { server, instance: instance.to_owned() }, limit)? {
             Answer::Counts(counts) => Ok(counts),
             other => Err(unexpected(&other)),
         }
@@ -157,13 +159,13 @@ impl Client {
         }
     }
 
-    /// How many bytes the files of these messages have, of those that are on hold.
+    /// How many bytes the files of these messages have, of those that are on hold; of Exim, of those in the queue.
     ///
     /// # Errors
     /// It is away, or refuses.
-    pub fn sizes(&self, instance: &str, ids: &[QueueId]) -> Result<Vec<(QueueId, u64)>, Trouble> {
+    pub fn sizes(&self, server: Server, instance: &str, ids: &[QueueId]) -> Result<Vec<(QueueId, u64)>, Trouble> {
         let ids = ids.iter().map(QueueId::to_string).collect();
-        match self.ask(&Request::Sizes { instance: instance.to_owned(), ids }, LOOK)? {
+        match self.ask(&Request::Sizes { server, instance: instance.to_owned(), ids }, LOOK)? {
             Answer::Sizes(found) => {
                 let size = |(id, size): (String, u64)| Some((QueueId::new(id.as_bytes())?, size));
                 Ok(found.into_iter().filter_map(size).collect())

@@ -14,9 +14,11 @@ use std::time::{Duration, Instant};
 
 use super::doors::{Doors, Held, KEEP};
 use super::{About, Answer, Counted, MOST_IDS, MOST_LISTED, MOST_REQUEST, Request, Served, fds, held, outside, trust};
+use crate::host::files::FileCount;
 use crate::host::gate::identity;
 use crate::host::killpoint::{self, Point};
 use crate::host::servers::PostfixPlace;
+use crate::host::spool::{self, Spool};
 use crate::host::{clock, files, hands, listing};
 use crate::mail::{Place, QueueId, Server, Step, Verb};
 use crate::mta::exim;
@@ -53,6 +55,7 @@ pub struct House {
     agent: u32,
     instances: Vec<Instance>,
     exim: Option<String>,
+    spool: Mutex<Spool>,
     doors: Arc<Doors>,
     /// One postsuper(1) at a time, or one Exim.
     hands: Mutex<()>,
@@ -85,6 +88,7 @@ impl House {
             agent: settings.agent,
             instances,
             exim: settings.exim,
+            spool: Mutex::default(),
             doors: Arc::default(),
             hands: Mutex::default(),
             eyes: Mutex::default(),
@@ -160,18 +164,34 @@ impl House {
                     Err(why) => Answer::Unknown(why.name().to_owned()),
                 }
             }
-            Request::Count { instance } => Answer::Counts(count(Path::new(&self.instance(&instance)?.at.queue))?),
+            Request::Count { server: Server::Postfix, instance } => {
+                Answer::Counts(count(Path::new(&self.instance(&instance)?.at.queue))?)
+            }
+            Request::Count { server: Server::Exim, instance } => {
+                let (program, spool) = self.spool(&instance)?;
+                let _one = self.eyes.lock().unwrap_or_else(PoisonError::into_inner);
+                let counts = spool::count(program, &spool)?;
+                let queues = exim::listing::QUEUES.into_iter().zip(counts);
+                Answer::Counts(queues.map(|(queue, count)| counted(queue, count)).collect())
+            }
             Request::List { instance, queue } => {
                 let instance = self.instance(&instance)?;
                 let queue = QUEUES.iter().find(|known| **known == queue).ok_or("there is no such queue")?;
                 list(&Path::new(&instance.at.queue).join(queue))?
             }
-            Request::Sizes { instance, ids } => {
+            Request::Sizes { server: Server::Postfix, instance, ids } => {
                 let instance = self.instance(&instance)?;
                 let ids: Vec<QueueId> =
                     places(Server::Postfix, &instance.name, &ids)?.into_iter().map(|place| place.id).collect();
                 let found = files::sizes(&Path::new(&instance.at.queue).join("hold"), &ids);
                 let found = found.map_err(|why| format!("cannot look at the messages on hold: {why}"))?;
+                Answer::Sizes(found.into_iter().map(|(id, size)| (id.to_string(), size)).collect())
+            }
+            Request::Sizes { server: Server::Exim, instance, ids } => {
+                let (_, spool) = self.spool(&instance)?;
+                let ids: Vec<QueueId> =
+                    places(Server::Exim, &instance, &ids)?.into_iter().map(|place| place.id).collect();
+                let found = spool::sizes(&spool, &ids)?;
                 Answer::Sizes(found.into_iter().map(|(id, size)| (id.to_string(), size)).collect())
             }
             Request::Kick { instance } => {
@@ -185,6 +205,13 @@ impl House {
             }
         };
         Ok((answer, None))
+    }
+
+    /// Exim's program, and where it keeps its queue.
+    fn spool(&self, name: &str) -> Result<(&str, PathBuf), String> {
+        let program = self.exim(name)?;
+        let mut spool = self.spool.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok((program, spool.of(program)?.to_owned()))
     }
 
     /// Exim's program.
@@ -428,14 +455,14 @@ fn count(queue: &Path) -> Result<Vec<Counted>, String> {
     let one = |name: &&str| {
         let path = queue.join(name);
         let count = files::count_files(&path).map_err(|why| format!("cannot count {}: {why}", path.display()))?;
-        Ok(Counted {
-            queue: (*name).to_owned(),
-            files: count.files,
-            bytes: count.bytes,
-            oldest: count.oldest.map(|time| time.0),
-        })
+        Ok(counted(name, count))
     };
     QUEUES.iter().map(one).collect()
+}
+
+fn counted(queue: &str, count: FileCount) -> Counted {
+    let FileCount { files, bytes, oldest } = count;
+    Counted { queue: queue.to_owned(), files, bytes, oldest: oldest.map(|time| time.0) }
 }
 
 /// The queue ids below a directory, hashed or not.

@@ -157,7 +157,7 @@ fn queues_are_counted_and_listed() {
     for name in ["A/AAAAA1", "AAAAA2", "no-id.txt"] {
         fs::write(hold.join(name), "").unwrap();
     }
-    let counts = Client::new(&site.socket).count(OWN).unwrap();
+    let counts = Client::new(&site.socket).count(Server::Postfix, OWN).unwrap();
     let found: Vec<(&str, u64)> = counts.iter().map(|one| (one.queue.as_str(), one.files)).collect();
     assert_eq!(found, [("maildrop", 0), ("incoming", 0), ("active", 0), ("deferred", 0), ("hold", 3)]);
     assert_eq!(site.raw(b"{\"list\":{\"instance\":\"mx\",\"queue\":\"hold\"}}\n"), {
@@ -244,8 +244,8 @@ fn with_exim() -> (tempfile::TempDir, Client, Arc<House>) {
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let (program, socket) = (dir.path().join("exim"), dir.path().join("helper.sock"));
     let script = format!(
-        "#!/bin/sh\n[ $1 = -bpr ] && printf ' 4m 3 1xWsik-00057D-12 <a@b.test> *** frozen ***\\n          c@d.test\\n\\n 4m 3 \
-         1xWsik-00057A-12 <> *** frozen ***\\n\\n' && exit\necho \"$@\" >> {}/seen\nshift\nfor id; do echo Message $id is \
+        "#!/bin/sh\n[ $1 = -bP ] && echo spool_directory = {0}/spool && exit\n[ $1 = -bpr ] && printf ' 4m 3 1xWsik-00057D-12 <a@b.test> *** frozen ***\\n          c@d.test\\n\\n 4m 3 \
+         1xWsik-00057A-12 <> *** frozen ***\\n\\n' && exit\necho \"$@\" >> {0}/seen\nshift\nfor id; do echo Message $id is \
          now frozen; done\n",
         dir.path().display()
     );
@@ -298,6 +298,25 @@ fn of_exims_ids_too_one_bad_one_and_nothing_is_done() {
     let Ok(Answer::Done { ids, trouble: None }) = work(many(MOST_IDS)) else { panic!() };
     assert_eq!(ids, many(MOST_IDS));
     assert!(seen().lines().skip(2).all(|line| line.split(' ').count() == 101), "100 at a time");
+}
+
+#[test]
+fn exims_queue_is_counted_and_sized() {
+    let (dir, client, _house) = with_exim();
+    fs::create_dir_all(dir.path().join("spool/input/k")).unwrap();
+    for (name, length) in [("k/1xWsik-00057A-12-H", 700), ("k/1xWsik-00057A-12-D", 60), ("1xWsik-00057D-12-H", 8)] {
+        fs::write(dir.path().join("spool/input").join(name), vec![b'x'; length]).unwrap();
+    }
+    let counts = client.count(Server::Exim, "exim").unwrap();
+    let shown: Vec<_> = counts.iter().map(|one| (&*one.queue, one.files, one.bytes, one.oldest.is_some())).collect();
+    assert_eq!(shown, [("waiting", 0, 0, false), ("frozen", 2, 768, true)]);
+    let all = ids(&["1xWsik-00057A-12", "1xWsik-00057C-12", "1xWsik-00057D-12"]);
+    assert_eq!(client.sizes(Server::Exim, "exim", &all).unwrap(), [(all[0], 760), (all[2], 8)]);
+    for (name, ids) in [("mx", &all[..]), ("exim", &[]), ("exim", &ids(&["4jY2SQ3blzz5bcl"]))] {
+        assert!(matches!(client.sizes(Server::Exim, name, ids), Err(Trouble::Refused(_))), "{name} {ids:?}");
+    }
+    assert!(matches!(client.count(Server::Exim, "mx"), Err(Trouble::Refused(_))));
+    assert_eq!(fs::read_to_string(dir.path().join("seen")).ok(), None, "nothing was done");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! that could not be reached, rejections, what access rules log. See [`read`].
 
 use super::{scan, script, setup};
-use crate::mail::{Attempt, Dsn, End, Holder, Kind, QueueId, Ruling, Status, Submitter};
+use crate::mail::{Attempt, Dsn, End, EndedList, Holder, Kind, QueueId, Ruling, Status, Submitter, Thrown};
 
 pub(super) fn read<'a>(id: QueueId, text: &'a [u8]) -> Option<Kind<'a>> {
     let held = |by| Some(Kind::Held { id: Some(id), by, sender: &[] });
@@ -45,8 +45,19 @@ fn ruling(text: &[u8]) -> Option<Ruling<'_>> {
     }
     match text.strip_prefix(setup::TOO_MANY) {
         Some(whose) => by(whose).map(Ruling::TooMany),
-        None => by(text.strip_prefix(setup::DISCARDED)?).map(Ruling::Discarded),
+        None => thrown(text.strip_prefix(setup::DISCARDED)?).map(Ruling::Discarded),
     }
+}
+
+/// `WHOSE for COUNT: SENDER, RECIPIENT, …,`; rules of an earlier version stop behind WHOSE.
+fn thrown(text: &[u8]) -> Option<Thrown<'_>> {
+    let told = memchr::memmem::find_iter(text, b" for ").find_map(|at| {
+        let (whose, rest) = text.split_at_checked(at)?;
+        let (recipients, rest) = scan::number(rest.strip_prefix(b" for ")?)?;
+        Some((whose, u32::try_from(recipients).ok()?, EndedList(rest.strip_prefix(b": ")?)))
+    });
+    let (whose, recipients, envelope) = told.unwrap_or((text, 0, EndedList::default()));
+    Some(Thrown { by: by(whose)?, recipients, envelope })
 }
 
 fn by(whose: &[u8]) -> Option<Submitter<'_>> {

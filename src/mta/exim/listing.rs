@@ -4,10 +4,18 @@
 //! ten columns of space (a `D` among them: it is done), and an empty line ends it. Pure; it keeps one message at a time.
 
 use super::scan;
-use crate::mail::QueueId;
+use crate::mail::{QueueId, Time};
 
 /// Most recipients taken of one message.
 const MOST: usize = 1_000;
+
+/// The queues that are told apart: what waits for its next try, and what is frozen.
+pub const QUEUES: [&str; 2] = ["waiting", "frozen"];
+
+/// When a message came in, as its id says.
+pub fn arrived(id: &QueueId) -> Time {
+    Time::from_secs(scan::id_seconds(id.as_bytes()))
+}
 
 /// A message in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]

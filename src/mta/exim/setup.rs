@@ -122,12 +122,14 @@ pub fn acl(flags: &str) -> String {
 
 /// The first lines of the ACLs that `acl_not_smtp` and `acl_smtp_data` name. `no_tell`: no mail about each message that
 /// is frozen (`freeze_tell`). What may not be held is refused to a client, who is told; what a process hands over without
-/// SMTP would bounce or be tried again for ever, so it is thrown away, and that is counted.
+/// SMTP would bounce or be tried again for ever, so it is thrown away, and the log says whom it was from and for. Each address
+/// ends with a comma, so that one that is cut is seen to be; of a text beyond 8 KiB Exim would log nothing (log.c).
 pub fn acl_call() -> &'static str {
     "  warn set acl_m_sendwarden_no =\n       acl = held_by_sendwarden\n       condition = ${if !def:acl_m_sendwarden_no}\n       \
        control = freeze/no_tell\n       logwrite = sendwarden: HOLD $acl_m_sendwarden\n  \
      discard condition = ${if and{{def:acl_m_sendwarden_no}{eq{$received_protocol}{local}}}}\n       \
-       logwrite = sendwarden: DISCARDED $acl_m_sendwarden\n  \
+       logwrite = sendwarden: DISCARDED $acl_m_sendwarden for $recipients_count: \
+       ${length_7000:${escape:$sender_address, $recipients,}}\n  \
      defer condition = ${if and{{def:acl_m_sendwarden_no}{eq{${length_1:$acl_m_sendwarden_no}}{4}}}}\n       \
        message = $acl_m_sendwarden_no\n  \
      deny condition = ${if def:acl_m_sendwarden_no}\n       \

@@ -40,7 +40,10 @@ pub(super) fn short(kind: &Kind<'_>) -> String {
         Kind::Gated { ruling, .. } => match ruling {
             Ruling::Refused(by) => format!("refused {}", submitted(*by)),
             Ruling::TooMany(by) => format!("too many {}", submitted(*by)),
-            Ruling::Discarded(by) => format!("discarded {}", submitted(*by)),
+            Ruling::Discarded(thrown) => {
+                let envelope: Vec<_> = thrown.envelope.iter().map(String::from_utf8_lossy).collect();
+                format!("discarded {} {} {envelope:?}", submitted(thrown.by), thrown.recipients)
+            }
             other => format!("gated {other:?}"),
         },
         Kind::Ended { end, .. } => format!("ended {end:?}"),
@@ -301,7 +304,14 @@ fn states_and_lines_of_no_interest() {
         ("sendwarden: HOLD smtp:sendwarden 01", "gated AsAnswered"),
         ("sendwarden: REFUSED 552 auth:a@b.test", "too many login a@b.test  "),
         ("sendwarden: REFUSED 550 auth:a@b.test", "refused login a@b.test  "),
-        ("sendwarden: DISCARDED user:web1", "discarded user web1"),
+        ("sendwarden: DISCARDED user:web1", "discarded user web1 0 []"),
+        (
+            "sendwarden: DISCARDED user:web1 for 3: w@h.test, a@b.test, \"c, d\"@b.test, cu",
+            r#"discarded user web1 3 ["w@h.test", "a@b.test", "\"c, d\"@b.test"]"#,
+        ),
+        ("sendwarden: DISCARDED user:web1 for 1: , a@b.test,", r#"discarded user web1 1 ["", "a@b.test"]"#),
+        ("sendwarden: DISCARDED user:x for y for 2: ,", r#"discarded user x for y 2 [""]"#),
+        ("sendwarden: DISCARDED smtp: for 1: a@b.test, c@d.test,", "noise"),
         ("sendwarden: REFUSED 552 smtp:", "noise"),
         ("sendwarden: DISCARDED", "noise"),
         ("sendwarden: HOLD", "noise"),

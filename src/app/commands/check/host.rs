@@ -221,20 +221,21 @@ fn judge_helper(setup: &Setup) -> Finding {
     }
 }
 
-pub fn queues(setup: &Setup) -> Finding {
-    let dirs = queue::directories(&setup.queue_dirs);
-    let shown = dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(", ");
-    if dirs.is_empty() {
-        let next = "set queue.directories if your server keeps its queue elsewhere";
-        return Finding::warn("queue", "no queue directory was found: there will be no figures of the queue", next);
+pub fn queues(setup: &Setup) -> Vec<Finding> {
+    let counted = setup.counted_queues();
+    if counted.is_empty() {
+        let next = "set queue.directories if your Postfix keeps its queue elsewhere, queue.exim_program for an Exim";
+        return vec![Finding::warn("queue", "no queue was found: there will be no figures of it", next)];
     }
-    match queue::scan(&dirs, &Powers::of_process(&setup.helper_socket)) {
+    let powers = Powers::of_process(&setup.helper_socket);
+    let judge = |one: &queue::Counted| match one.scan(&powers) {
         Ok(scan) => {
             let counts: Vec<String> = scan.queues.iter().map(|q| format!("{} {}", q.queue, q.messages)).collect();
-            Finding::ok("queue", format!("{shown}: {}", counts.join(", ")))
+            Finding::ok("queue", format!("{}: {}", one.shown(), counts.join(", ")))
         }
         Err(why) => Finding::warn("queue", why, "all other figures come from the log and do not need this"),
-    }
+    };
+    counted.iter().map(judge).collect()
 }
 
 #[cfg(test)]
