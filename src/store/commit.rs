@@ -43,6 +43,7 @@ impl Store {
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let done = work(&tx)?;
         tx.commit()?;
+        self.folder.committed();
         Ok(done)
     }
 }

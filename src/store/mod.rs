@@ -14,6 +14,7 @@ mod bloom;
 mod chunk;
 mod commit;
 mod error;
+mod fold;
 mod forget;
 mod leg;
 mod open;
@@ -60,6 +61,9 @@ pub struct Settings {
     pub daily_days: u32,
     /// A store up to this many bytes is checked before `open` returns, a larger one in the background.
     pub check_inline_bytes: u64,
+    /// Pages in the write-ahead log before it is folded into the file. With 100,000 accounts a batch changes pages all over
+    /// the tables of figures: long enough that a page is folded in once for many batches (halves the time of such a batch).
+    pub log_pages: i64,
     /// How long a write waits for another writer before it gives up with [`CommitError::Locked`].
     pub busy_timeout: Duration,
 }
@@ -75,6 +79,7 @@ impl Default for Settings {
             hourly_days: 35,
             daily_days: 400,
             check_inline_bytes: 64 << 20,
+            log_pages: 16_000,
             busy_timeout: Duration::from_secs(2),
         }
     }
@@ -92,6 +97,8 @@ pub enum Durability {
 /// The store, open for writing. There is one, owned by the thread that commits.
 #[derive(Debug)]
 pub struct Store {
+    /// Before the connection: it ends first.
+    folder: fold::Folder,
     conn: rusqlite::Connection,
     path: PathBuf,
     settings: Settings,

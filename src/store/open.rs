@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, InterruptHandle, OpenFlags};
 
+use super::fold::Folder;
 use super::{
     AccountRow, Durability, FILE_NAME, OpenError, Row, Settings, Store, ViewError, chunk::IndexState, schema, views,
 };
@@ -108,7 +109,8 @@ impl Store {
         schema::migrate(&mut conn).map_err(fail)?;
         let index = IndexState::read(&conn).map_err(fail)?;
         let check = Check::start(&path, state).map_err(fail)?;
-        Ok(Store { conn, path, settings, durability: Durability::Normal, index, check })
+        let folder = Folder::start(&path, &settings);
+        Ok(Store { folder, conn, path, settings, durability: Durability::Normal, index, check })
     }
 
     /// What the check of the file at start found. A store found damaged later should be treated as down.
@@ -184,17 +186,17 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn connect(path: &Path, settings: &Settings) -> rusqlite::Result<Connection> {
+pub(super) fn connect(path: &Path, settings: &Settings) -> rusqlite::Result<Connection> {
     let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     conn.busy_timeout(settings.busy_timeout)?;
     conn.set_prepared_statement_cache_capacity(64);
     // What is deleted is overwritten: `forget` and retention mean it.
     conn.execute_batch("PRAGMA secure_delete = ON")?;
     conn.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-    // With 100,000 accounts a batch changes pages all over the tables of figures: a log long enough that a page is folded
-    // in once for many batches (halves the time of such a batch). The cache is small: the kernel's holds the pages too.
+    // The log is folded in by a thread of its own (fold.rs); one that grows faster than that, by whoever commits. The cache
+    // is small: the kernel's holds the pages too.
     conn.execute_batch(
-        "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 16000; PRAGMA journal_size_limit = 67108864;
+        "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 64000; PRAGMA journal_size_limit = 67108864;
          PRAGMA cache_size = -4000; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF;",
     )?;
     Ok(conn)

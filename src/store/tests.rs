@@ -133,6 +133,23 @@ fn contains(dir: &Path, needle: &[u8]) -> bool {
 }
 
 #[test]
+fn the_log_is_folded_in_by_a_thread_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(dir.path(), Settings { log_pages: 10, ..Settings::default() }).unwrap();
+    let folded = || {
+        let from_disk = fs::read(dir.path().join(FILE_NAME)).unwrap();
+        memchr::memmem::find(&from_disk, b"folded").is_some()
+    };
+    let began = std::time::Instant::now();
+    while !folded() {
+        assert!(began.elapsed() < Duration::from_secs(60), "the commits' own limit is far away");
+        store.commit(&full_batch(20, "folded", 40), Durability::Normal).unwrap();
+    }
+    let pages: i64 = store.conn.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get(1)).unwrap();
+    assert!(pages < 64_000, "{pages}");
+}
+
+#[test]
 fn forget_leaves_no_trace_on_the_disk() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::open(dir.path(), Settings::default()).unwrap();
