@@ -45,7 +45,7 @@ use std::time::{Duration, Instant};
 const LIVE: Duration = Duration::from_millis(50);
 /// While catching up, larger batches cost less per line.
 const CATCH_UP: Duration = Duration::from_millis(250);
-const BATCH_LINES: u64 = 64 * 1024;
+const BATCH_LINES: u64 = 128 * 1024;
 /// One read of one source.
 const BUDGET: usize = 512 * 1024;
 /// The polling step; a change notice ends it earlier, but a busy log is read at most once per step.

@@ -12,6 +12,7 @@ use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input, MatchKind, PatternID};
 use regex_syntax::hir::literal::{Extractor, Seq};
 use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 use std::sync::{Mutex, PoisonError};
 
 /// Longest beginning that is looked for: more of a word tells little more.
@@ -20,6 +21,9 @@ const BEGINNING: usize = 6;
 const BEGINNINGS: usize = 1_000;
 /// States that are kept. Thrown away and built anew when they are too many.
 const CACHE_BYTES: usize = 16 << 20;
+/// Texts whose row is remembered, and the longest of them: who refuses a lot says the same each time.
+const REMEMBERED: usize = 4_096;
+const REMEMBERED_BYTES: usize = 512;
 /// All rows compiled.
 const COMPILED_BYTES: usize = 8 << 20;
 
@@ -45,7 +49,20 @@ pub(super) struct Table {
     /// The rows that begin so, by beginning.
     begun: Vec<Vec<PatternID>>,
     all: DFA,
-    cache: Mutex<Cache>,
+    pub(super) kept: Mutex<Kept>,
+}
+
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) states: Cache,
+    /// By the hash of the text.
+    judged: Box<[Option<Judged>]>,
+}
+
+#[derive(Debug, Clone)]
+struct Judged {
+    words: Box<[u8]>,
+    row: Option<PatternID>,
 }
 
 impl Table {
@@ -69,27 +86,43 @@ impl Table {
             .cache_capacity(CACHE_BYTES)
             .skip_cache_capacity_check(true);
         let all = DFA::builder().configure(dfa).thompson(nfa).syntax(bytes()).build_many(&patterns).ok()?;
-        let cache = Mutex::new(all.create_cache());
-        Some(Table { beginnings, begun: words.into_values().collect(), all, cache })
+        let kept = Kept { states: all.create_cache(), judged: vec![None; REMEMBERED].into() };
+        Some(Table { beginnings, begun: words.into_values().collect(), all, kept: Mutex::new(kept) })
     }
 
     /// The first row that matches anywhere in the words, which are in small letters already.
     pub fn first(&self, words: &[u8]) -> Option<usize> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let Kept { states, judged } = &mut *kept;
+        let hash = foldhash::fast::FixedState::default().hash_one(words);
+        let place = judged.get_mut(hash as usize % REMEMBERED).filter(|_| words.len() <= REMEMBERED_BYTES);
+        if let Some(Some(known)) = &place
+            && *known.words == *words
+        {
+            return known.row.map(|row| row.as_usize());
+        }
+        let row = self.search(words, states);
+        if let Some(place) = place {
+            *place = Some(Judged { words: words.into(), row });
+        }
+        row.map(|row| row.as_usize())
+    }
+
+    pub(super) fn search(&self, words: &[u8], states: &mut Cache) -> Option<PatternID> {
         let mut best: Option<PatternID> = None;
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         for hit in self.beginnings.find_overlapping_iter(words) {
             for row in self.begun.get(hit.pattern().as_usize()).into_iter().flatten() {
                 if best.is_some_and(|best| best <= *row) {
                     break;
                 }
                 let place = Input::new(words).range(hit.start()..).anchored(Anchored::Pattern(*row)).earliest(true);
-                if matches!(self.all.try_search_fwd(&mut cache, &place), Ok(Some(_))) {
+                if matches!(self.all.try_search_fwd(states, &place), Ok(Some(_))) {
                     best = Some(*row);
                     break;
                 }
             }
         }
-        best.map(|row| row.as_usize())
+        best
     }
 
     #[cfg(test)]

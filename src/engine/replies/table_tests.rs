@@ -51,6 +51,20 @@ fn every_row_is_reachable() {
     assert!(dead.is_empty(), "{} rows decide nothing:\n{dead:#?}", dead.len());
 }
 
+/// Texts share places there: the answer is that of the text itself all the same.
+#[test]
+fn what_is_remembered_is_what_is_found() {
+    let (table, fresh) = (Table::new(&ROWS).unwrap(), TABLE.as_ref().unwrap());
+    let texts: Vec<&str> = KNOWN.lines().filter_map(|line| line.split('\t').nth(3)).collect();
+    for round in 0..3 {
+        for text in &texts {
+            let words = plain::plain(format!("{text} {}", round / 2).as_bytes());
+            let found = fresh.search(&words, &mut fresh.kept.lock().unwrap().states);
+            assert_eq!(table.first(&words), found.map(|row| row.as_usize()), "{text}");
+        }
+    }
+}
+
 /// Names that the recipient or the receiver chose say nothing.
 #[test]
 fn names_class_nothing() {
