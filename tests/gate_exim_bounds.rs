@@ -134,10 +134,10 @@ fn told_of_each(site: &Site, agent: &Agent) {
     assert_eq!(rows.iter().filter(|row| is(row, "sender", "")).count(), listed);
 }
 
-/// The numbers in `(3 recipients, 2 of them`.
+/// The numbers in `(3 recipients, 2 of them` and `(1 recipient, 1 of them`.
 fn listed(details: &str) -> Option<(usize, usize)> {
-    let (all, rest) = details.split_once('(')?.1.split_once(" recipients, ")?;
-    Some((all.parse().ok()?, rest.split(' ').next()?.parse().ok()?))
+    let (all, rest) = details.split_once('(')?.1.split_once(" recipient")?;
+    Some((all.parse().ok()?, rest.split_once(", ")?.1.split(' ').next()?.parse().ok()?))
 }
 
 /// The number before the second of these words, where it is told.

@@ -515,20 +515,24 @@ fn a_journal_that_may_not_be_read_names_the_group_that_may() {
     let house = House::new("");
     let journal = Journal::new(&house);
     journal.append(&journal.mail(0, 2));
-    for file in fs::read_dir(&journal.dir).unwrap().flatten() {
-        fs::set_permissions(file.path(), fs::Permissions::from_mode(0o640)).unwrap();
-    }
     open_to_all(&house.dir);
     fs::create_dir_all(&house.state).unwrap();
     std::os::unix::fs::chown(&house.state, Some(65_534), Some(65_534)).unwrap();
-    let mut command = house.command();
-    std::os::unix::process::CommandExt::uid(&mut command, 65_534);
-    std::os::unix::process::CommandExt::gid(&mut command, 65_534);
-    let agent = house.start_as(command);
-    wait(&house, "the reason", || {
-        house.ready().is_some_and(|(status, text)| status == 503 && text.contains("group root may read it"))
-    });
-    agent.stop(Signal::TERM);
+    // The files themselves, and a directory that may not be listed.
+    for (dir, mode) in [(0o755, 0o640), (0o750, 0o644)] {
+        for file in fs::read_dir(&journal.dir).unwrap().flatten() {
+            fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        fs::set_permissions(&journal.dir, fs::Permissions::from_mode(dir)).unwrap();
+        let mut command = house.command();
+        std::os::unix::process::CommandExt::uid(&mut command, 65_534);
+        std::os::unix::process::CommandExt::gid(&mut command, 65_534);
+        let agent = house.start_as(command);
+        wait(&house, "the reason", || {
+            house.ready().is_some_and(|(status, text)| status == 503 && text.contains("group root may read it"))
+        });
+        agent.stop(Signal::TERM);
+    }
 }
 
 fn open_to_all(dir: &Path) {

@@ -122,7 +122,11 @@ pub fn advice() -> String {
 pub fn none_found() -> String {
     let mut text = format!("no mail log was found (looked for {})", files::KNOWN_LOGS.join(", "));
     if Path::new("/run/log/journal").is_dir() || Path::new("/var/log/journal").is_dir() {
-        text.push_str("; this host has a systemd journal: write `logs: [{journal: true}]` in the configuration if the mail server logs there");
+        let next = journal::denied(None).map_or_else(
+            || "write `logs: [{journal: true}]` in the configuration if the mail server logs there".to_owned(),
+            |why| format!("{why}, and start this again"),
+        );
+        text.push_str(&format!("; this host has a systemd journal: {next}"));
     }
     text
 }

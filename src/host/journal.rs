@@ -252,10 +252,12 @@ pub fn denied(directory: Option<&Path>) -> Option<String> {
     let within = |dir: &Path| -> Vec<PathBuf> {
         fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).take(MAX_FILES).collect()
     };
-    let all = roots.iter().flat_map(|root| within(root));
-    let files = all.flat_map(|path| if path.is_dir() { within(&path) } else { vec![path] });
+    let all: Vec<PathBuf> = roots.iter().flat_map(|root| within(root)).collect();
+    // A directory that may not be listed shows no files at all.
+    let closed = roots.iter().chain(&all).filter(|path| path.is_dir()).find_map(|path| files::explain_denied(path));
+    let files = all.iter().flat_map(|path| if path.is_dir() { within(path) } else { vec![path.clone()] });
     let mut journals = files.filter(|path| path.extension().is_some_and(|end| end == "journal")).take(MAX_FILES);
-    journals.find_map(|path| files::explain_denied(&path))
+    closed.or_else(|| journals.find_map(|path| files::explain_denied(&path)))
 }
 
 #[cfg(test)]

@@ -140,9 +140,11 @@ fn the_log_is_folded_in_by_a_thread_of_its_own() {
         let from_disk = fs::read(dir.path().join(FILE_NAME)).unwrap();
         memchr::memmem::find(&from_disk, b"folded").is_some()
     };
-    let began = std::time::Instant::now();
+    // The commits' own limit is far away.
+    let mut commits = 0;
     while !folded() {
-        assert!(began.elapsed() < Duration::from_secs(60), "the commits' own limit is far away");
+        commits += 1;
+        assert!(commits < 2_000, "nothing was folded in");
         store.commit(&full_batch(20, "folded", 40), Durability::Normal).unwrap();
     }
     let pages: i64 = store.conn.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get(1)).unwrap();

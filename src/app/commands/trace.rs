@@ -61,6 +61,9 @@ fn head(leg: &Value) -> String {
         ("", Some(uid), _) => format!("submitted by uid {uid}"),
         ("", None, "") => "made by the mail server".to_owned(),
         ("", None, client) => format!("by SMTP from {client}"),
+        // Exim's log names local users where it names logins.
+        (user, Some(uid), "") => format!("submitted by {user} (uid {uid})"),
+        (user, None, "") => format!("submitted by {user}"),
         (login, _, client) => format!("by SMTP from {client}, logged in as {login}"),
     };
     let parent = match words(leg, "parent") {
@@ -169,6 +172,23 @@ fn on_hold(held: &Value, account: &str) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn who_handed_a_message_in_is_told_as_the_log_does() {
+        for (leg, words) in [
+            (json!({"uid": 2001}), "submitted by uid 2001,"),
+            (json!({"login": "web1", "uid": 2001}), "submitted by web1 (uid 2001),"),
+            (json!({"login": "root"}), "submitted by root,"),
+            (json!({"client_address": "192.0.2.1"}), "by SMTP from 192.0.2.1,"),
+            (
+                json!({"client_address": "192.0.2.1", "login": "a@b.test"}),
+                "by SMTP from 192.0.2.1, logged in as a@b.test,",
+            ),
+            (json!({}), "made by the mail server,"),
+        ] {
+            assert!(head(&leg).contains(words), "{leg}: {}", head(&leg));
+        }
+    }
 
     #[test]
     fn held_mail_is_told_with_its_block_its_end_and_what_to_do() {

@@ -4,7 +4,6 @@ use super::projection::Projection;
 use super::{Pump, rows};
 use crate::app::flags::Told;
 use crate::app::gate::Over;
-use crate::app::numbers::counted;
 use crate::app::{barred, sizes};
 use crate::engine::marks::Marks;
 use crate::engine::ruled::{Lost, NotHeld, Ruled};
@@ -186,7 +185,10 @@ impl Pump {
             let Over { refused, discarded, recipients, listed } = over;
             let whom = match recipients {
                 0 => String::new(),
-                _ => format!(" ({}, {listed} of them in the errors)", counted(recipients, "recipient", "recipients")),
+                _ => {
+                    let word = if recipients == 1 { "recipient" } else { "recipients" };
+                    format!(" ({recipients} {word}, {listed} of them in the errors)")
+                }
             };
             let details = format!(
                 "{refused} refused, {discarded} discarded{whom}: more is not held (hold.max_held, max_held_bytes, min_free)"

@@ -66,10 +66,11 @@ pub struct Today {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Day {
+pub struct Day {
     /// Days since the epoch of the local date.
     number: i32,
-    until: Time,
+    /// Its end.
+    pub until: Time,
 }
 
 impl Days {
@@ -96,9 +97,14 @@ impl Days {
         self.today.get(&owner).copied()
     }
 
-    /// The end of the local day in which `at` lies.
-    pub fn until(&mut self, at: Time) -> Time {
-        self.day(at.secs().div_euclid(900)).until
+    /// The local day in which `at` lies.
+    pub fn at(&mut self, at: Time) -> Day {
+        self.day(at.secs().div_euclid(900))
+    }
+
+    /// Messages of the owner on that day; none when its last one is of a day before.
+    pub fn messages(&self, owner: Owner, day: Day) -> u64 {
+        self.today(owner).filter(|today| today.day >= day.number).map_or(0, |today| today.messages)
     }
 
     fn day(&mut self, quarter: i64) -> Day {
@@ -143,6 +149,16 @@ pub fn history(delta: &Counts) -> HistoryCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_of_a_day_before_are_not_todays() {
+        let (owner, quarter) = (Owner(9), 1_974_000);
+        let mut days = Days::new(vec![], TimeZone::UTC);
+        let delta = Counts { messages: 6, ..Counts::default() };
+        days.add(&Change { owner, quarter, delta });
+        let (then, next) = (days.at(Time::from_secs(quarter * 900)), days.at(Time::from_secs(quarter * 900 + 86_400)));
+        assert_eq!((days.messages(owner, then), days.messages(owner, next)), (6, 0));
+    }
 
     #[test]
     fn days_end_at_local_midnight() {

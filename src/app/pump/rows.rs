@@ -245,7 +245,7 @@ impl Pump {
                 self.tally.evicted(reason, n);
             }
         }
-        let until = self.days.until(clock::now());
+        let day = self.days.at(clock::now());
         let (ledger, accounts, days) = (&self.engine.ledger, &self.engine.attribution.accounts, &self.days);
         let figures = owners.iter().filter(|owner| owner.is_account()).map(|&owner| {
             let account = ledger.get(owner);
@@ -254,8 +254,8 @@ impl Pump {
                 name: accounts.name(owner),
                 counts: account.counts,
                 origins: account.by_origin,
-                today: days.today(owner).map_or(0, |today| today.messages),
-                today_until: until,
+                today: days.messages(owner, day),
+                today_until: day.until,
             }
         });
         self.metrics.stage(&mut self.tally, figures);

@@ -84,8 +84,13 @@ pub fn logs(setup: &Setup, findings: &mut Vec<Finding>) -> Vec<LogSource> {
 
 /// An agent that is started now would wait; this command does not.
 fn nothing_to_follow() -> Finding {
-    let next = "install rsyslog, or name the log under logs in the configuration if it is elsewhere, and run this again; \
-                until there is one the agent has nothing to count. `sendwarden demo` shows everything without one";
+    let next = match journal::denied(None) {
+        Some(_) => "let this user read the journal if the mail server logs there, or run this as root",
+        None => {
+            "install rsyslog, or name the log under logs in the configuration if it is elsewhere, and run this again; until \
+             there is one the agent has nothing to count. `sendwarden demo` shows everything without one"
+        }
+    };
     Finding::fail("log", known::none_found(), next)
 }
 

@@ -13,11 +13,14 @@ use crate::mta::Mta;
 use crate::mta::any::Any;
 use crate::mta::syslog::Stamps;
 use indicatif::ProgressBar;
+use std::cmp::Reverse;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 const CHUNK: usize = 1024 * 1024;
+/// A larger number in a name is a date.
+const MOST_ROTATIONS: u32 = 10_000;
 /// Lines longer than this are cut; the agent's default.
 const MAX_LINE: usize = 64 * 1024;
 
@@ -42,7 +45,8 @@ struct Opened {
     broken: Option<io::Error>,
 }
 
-/// Looks into all files and sorts them by the time of their first stamp; those without one keep their place at the end.
+/// Looks into all files and sorts them by the time of their first stamp, those of one second by the number that a rotation
+/// gave them; those without a stamp keep their place at the end.
 ///
 /// # Errors
 /// When one cannot be opened. What is damaged shows when it is read.
@@ -59,8 +63,16 @@ pub(super) fn in_order(paths: &[PathBuf], only: Option<Server>) -> Result<Vec<So
         let kept = (!lasting || paths.len() == 1).then_some(Opened { reader, head, broken });
         found.push((first, Source { path: path.clone(), size, reference, kept }));
     }
-    found.sort_by_key(|(first, _)| first.unwrap_or(Time(i64::MAX)));
+    found.sort_by_key(|(first, source)| (first.unwrap_or(Time(i64::MAX)), Reverse(rotations(&source.path))));
     Ok(found.into_iter().map(|(_, source)| source).collect())
+}
+
+/// How often a file was rotated, by its name: 2 for `mail.log.2.gz`, 0 for the log itself and for a date.
+fn rotations(path: &Path) -> u32 {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let bare = unpack::ENDINGS.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+    let number = bare.rsplit_once('.').and_then(|(_, number)| number.parse().ok());
+    number.filter(|number| *number < MOST_ROTATIONS).unwrap_or(0)
 }
 
 fn open(path: &Path) -> Result<Input, String> {
@@ -220,5 +232,24 @@ impl Lines {
             each(&self.partial);
             self.partial.clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_begin_in_one_second_are_read_in_the_order_of_their_rotation() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = ["mail.log", "mail.log.1", "mail.log.10", "mail.log.2"].map(|name| dir.path().join(name));
+        let line = "Nov 24 10:00:00 mx postfix/qmgr[7]: 4jYswH0Jn6z7xJG: removed\n";
+        for path in &paths {
+            std::fs::write(path, line).unwrap();
+        }
+        let order: Vec<PathBuf> = in_order(&paths, None).unwrap().into_iter().map(|source| source.path).collect();
+        assert_eq!(order, [2, 3, 1, 0].map(|at| paths[at].clone()));
+        let number = |name: &str| rotations(Path::new(name));
+        assert_eq!(["mail.log.3.gz", "mail.log-20261103.gz", "main.20261103", "x"].map(number), [3, 0, 0, 0]);
     }
 }
