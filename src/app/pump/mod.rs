@@ -77,7 +77,7 @@ pub struct Pump {
     tidy: Instant,
     looked: Instant,
     searched: Instant,
-    /// When the last line was read.
+    /// When a line moved log time last.
     heard: Instant,
     /// A source has more, although there is nothing to read at once.
     behind: bool,
@@ -195,9 +195,11 @@ impl Pump {
         let (mut catching_up, mut whole) = (true, true);
         while !self.shared.stopping() {
             self.answer_requests();
+            let before = self.engine.tracker.high();
             let (lines, more) = self.read_batch(if catching_up { CATCH_UP } else { LIVE });
             catching_up = more;
-            if lines > 0 {
+            // Not by lines that say nothing about mail: they do not move log time, which goes on all the same.
+            if self.engine.tracker.high() != before {
                 self.heard = clock::monotonic();
             }
             let now = clock::now();
