@@ -263,8 +263,12 @@ fn what_could_not_be_written_down_falls_under_the_order_that_comes_next() {
 #[test]
 fn an_order_that_finds_the_store_locked_is_answered_and_carried_out_when_it_is_free() {
     let (site, agent) = Site::start();
-    // What came before is committed: the order is the first to find the lock.
+    // What came before is committed, the last line of it too: the order is the first to find the lock.
     agent.wait_sum("sendwarden_gate_decisions_total", &["decision=\"passed\""], 2.0);
+    wait_until("all lines to be in the store", || {
+        let read = agent.sum("sendwarden_log_lines_read_total", &[]);
+        site.postfix.queue().is_empty() && read == site.postfix.log().lines().count() as f64
+    });
     let other = Connection::open(site.disk.0.join("sendwarden.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let said = site.refused(&["block", "web1"]);
