@@ -1,7 +1,8 @@
 //! Folding SQLite's write-ahead log into the file, by a thread of its own.
 //!
 //! It has to wait for the disk (fsync), which may take a second when the kernel writes out what others have written: a
-//! mail log that grows fast is enough. The thread that commits, and reads the logs, waits for nothing of the kind.
+//! mail log that grows fast is enough. The thread that commits, and reads the logs, does not wait for that, unless the log
+//! grows so fast that this thread does not keep up (`wal_autocheckpoint` in open.rs).
 
 use super::{Settings, open};
 use std::path::Path;
