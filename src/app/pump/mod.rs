@@ -2,8 +2,9 @@
 //!
 //! A batch is one transaction: facts, open messages and the positions of every source. Nothing of a batch is
 //! published before it is in the store; a commit that fails is tried again with the same write-set, and nothing more
-//! is read meanwhile: the log files are the buffer.
+//! is read meanwhile (of a backlog one batch more): the log files are the buffer.
 
+mod beside;
 mod commit;
 mod gate;
 mod input;
@@ -35,6 +36,7 @@ use crate::host::{clock, files};
 use crate::mail::{Owner, Time};
 use crate::metrics::{Gauges, HoldGauge, Metrics, Tally};
 use crate::store::{Batch, CheckState, Store};
+use beside::{Beside, Shelf};
 use projection::{Arrived, Days, Projection};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -45,7 +47,7 @@ use std::time::{Duration, Instant};
 const LIVE: Duration = Duration::from_millis(50);
 /// While catching up, larger batches cost less per line.
 const CATCH_UP: Duration = Duration::from_millis(250);
-const BATCH_LINES: u64 = 128 * 1024;
+const BATCH_LINES: u64 = 64 * 1024;
 /// One read of one source.
 const BUDGET: usize = 512 * 1024;
 /// The polling step; a change notice ends it earlier, but a busy log is read at most once per step.
@@ -61,7 +63,7 @@ const TIDY_ON: Duration = Duration::from_secs(1);
 
 pub struct Pump {
     engine: Engine,
-    store: Store,
+    shelf: Shelf,
     names: Names,
     sources: Vec<Source>,
     waker: Waker,
@@ -69,6 +71,11 @@ pub struct Pump {
     shared: Arc<Shared>,
     queues: super::queues::Scanned,
     batch: Batch,
+    /// Who writes a backlog's batch while the next one is read, and the one that is written.
+    beside: Option<Beside>,
+    under_way: Option<commit::UnderWay>,
+    /// Emptied, for the next turn.
+    spare: Batch,
     tally: Tally,
     days: Days,
     setup: Setup,
@@ -136,9 +143,15 @@ impl Pump {
         sizes: Option<Sizes>,
     ) -> Pump {
         let now = clock::monotonic();
+        let shelf = Shelf::new(store);
+        let beside = Beside::start(shelf.clone());
+        let beside = beside.inspect_err(|why| tracing::warn!("a backlog is read more slowly: no thread: {why}")).ok();
         let mut pump = Pump {
             engine,
-            store,
+            shelf,
+            beside,
+            under_way: None,
+            spare: Batch::default(),
             names: Names::of_host(setup.name_timeout),
             sources: Vec::new(),
             waker,
@@ -194,9 +207,14 @@ impl Pump {
     pub fn run(mut self) -> bool {
         let (mut catching_up, mut whole) = (true, true);
         while !self.shared.stopping() {
-            self.answer_requests();
             let before = self.engine.tracker.high();
+            // While a batch is written beside, lines are read and nothing else is done.
             let (lines, more) = self.read_batch(if catching_up { CATCH_UP } else { LIVE });
+            if !self.wait_for_store() {
+                whole = false;
+                break;
+            }
+            self.answer_requests();
             catching_up = more;
             // Not by lines that say nothing about mail: they do not move log time, which goes on all the same.
             if self.engine.tracker.high() != before {
@@ -226,7 +244,7 @@ impl Pump {
             }
         }
         if whole {
-            whole = self.take_last();
+            whole = self.wait_for_store() && self.take_last();
         }
         self.shared.update(|state| state.stopped = true);
         whole
@@ -257,6 +275,10 @@ impl Pump {
         self.engine.tracker.look_at_clock(clock::now());
         let (mut lines, mut more) = (0, true);
         while more && lines < BATCH_LINES && began.elapsed() < limit {
+            // The next one is at hand, so that lines are visible soon.
+            if began.elapsed() > LIVE && self.has_written() {
+                break;
+            }
             (more, self.behind) = (false, false);
             for source in &mut self.sources {
                 let arrived = self.gate.is_some().then_some(&mut self.arrived);
@@ -291,7 +313,7 @@ impl Pump {
         if clock::monotonic() < self.tidy {
             return;
         }
-        let expired = self.store.expire(now).inspect_err(|why| tracing::warn!("{why}"));
+        let expired = self.shelf.store().expire(now).inspect_err(|why| tracing::warn!("{why}"));
         let more = expired.is_ok_and(|expired| expired.more);
         self.tidy = clock::monotonic() + if more { TIDY_ON } else { TIDY };
     }
@@ -324,7 +346,7 @@ impl Pump {
             queue_scans: scanned.iter().map(|scan| (scan.server, scan.at)).collect(),
             queues: scanned.into_iter().flat_map(|scan| scan.queues).collect(),
             tracked_messages: self.engine.tracker.open() as u64,
-            store_size_bytes: std::fs::metadata(self.store.path()).map_or(0, |meta| meta.len()),
+            store_size_bytes: std::fs::metadata(self.shelf.store().path()).map_or(0, |meta| meta.len()),
             hold: self.hold.clone(),
         });
         let state = PumpState {
@@ -346,7 +368,7 @@ impl Pump {
             return;
         }
         self.looked = clock::monotonic();
-        if matches!(self.store.check(), CheckState::Corrupt(_)) {
+        if matches!(self.shelf.store().check(), CheckState::Corrupt(_)) {
             // Found damaged after the start, while nothing is to be written: says so, and waits like any failed commit.
             self.commit(false);
             return;

@@ -105,7 +105,7 @@ impl Pump {
         if !self.commit_for(to, "the end of the account") {
             return Err(stopping());
         }
-        self.store.forget(owner.0).map_err(|why| NotDone::Later(why.to_string()))?;
+        self.shelf.store().forget(owner.0).map_err(|why| NotDone::Later(why.to_string()))?;
         self.engine.tracker.disown(owner);
         self.engine.ledger.forget(owner);
         self.engine.sanctions.forget(owner);
