@@ -202,6 +202,8 @@ fn stands_still(role: Role) {
     wait_until("what passed to be counted", || bypass(&agent, "open") >= 3.0);
     wait_until("nothing to be under way", || site.postfix.queue().iter().all(|one| one.queue == "hold"));
     println!("{role:?}: {} passed unasked", bypass(&agent, "open"));
+    let on_hold = || site.postfix.queue().iter().filter(|one| one.queue == "hold").count() as f64;
+    wait_until("the agent to know what is on hold", || agent.sum("sendwarden_held_messages", &[]) == on_hold());
     site.order(&["unblock", "shop"]);
     wait_copies("everything to arrive", &once(&[&sent[3], &sent[4]]), || site.copies("guilty"));
     wait_until("what is put off to be free", || {

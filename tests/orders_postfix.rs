@@ -255,3 +255,36 @@ fn what_of_a_block_is_not_in_force_is_told_wherever_somebody_relies_on_it() {
     wait_until("status to say it", || site.tell(&["status"]).contains(&format!("not in force: {service} in ")));
     agent.stop();
 }
+
+#[test]
+fn settings_under_which_the_gate_is_not_asked_about_everything_are_told() {
+    let site = Site::gated();
+    let agent = site.agent();
+    let (many, xclient) = ("processes that receive mail, and the gate talks to 2000", "smtpd_authorized_xclient_hosts");
+    let said = site.check();
+    assert!(!said.contains(many) && !said.contains(xclient), "{said}");
+    // Two services that take main.cf's limit, and one with its own.
+    site.postfix.run("postconf", &["default_process_limit=900"]);
+    let submission = format!("127.0.0.1:{}/inet", site.postfix.submission_port());
+    site.postfix.run("postconf", &["-F", &format!("{submission}/process_limit=250")]);
+    let said = site.check();
+    assert!(said.contains(&format!("warn  gate: Postfix may start 2050 {many}")), "{said}");
+    site.postfix.run("postconf", &["-F", &format!("{submission}/process_limit=200")]);
+    let said = site.check();
+    assert!(!said.contains(many), "{said}");
+    site.postfix.run("postconf", &["-F", &format!("{submission}/process_limit=0")]);
+    let said = site.check();
+    assert!(said.contains(&format!("Postfix may start any number of {many}")), "{said}");
+    // A client elsewhere that is trusted is the administrator's business.
+    site.postfix.run("postconf", &["smtpd_authorized_xclient_hosts=192.0.2.7"]);
+    assert!(!site.check().contains(xclient));
+    site.postfix.run("postconf", &["smtpd_authorized_xclient_hosts=192.0.2.7, $mynetworks"]);
+    let said = site.check();
+    let named = "/main.cf) may trust this host (127.0.0.0/8)";
+    assert!(said.contains(&format!("warn  gate: {xclient} = ")) && said.contains(named), "{said}");
+    site.postfix.run("postconf", &["smtpd_authorized_xclient_hosts="]);
+    site.postfix.run("postconf", &["-P", &format!("{submission}/smtpd_authorized_xclient_hosts=127.0.0.1")]);
+    let said = site.check();
+    assert!(said.contains(&format!("({submission} in ")) && said.contains("may trust this host (127.0.0.1)"), "{said}");
+    agent.stop();
+}

@@ -119,7 +119,7 @@ impl World {
             .filter(|(_, message)| owner.map_or(self.sanctions.is_held(message.owner), |owner| owner == message.owner))
             .map(|(n, message)| {
                 let login = if message.origin == Origin::SmtpAuth { LOGIN.as_bytes().into() } else { [].into() };
-                Queued { owner: message.owner, place: World::place(n), origin: message.origin, login }
+                Queued { owner: message.owner, place: World::place(n), origin: message.origin, login, by: None }
             })
             .collect()
     }

@@ -4,6 +4,7 @@
 //! It looks, with the servers' own tools, and changes nothing; for that there is `sendwarden setup`.
 
 mod exim;
+mod limits;
 mod postfix;
 
 use super::gate::Mode;
@@ -90,6 +91,7 @@ pub fn look(wanted: &Wanted) -> Chain {
     for directory in &postfix {
         postfix::look(directory, wanted.held_max_secs.saturating_add(MARGIN_SECS), &mut chain);
     }
+    limits::look(&postfix, &mut chain);
     if let Some((flags, program)) = &exim {
         exim::look(program, &flags.dir, wanted.held_max_secs, &mut chain);
     }

@@ -14,7 +14,7 @@ use crate::host::hands;
 use crate::host::helper::MOST_IDS;
 use crate::host::helper::client::{Client, Trouble};
 use crate::host::killpoint::{self, Point};
-use crate::mail::{OrderId, Owner, Place, QueueId, Report, Server, Verb, Work};
+use crate::mail::{HandedBy, OrderId, Owner, Place, QueueId, Report, Server, Verb, Work};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
@@ -103,8 +103,10 @@ impl Hands {
         if work.asks {
             return self.instances.inspect(&work.places);
         }
-        let (mut done, mut trouble) = (BTreeSet::new(), None);
-        for ((server, name), places) in by_instance(&work.places) {
+        let (mut done, mut trouble, disputed) = (BTreeSet::new(), None, self.disputed(work));
+        let others: BTreeSet<&Place> = disputed.iter().map(|(place, _)| place).collect();
+        let places: Vec<Place> = work.places.iter().filter(|place| !others.contains(place)).cloned().collect();
+        for ((server, name), places) in by_instance(&places) {
             if let Err(why) = self.let_pass(work, server, &places) {
                 trouble.get_or_insert(why);
                 continue;
@@ -134,9 +136,40 @@ impl Hands {
                 }
             }
         }
-        let missing: Vec<Place> = work.places.iter().filter(|place| !done.contains(*place)).cloned().collect();
+        let missing: Vec<Place> = places.into_iter().filter(|place| !done.contains(place)).collect();
         let absent = if work.again && work.verb != Verb::Hold { self.absent(&missing) } else { BTreeSet::new() };
-        Report { done: done.into_iter().collect(), missing, absent, trouble, ..Report::default() }
+        Report { done: done.into_iter().collect(), missing, absent, disputed, trouble, ..Report::default() }
+    }
+
+    /// Those of which the queue file names another hand than the log. Who may write into the log could have it say of any
+    /// message that it is a blocked account's. Where a file says nothing, or cannot be read, the log is believed.
+    fn disputed(&mut self, work: &Work) -> Vec<(Place, HandedBy)> {
+        let mut disputed = Vec::new();
+        let claimed: Vec<Place> = work.places.iter().filter(|place| work.claims.contains_key(place)).cloned().collect();
+        for ((server, name), places) in by_instance(&claimed) {
+            if server != Server::Postfix {
+                continue;
+            }
+            let ids: Vec<QueueId> = places.iter().map(|place| place.id).collect();
+            let files: BTreeMap<QueueId, HandedBy> = match self.instances.handed(&name, &ids) {
+                Ok(files) => files.into_iter().collect(),
+                Err(why) => {
+                    tracing::warn!("whose the queued mail is that is put on hold is taken from the log alone: {why}");
+                    continue;
+                }
+            };
+            for place in places {
+                let (Some(file), Some(log)) = (files.get(&place.id), work.claims.get(&place)) else { continue };
+                let agrees = match log {
+                    Some(log) => log.agrees(file),
+                    None => *file == HandedBy::Requeued,
+                };
+                if !agrees {
+                    disputed.push((place, file.clone()));
+                }
+            }
+        }
+        disputed
     }
 
     /// Those of these that are not on hold. The queue itself is read: a tool says as little of a message that is gone as of

@@ -3,11 +3,12 @@
 use super::logs;
 use super::powers::Powers;
 use crate::host::files;
+use crate::host::gate::identity;
 use crate::host::helper::{Held, MOST_IDS};
 use crate::host::listing::{self, OnHold};
 use crate::host::servers::{self, PostfixPlace, Tools};
 use crate::host::spool::{self, Spool};
-use crate::mail::{Envelope, Place, QueueId, Report, Server, Step, Verb};
+use crate::mail::{Envelope, HandedBy, Place, QueueId, Report, Server, Step, Verb};
 use crate::mta::postfix::plan::Instance;
 use crate::mta::{exim, postfix};
 use std::collections::BTreeSet;
@@ -139,6 +140,25 @@ impl Instances {
         }
         let (wanted, mut found): (BTreeSet<&QueueId>, _) = (ids.iter().collect(), BTreeSet::new());
         self.list(server, name, &mut |one| found.extend(Some(one.id).filter(|id| wanted.contains(id))))?;
+        Ok(found)
+    }
+
+    /// Who handed in each of these messages in the queue of this instance of Postfix, of those whose files say it.
+    ///
+    /// # Errors
+    /// The whole text for the operator.
+    pub fn handed(&mut self, name: &[u8], ids: &[QueueId]) -> Result<Vec<(QueueId, HandedBy)>, String> {
+        let mut found = Vec::new();
+        let ids: Vec<QueueId> = ids.iter().copied().filter(postfix::plan::is_queue_id).collect();
+        match &self.powers {
+            Powers::Helper(helper) => {
+                let name = std::str::from_utf8(name).map_err(|why| why.to_string())?;
+                for some in ids.chunks(MOST_IDS) {
+                    found.extend(helper.handed(name, some).map_err(|why| why.to_string())?);
+                }
+            }
+            Powers::Own => found = identity::in_queue(&identity::Instance::here(self.of(name)?.queue), &ids),
+        }
         Ok(found)
     }
 

@@ -2,6 +2,7 @@
 //! of a message neither to the gate nor to its log before the message is released.
 
 use super::instances::Instances;
+use crate::engine::sanctions::Look;
 use crate::mail::{Owner, Place, QueueId, Server};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,8 +11,8 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, channel, sync_channel}
 /// Messages that are looked up at a time.
 pub const AT_ONCE: usize = 10_000;
 
-/// A message, and its size: `None` when it was not found.
-pub type Sized = (Owner, Place, Option<u64>);
+/// A message, and what was seen of it.
+pub type Sized = (Owner, Place, Look);
 
 /// The pump's end. One question is under way at a time.
 #[derive(Debug)]
@@ -69,10 +70,10 @@ fn look_up(instances: &mut Instances, messages: Vec<(Owner, Place)>, told: &mut 
     for (_, place) in &messages {
         by_instance.entry((place.server, Arc::clone(&place.instance))).or_default().push(place.id);
     }
-    let mut found: BTreeMap<(Server, Arc<[u8]>, QueueId), u64> = BTreeMap::new();
+    let mut looked: BTreeMap<(Server, Arc<[u8]>), BTreeMap<QueueId, u64>> = BTreeMap::new();
     for ((server, name), ids) in by_instance {
         match instances.sizes(server, &name, &ids) {
-            Ok(sizes) => found.extend(sizes.into_iter().map(|(id, size)| ((server, Arc::clone(&name), id), size))),
+            Ok(sizes) => drop(looked.insert((server, name), sizes.into_iter().collect())),
             Err(why) if why != *told => {
                 tracing::warn!(
                     "cannot tell how much held mail takes, so that hold.max_held_bytes holds nobody to it: {why}"
@@ -83,8 +84,13 @@ fn look_up(instances: &mut Instances, messages: Vec<(Owner, Place)>, told: &mut 
         }
     }
     let size = |(owner, place): (Owner, Place)| {
-        let size = found.get(&(place.server, Arc::clone(&place.instance), place.id)).copied();
-        (owner, place, size)
+        let look = match looked.get(&(place.server, Arc::clone(&place.instance))).map(|its| its.get(&place.id)) {
+            Some(Some(size)) => Look::Size(*size),
+            Some(None) if place.server == Server::Postfix => Look::NotThere,
+            // What leaves Exim's queue stands in its log, and may not have come into it yet.
+            Some(None) | None => Look::Unknown,
+        };
+        (owner, place, look)
     };
     messages.into_iter().map(size).collect()
 }

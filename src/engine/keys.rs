@@ -5,7 +5,7 @@
 use super::accounts::name_from;
 use super::attribution::User;
 use super::directory::Directory;
-use crate::mail::Unattributed;
+use crate::mail::{HandedBy, Unattributed};
 
 /// The account behind an identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,4 +52,55 @@ pub fn of_uid<'a>(directory: &'a Directory, uid: u32, user: Option<&User>) -> Ke
         return Key::Nobody(Unattributed::SystemUid);
     }
     Key::Named(login.map_or_else(|| format!("uid{uid}"), name_from))
+}
+
+/// Whether what was handed in so is mail of the account with this key and these uids.
+pub fn is_of(directory: &Directory, key: &str, uids: &[u32], by: &HandedBy) -> bool {
+    match by {
+        HandedBy::Login(login) => of_login(directory, login.as_bytes()).text() == Some(key),
+        HandedBy::Uid(uid) => uids.contains(uid),
+        HandedBy::Client { address: Some(address), domain } => match directory.by_network(*address) {
+            Some(id) => id == key,
+            None => {
+                let policy = directory.policy();
+                let claims = policy.claimed_domains && policy.is_local(*address);
+                claims && directory.by_domain(domain.as_bytes()) == Some(key)
+            }
+        },
+        HandedBy::Client { address: None, .. } | HandedBy::Requeued => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::directory::{AccountSpec, Policy};
+
+    #[test]
+    fn what_a_queue_file_says_leads_to_one_account() {
+        let shop = AccountSpec {
+            id: "shop".into(),
+            logins: vec!["box@shop.test".into()],
+            domains: vec!["shop.test".into()],
+            networks: vec!["10.9.0.0/24".parse().unwrap()],
+            ..AccountSpec::default()
+        };
+        let directory = Directory::build(vec![shop], Policy::default()).unwrap();
+        let client =
+            |address: &str, domain: &str| HandedBy::client(address.parse().ok(), format!("a@{domain}").as_bytes());
+        for (by, shops) in [
+            (HandedBy::login(b"Box@shop.test"), true),
+            (HandedBy::login(b"box@blog.test"), false),
+            (HandedBy::Uid(2_001), true),
+            (HandedBy::Uid(2_002), false),
+            (client("10.9.0.7", "blog.test"), true),
+            (client("127.0.0.1", "Shop.test"), true),
+            (client("127.0.0.1", "blog.test"), false),
+            (client("203.0.113.7", "shop.test"), false),
+            (client("", "shop.test"), false),
+            (HandedBy::Requeued, false),
+        ] {
+            assert_eq!(is_of(&directory, "shop", &[2_001], &by), shops, "{by:?}");
+        }
+    }
 }

@@ -91,6 +91,11 @@ impl Engine {
         if self.tracker.has_gated() {
             self.hear_gated();
         }
+        if self.tracker.has_come_back() {
+            for (old, new) in self.tracker.take_came_back() {
+                self.slipped |= self.sanctions.came_back(&old, new, event.head.at);
+            }
+        }
         if !self.untold.is_empty()
             && let Kind::Held { id: Some(id), .. } | Kind::Accepted(Accepted { id, .. }) = event.kind
             && let Some((place, n, at)) = self.untold.remove(&id)

@@ -9,6 +9,7 @@
 
 mod decide;
 mod held;
+mod looked;
 mod rows;
 mod settle;
 #[cfg(test)]
@@ -17,13 +18,15 @@ mod time;
 
 pub use decide::{Decision, OWNER_LIFTS_SPAM_SECS, Refusal};
 pub use held::{Entry, Stage, Sum};
+pub use looked::Look;
 pub use rows::{HELD_KIND, Row, SANCTION_KIND, read_account, read_held};
 
 use crate::mail::{
-    Action, Actor, Cause, LiftableBy, Order, OrderId, Origin, Owner, Place, Scope, ServiceState, Time, Verb, Work,
+    Action, Actor, Cause, HandedBy, LiftableBy, Order, OrderId, Origin, Owner, Place, Scope, ServiceState, Time, Verb,
+    Work,
 };
 use held::Held;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,6 +130,8 @@ pub struct Queued {
     pub place: Place,
     pub origin: Origin,
     pub login: Box<[u8]>,
+    /// Who handed it in, where the log says so.
+    pub by: Option<HandedBy>,
 }
 
 /// How an order ended, or how far it is.
@@ -194,8 +199,10 @@ pub struct Drift {
     pub left_over: u64,
     /// Somebody else has released what the agent held.
     pub taken: u64,
-    /// What was to be released or deleted was not there any more.
+    /// What was to be released or deleted, or was believed to be on hold, was not there.
     pub gone: u64,
+    /// What the log says is a held account's, and its queue file somebody else's: it was left alone.
+    pub contradicted: u64,
 }
 
 /// How things stand, for gauges.
@@ -223,6 +230,14 @@ pub struct Sanctions {
     quiet_until: Time,
     /// What came on hold up to then is held too long.
     inspected: Time,
+    /// What the log says of who handed in what is about to be put on hold. Not kept.
+    claims: BTreeMap<Place, Option<HandedBy>>,
+    /// Messages that the log gives to an account and their queue files do not, and since when that is known. Not kept.
+    others: BTreeMap<Place, Time>,
+    /// On hold, and requeued, says the log: to be looked for. Not kept.
+    doubted: BTreeSet<Place>,
+    /// How many of an account's were. Not kept.
+    requeued: BTreeMap<Owner, u64>,
 }
 
 impl Sanctions {
@@ -236,6 +251,10 @@ impl Sanctions {
             standing_changed: true,
             quiet_until: Time::ZERO,
             inspected: Time::ZERO,
+            claims: BTreeMap::new(),
+            others: BTreeMap::new(),
+            doubted: BTreeSet::new(),
+            requeued: BTreeMap::new(),
         }
     }
 
@@ -251,23 +270,6 @@ impl Sanctions {
     /// How many these are, since when, and how much they take.
     pub fn held_sum(&self, owner: Owner) -> Sum {
         self.held.sum(owner)
-    }
-
-    /// The next messages whose size nobody has asked for, at most so many.
-    pub fn take_unsized(&mut self, most: usize) -> Vec<(Owner, Place)> {
-        self.held.take_unsized(most)
-    }
-
-    /// How much a message takes of the queue. One that was not found may be on its way into it, and is asked for again.
-    pub fn learn_size(&mut self, owner: Owner, place: Place, size: Option<u64>, now: Time) {
-        let age = |entry: Entry| now.secs_since(entry.at);
-        match size {
-            Some(size) => self.held.set_size(owner, &place, size),
-            None if self.held.get(owner, &place).is_some_and(|entry| age(entry) < SETTLED_SECS) => {
-                self.held.set_unsized(owner, place);
-            }
-            None => {}
-        }
     }
 
     /// What was mended since the last call.
@@ -432,6 +434,7 @@ impl Sanctions {
     /// log says that a message that is in the queue is on hold. To be called when the log has been read to its end.
     pub fn mend(&mut self, queued: &[Queued], on_hold: impl Fn(&Place) -> Option<bool>, now: Time) {
         self.let_go(on_hold, now);
+        self.forget_intents();
         let mut owners: Vec<Owner> = queued.iter().map(|one| one.owner).chain(self.held.owners()).collect();
         owners.sort_unstable();
         owners.dedup();
@@ -447,7 +450,11 @@ impl Sanctions {
                     self.held.advance(owner, Stage::Held, Stage::Leaving);
                     (Action::Unblock, Verb::Release)
                 }
-                Some(block) if self.intend(&block.scope, owner, queued, now) > 0 => (Action::Block, Verb::Hold),
+                Some(block)
+                    if self.intend(&block.scope, owner, queued, now) > 0 || self.held.any(owner, Stage::Intended) =>
+                {
+                    (Action::Block, Verb::Hold)
+                }
                 _ => continue,
             };
             let change = Change {
@@ -482,7 +489,9 @@ impl Sanctions {
             let (held, before) = (&self.held, self.inspected);
             places.retain(|place| held.get(owner, place).is_some_and(|entry| entry.at <= before));
         }
-        Some(Work { order, owner, verb, asks, again, places })
+        let claim = |place: &Place| (place.clone(), self.claims.get(place).cloned().flatten());
+        let claims = if verb == Verb::Hold { places.iter().map(claim).collect() } else { BTreeMap::new() };
+        Some(Work { order, owner, verb, asks, again, places, claims })
     }
 
     /// Every account whose mail is held, if that changed since the last call.
@@ -517,10 +526,10 @@ impl Sanctions {
     fn intend(&mut self, scope: &Scope, owner: Owner, queued: &[Queued], now: Time) -> u64 {
         let mut intended = 0;
         for one in queued.iter().filter(|one| one.owner == owner && scope.covers(one.origin, &one.login)) {
-            let entry = Entry::new(Stage::Intended, now);
-            if self.held.get(owner, &one.place).is_none() && self.held.set(owner, one.place.clone(), entry) {
-                intended += 1;
+            if self.is_others(&one.place, now) {
+                continue;
             }
+            intended += u64::from(self.intend_one(owner, one.place.clone(), one.by.clone(), now));
         }
         intended
     }

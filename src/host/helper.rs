@@ -13,7 +13,7 @@ mod outside;
 pub mod serve;
 pub mod trust;
 
-use crate::mail::{Server, Verb};
+use crate::mail::{HandedBy, Server, Verb};
 use crate::mta::postfix::plan;
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +63,8 @@ pub enum Request {
     },
     /// Who handed over the message that comes in with this id: by its file, else by the file that pickup(8) has open.
     Identify { instance: String, id: String },
+    /// Who handed in these messages, wherever in the queue they are: by their files.
+    Handed { instance: String, ids: Vec<String> },
     /// How many files each queue has; of Exim, how many messages.
     Count {
         #[serde(default)]
@@ -106,6 +108,8 @@ pub enum Answer {
     Uid(u32),
     /// Why nobody is named, by its name.
     Unknown(String),
+    /// Those whose files say it.
+    Handed(Vec<(String, HandedBy)>),
     Counts(Vec<Counted>),
     Ids {
         ids: Vec<String>,

@@ -140,6 +140,23 @@ pub fn postfix_services(tools: &Tools, config: &Path, name: &str) -> Result<Vec<
     Ok(text.lines().filter_map(line).collect())
 }
 
+/// How many processes of this program each service of master.cf that runs it may have, as it is written there: a number,
+/// or `-` (master(5): name, type, four flags, maxproc, command).
+///
+/// # Errors
+/// What keeps postconf(1) from answering.
+pub fn postfix_maxima(tools: &Tools, config: &Path, program: &str) -> Result<Vec<String>, String> {
+    let tool = first(&tools.postfix).ok_or("postconf(1) is not installed here")?;
+    let dir = config.display().to_string();
+    let text = ask(tool, &["-c", dir.as_str(), "-M", "-f"])?;
+    let line = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [_, _, _, _, _, _, most, its, ..] = words.as_slice() else { return None };
+        (!line.starts_with(' ') && *its == program).then(|| (*most).to_owned())
+    };
+    Ok(text.lines().filter_map(line).collect())
+}
+
 /// A service of master.cf that listens on the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inet {

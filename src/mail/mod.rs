@@ -10,6 +10,7 @@ pub mod dsn;
 pub mod event;
 pub mod fact;
 pub mod gate;
+pub mod handed;
 pub mod order;
 pub mod queue;
 pub mod script;
@@ -27,6 +28,7 @@ pub use event::{
 };
 pub use fact::{ErrorFact, Fact, LegFact, Outcome, RecipientState, RecipientTrace, ReplyClass};
 pub use gate::{Candidate, Judgement, Way};
+pub use handed::HandedBy;
 pub use order::{
     Action, Actor, Cause, Envelope, LiftableBy, Order, OrderId, Place, Report, Role, Scope, ServiceState, Verb, Work,
 };

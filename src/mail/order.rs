@@ -2,8 +2,8 @@
 //!
 //! An order never says how it is carried out: that is a [`Step`](super::Step) of a dialect.
 
-use super::{Origin, Owner, QueueId, Server, Time};
-use std::collections::BTreeSet;
+use super::{HandedBy, Origin, Owner, QueueId, Server, Time};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -357,6 +357,9 @@ pub struct Work {
     /// It was begun by an agent that ended before it heard what came of it: what the server says nothing of may be done.
     pub again: bool,
     pub places: Vec<Place>,
+    /// What the log says of who handed in what is to be held, where it says so. Nothing is held of which the queue file
+    /// says otherwise. Those that are not in here are held whatever it says.
+    pub claims: BTreeMap<Place, Option<HandedBy>>,
 }
 
 /// Whom a message on hold is from and for.
@@ -367,7 +370,7 @@ pub struct Envelope {
     pub recipients: Vec<Box<[u8]>>,
 }
 
-/// What came of a [`Work`]: every place of it is done or missing.
+/// What came of a [`Work`]: every place of it is done, missing or disputed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
     /// The server said that it was done.
@@ -376,6 +379,8 @@ pub struct Report {
     pub missing: Vec<Place>,
     /// Those of the missing that were looked for, and are not on hold.
     pub absent: BTreeSet<Place>,
+    /// Nothing was done with these: their queue files name somebody else than the log does.
+    pub disputed: Vec<(Place, HandedBy)>,
     /// Why it could not be tried, or not all of it.
     pub trouble: Option<String>,
     /// Of a work that asks: what those that are done say.

@@ -23,9 +23,14 @@ pub struct Site {
 
 impl Site {
     pub fn new(extra: &str, role: Role) -> Site {
+        Site::of(extra, role, "accounts: []\n")
+    }
+
+    /// With these accounts.
+    pub fn of(extra: &str, role: Role, accounts: &str) -> Site {
         let postfix = Postfix::start(&Options { extra: extra.to_owned(), ..Options::default() });
         let (dir, address) = (postfix.own_dir("agent"), postfix.address(0));
-        let config = configure(&dir, &address, &[postfix.log_path()], "accounts: []\n");
+        let config = configure(&dir, &address, &[postfix.log_path()], accounts);
         let (etc, spool) = (postfix.config_dir(), postfix.queue_dir());
         let more = format!(
             "queue:\n  directories: [{}]\n  config_directories: [{}]\noperator_token_file: {}\n",

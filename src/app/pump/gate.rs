@@ -161,11 +161,12 @@ impl Pump {
         let now = clock::now();
         let Some(sizes) = &mut self.sizes else {
             // Nobody asks: they are not to pile up.
-            self.engine.sanctions.take_unsized(usize::MAX);
+            self.engine.sanctions.believe_log(now);
             return;
         };
-        for (owner, place, size) in sizes.found() {
-            self.engine.sanctions.learn_size(owner, place, size, now);
+        for (owner, place, look) in sizes.found() {
+            let on_hold = self.engine.tracker.on_hold(&place) == Some(true);
+            self.engine.sanctions.looked(owner, place, look, on_hold, now);
         }
         if sizes.are_free() {
             sizes.ask(self.engine.sanctions.take_unsized(sizes::AT_ONCE));

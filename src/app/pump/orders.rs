@@ -5,6 +5,7 @@
 //! anything more is done for the account.
 
 use super::Pump;
+use crate::app::barred;
 use crate::app::dispatch::{Settled, WAITING};
 use crate::app::selection::Waiting;
 use crate::app::shared::{NotDone, OrderAnswer, OrderDone, answer as reply};
@@ -13,7 +14,8 @@ use crate::engine::sanctions::{Outcome, Record};
 use crate::host::clock;
 use crate::host::killpoint::{self, Point};
 use crate::mail::{
-    self, Action, Dsn, Envelope, ErrorFact, Order, OrderId, Owner, Place, QueueId, ReplyClass, Scope, Time, text,
+    self, Action, Dsn, Envelope, ErrorFact, HandedBy, Order, OrderId, Owner, Place, QueueId, ReplyClass, Scope, Time,
+    text,
 };
 use crate::metrics::HoldGauge;
 use crate::store::AuditRow;
@@ -23,6 +25,8 @@ use std::time::Duration;
 const LEAP_SECS: i64 = 30;
 /// How often the gate is told how much more may be held, and the gauges are looked at.
 const ROOM: Duration = Duration::from_secs(1);
+/// Messages that are named one by one, of those that are told at once.
+const MOST_TOLD: usize = 5;
 /// How often what stands is compared with what the log says.
 const MEND: Duration = Duration::from_secs(60);
 
@@ -141,10 +145,21 @@ impl Pump {
     /// What is held, for the gauges, and what was mended.
     fn look_at_hold(&mut self) {
         let drift = self.engine.sanctions.take_drift();
-        for (kind, n) in
-            [("escaped", drift.escaped), ("left_over", drift.left_over), ("taken", drift.taken), ("gone", drift.gone)]
-        {
+        for (kind, n) in [
+            ("escaped", drift.escaped),
+            ("left_over", drift.left_over),
+            ("taken", drift.taken),
+            ("gone", drift.gone),
+            ("contradicted", drift.contradicted),
+        ] {
             self.tally.drift(kind, n);
+        }
+        for (owner, n) in self.engine.sanctions.take_requeued() {
+            tracing::warn!(
+                "{}: {n} of its messages on hold were requeued (postsuper -r), which hands them in again past the gate; \
+                 what of them is in the queue still is put on hold again. To let mail go: sendwarden unblock",
+                self.engine.attribution.accounts.name(owner)
+            );
         }
         let figures = self.engine.sanctions.figures();
         let blocked = figures.blocked.into_iter().map(|((state, cause), n)| (state, cause, n)).collect();
@@ -165,6 +180,7 @@ impl Pump {
     fn settle_work(&mut self, settled: &Settled, now: Time) {
         killpoint::pass(Point::WorkReported);
         self.dispatch.under_way = self.dispatch.under_way.saturating_sub(1);
+        self.settle_disputes(settled, now);
         let (tracker, sanctions) = (&self.engine.tracker, &mut self.engine.sanctions);
         let on_hold = |place: &Place| tracker.on_hold(place) == Some(true);
         let Settled { order, owner, report } = settled;
@@ -188,6 +204,32 @@ impl Pump {
         self.durable = true;
         killpoint::pass(Point::WorkSettled);
         self.boundary.get_or_insert(Point::SettledKept);
+    }
+
+    /// Whose the messages are of which the log and their queue files do not say the same.
+    fn settle_disputes(&mut self, settled: &Settled, now: Time) {
+        let Settled { owner, report, .. } = settled;
+        let Some(known) = self.engine.attribution.accounts.get(*owner).filter(|_| !report.disputed.is_empty()) else {
+            return;
+        };
+        let (key, directory) = (known.key.to_string(), self.engine.attribution.directory());
+        let uids = barred::uids(directory, &mut self.names, &key, known.uid);
+        let its = |by: &HandedBy| keys::is_of(directory, &key, &uids, by);
+        let others = self.engine.sanctions.dispute(*owner, &report.disputed, its, now);
+        let account = self.engine.attribution.accounts.name(*owner);
+        for place in others.iter().take(MOST_TOLD) {
+            tracing::warn!(
+                "the log says that {} in the queue of {} is of {account}, and the queue file does not: it is let alone; \
+                 somebody may write into the mail log",
+                place.id,
+                text::clean(&place.instance, 64)
+            );
+        }
+        if others.len() > MOST_TOLD {
+            tracing::warn!("and so of {} more", others.len() - MOST_TOLD);
+        }
+        // What is the account's all the same.
+        self.engine.slipped = true;
     }
 
     /// One error for each recipient of a message that was held too long.

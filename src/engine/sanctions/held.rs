@@ -141,6 +141,12 @@ impl Held {
         self.by_owner.get(&owner)?.entries.get(place).map(|(entry, _)| *entry)
     }
 
+    /// Whose a message is, and how far it is with it.
+    pub fn find(&self, place: &Place) -> Option<(Owner, Entry)> {
+        let its = |(owner, its): (&Owner, &Its)| its.entries.get(place).map(|(entry, _)| (*owner, *entry));
+        self.by_owner.iter().find_map(its)
+    }
+
     pub fn of(&self, owner: Owner) -> impl Iterator<Item = (&Place, Entry)> {
         self.by_owner.get(&owner).into_iter().flat_map(|its| &its.entries).map(|(place, (entry, _))| (place, *entry))
     }

@@ -27,6 +27,9 @@ impl Sanctions {
         let account = self.account(owner);
         let mut change = account.change.clone().filter(|change| change.order == order)?;
         self.settle_places(owner, &mut change, report, on_hold, now);
+        if change.verb == Verb::Hold {
+            report.done.iter().chain(&report.missing).for_each(|place| drop(self.claims.remove(place)));
+        }
         let trouble = report.trouble.is_some();
         if change.verb != Verb::Hold {
             self.drift.gone += change.gone.saturating_sub(account.change.as_ref().map_or(0, |before| before.gone));

@@ -60,7 +60,7 @@ fn order(action: Action, by: Actor, cause: Cause) -> Order {
 fn queued(n: u8) -> Queued {
     let id = QueueId::new(format!("ABCD{n:02}").as_bytes()).unwrap();
     let place = Place { server: Server::default(), instance: b"mx"[..].into(), id };
-    Queued { owner: WHO, place, origin: Origin::Script, login: [].into() }
+    Queued { owner: WHO, place, origin: Origin::Script, login: [].into(), by: None }
 }
 
 /// Does all work that there is, as a machine on which everything succeeds.
@@ -284,13 +284,13 @@ fn sums_follow_each_change_and_sizes_are_asked_for_until_they_are_known() {
     assert_eq!(sanctions.take_unsized(2).len(), 2);
     let rest = sanctions.take_unsized(9);
     assert_eq!((rest.len(), sanctions.take_unsized(9).len()), (1, 0));
-    for (place, size) in places.iter().zip([Some(10), Some(200), None]) {
-        sanctions.learn_size(WHO, place.clone(), size, NOW.plus_secs(10));
+    for (place, size) in places.iter().zip([Look::Size(10), Look::Size(200), Look::NotThere]) {
+        sanctions.looked(WHO, place.clone(), size, false, NOW.plus_secs(10));
     }
     assert_eq!(sum(&sanctions), (3, 210, Some(0)));
     // One that is not there yet is asked for again, but not for ever.
     assert_eq!(sanctions.take_unsized(9), [(WHO, places[2].clone())]);
-    sanctions.learn_size(WHO, places[2].clone(), None, NOW.plus_secs(70));
+    sanctions.looked(WHO, places[2].clone(), Look::NotThere, true, NOW.plus_secs(70));
     assert_eq!(sanctions.take_unsized(9), []);
     let part = Some(vec![places[0].clone()].into());
     let release = Order { part, ..order(Action::Unblock, Actor::Token, Cause::Person) };
@@ -303,7 +303,7 @@ fn sums_follow_each_change_and_sizes_are_asked_for_until_they_are_known() {
     sanctions.accept(&order(Action::Purge, Actor::Token, Cause::Person), &[], NOW);
     work(&mut sanctions);
     assert_eq!(sum(&sanctions), (0, 0, None));
-    sanctions.learn_size(WHO, places[0].clone(), Some(5), NOW);
+    sanctions.looked(WHO, places[0].clone(), Look::Size(5), true, NOW);
     assert_eq!(sum(&sanctions), (0, 0, None));
 }
 

@@ -4,12 +4,25 @@ use super::leg::{Came, Class, Ended, Leg};
 use super::table::{Key, Slot};
 use super::{Cx, GRACE_SECS, Tracker, books};
 use crate::engine::Sink;
-use crate::mail::{Head, Origin, Owner, QueueId, Unattributed};
+use crate::mail::{Head, Origin, Owner, Place, QueueId, Unattributed};
 
 impl Tracker {
+    /// Where messages that were requeued are now, and where they were before, since this was asked last.
+    pub fn take_came_back(&mut self) -> Vec<(Place, Place)> {
+        std::mem::take(&mut self.came_back)
+    }
+
+    #[inline]
+    pub fn has_come_back(&self) -> bool {
+        !self.came_back.is_empty()
+    }
+
     /// A requeued message is back under a new id, with the recipients that were open.
     pub(super) fn come_back<S: Sink>(&mut self, slot: Slot, old: QueueId, cx: &mut Cx<'_, S>) {
         let Some(leg) = self.table.get(slot) else { return };
+        let (instance, server, id) = (self.places.instance_name(leg.instance).into(), leg.server, leg.id);
+        let now = Place { server, instance, id };
+        self.came_back.push((Place { id: old, ..now.clone() }, now));
         let key = Key { host: leg.host, instance: leg.instance, id: old };
         let found = self.table.lingering(key).pop().or_else(|| self.table.find(key)).filter(|&found| found != slot);
         if let Some(found) = found

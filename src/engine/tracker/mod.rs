@@ -43,7 +43,7 @@ pub use rows::{Row, RowKind};
 
 use crate::engine::Sink;
 use crate::engine::scripts::Scripts;
-use crate::mail::{Event, Fact, Head, Kind, LegFact, Outcome, QueueId, RecipientState, ScriptSource, Time};
+use crate::mail::{Event, Fact, Head, Kind, LegFact, Outcome, Place, QueueId, RecipientState, ScriptSource, Time};
 use leg::{Came, Class, Ended, Leg};
 use log_time::{LogTime, Step};
 use places::Places;
@@ -109,6 +109,8 @@ pub struct Tracker {
     pub ambiguous_sweeps: u64,
     /// What our own access rules at the server did since it was asked last.
     gated: Vec<Gated>,
+    /// Messages that an administrator requeued: where they were, and where they are.
+    came_back: Vec<(Place, Place)>,
 }
 
 impl Tracker {
@@ -125,6 +127,7 @@ impl Tracker {
             evictions: Evictions::default(),
             ambiguous_sweeps: 0,
             gated: Vec::new(),
+            came_back: Vec::new(),
         }
     }
 

@@ -7,7 +7,7 @@ use super::table::Slot;
 use super::{Cx, Tracker, books};
 use crate::engine::Sink;
 use crate::engine::sanctions::Queued;
-use crate::mail::{Owner, Place, QueueId, ScriptClaim};
+use crate::mail::{HandedBy, Owner, Place, QueueId, ScriptClaim};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ impl Tracker {
                 Came::Login(login) => login.clone(),
                 _ => [].into(),
             };
-            found.push(Queued { owner: leg.owner, place, origin: leg.origin, login });
+            found.push(Queued { owner: leg.owner, place, origin: leg.origin, login, by: handed_by(leg) });
         }
         found.sort_unstable_by(|a, b| a.place.cmp(&b.place));
         found
@@ -72,6 +72,17 @@ impl Tracker {
             |leg: &Leg| leg.server == place.server && *self.places.instance_name(leg.instance) == *place.instance;
         let is_it = |leg: &Leg| is_there(leg) && (waits(leg) || also(leg));
         legs.find(|slot| self.table.get(*slot).is_some_and(is_it))
+    }
+}
+
+/// Who handed it in, where its arrival was seen.
+fn handed_by(leg: &Leg) -> Option<HandedBy> {
+    match &leg.came {
+        Came::Login(login) => Some(HandedBy::login(login)),
+        Came::Uid(uid) => Some(HandedBy::Uid(*uid)),
+        Came::Smtp(address) => Some(HandedBy::client(*address, b"")),
+        Came::Requeue => Some(HandedBy::Requeued),
+        Came::User(..) | Came::Unseen | Came::Internal | Came::Named => None,
     }
 }
 

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use super::super::helper::client::Client;
 use super::super::{addresses, clock};
-use crate::mail::{Candidate, QueueId, Way};
+use crate::mail::{Candidate, HandedBy, QueueId, Way};
 
 /// Least time between two walks through all connections of the host: one may take 50 ms (measured, by an attacker), and
 /// nobody's mail is answered meanwhile.
@@ -231,6 +231,13 @@ pub fn handed_here(id: QueueId, instance: &Instance) -> Result<u32, Why> {
         // Had the server given up on us, pickup might have gone on to somebody else's message.
         if queue_file::comes_in(&file) { Ok(uid) } else { Err(Why::Late) }
     })
+}
+
+/// Who handed in each of these messages in the queue, of those whose files say it; only root may look.
+pub fn in_queue(instance: &Instance, ids: &[QueueId]) -> Vec<(QueueId, HandedBy)> {
+    let Some(mail_owner) = instance.mail_owner() else { return Vec::new() };
+    let by = |id: &QueueId| Some((*id, queue_file::handed_by(&instance.queue_dir, *id, mail_owner)?));
+    ids.iter().filter_map(by).collect()
 }
 
 #[cfg(test)]

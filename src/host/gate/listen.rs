@@ -29,7 +29,7 @@ use crate::mta::postfix::milter::wire;
 use crate::mta::postfix::milter::{Next, Session};
 
 /// More than the server's own limit of processes, which is 100 per service by default (`default_process_limit`).
-const MAX_CONNECTIONS: usize = 2_000;
+pub const MAX_CONNECTIONS: usize = 2_000;
 /// A client that is slow at its end keeps the server's connection to us quiet: `smtpd_timeout` is 300 s, and the body of
 /// a message, of which we hear nothing, may take many of these.
 const QUIET: Duration = Duration::from_secs(3_600);

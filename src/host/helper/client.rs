@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::{About, Answer, Counted, Held, MOST_ANSWER, MOST_REQUEST, Request, fds};
 use crate::host::clock;
 use crate::host::gate::identity::Why;
-use crate::mail::{QueueId, Server, Verb};
+use crate::mail::{HandedBy, QueueId, Server, Verb};
 
 /// For what it has at hand.
 const AT_HAND: Duration = Duration::from_secs(2);
@@ -134,6 +134,21 @@ impl Client {
                     return Err(Why::NoHelper);
                 }
             }
+        }
+    }
+
+    /// Who handed in these messages in the queue, of those whose files say it.
+    ///
+    /// # Errors
+    /// It is away, or refuses.
+    pub fn handed(&self, instance: &str, ids: &[QueueId]) -> Result<Vec<(QueueId, HandedBy)>, Trouble> {
+        let ids = ids.iter().map(QueueId::to_string).collect();
+        match self.ask(&Request::Handed { instance: instance.to_owned(), ids }, LOOK)? {
+            Answer::Handed(found) => {
+                let by = |(id, by): (String, HandedBy)| Some((QueueId::new(id.as_bytes())?, by));
+                Ok(found.into_iter().filter_map(by).collect())
+            }
+            other => Err(unexpected(&other)),
         }
     }
 

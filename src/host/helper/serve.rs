@@ -164,6 +164,11 @@ impl House {
                     Err(why) => Answer::Unknown(why.name().to_owned()),
                 }
             }
+            Request::Handed { instance, ids } => {
+                let instance = self.instance(&instance)?;
+                let handed = identity::in_queue(&instance.identity, &queue_ids(Server::Postfix, &instance.name, &ids)?);
+                Answer::Handed(handed.into_iter().map(|(id, by)| (id.to_string(), by)).collect())
+            }
             Request::Count { server: Server::Postfix, instance } => {
                 Answer::Counts(count(Path::new(&self.instance(&instance)?.at.queue))?)
             }
@@ -181,17 +186,14 @@ impl House {
             }
             Request::Sizes { server: Server::Postfix, instance, ids } => {
                 let instance = self.instance(&instance)?;
-                let ids: Vec<QueueId> =
-                    places(Server::Postfix, &instance.name, &ids)?.into_iter().map(|place| place.id).collect();
+                let ids = queue_ids(Server::Postfix, &instance.name, &ids)?;
                 let found = files::sizes(&Path::new(&instance.at.queue).join("hold"), &ids);
                 let found = found.map_err(|why| format!("cannot look at the messages on hold: {why}"))?;
                 Answer::Sizes(found.into_iter().map(|(id, size)| (id.to_string(), size)).collect())
             }
             Request::Sizes { server: Server::Exim, instance, ids } => {
                 let (_, spool) = self.spool(&instance)?;
-                let ids: Vec<QueueId> =
-                    places(Server::Exim, &instance, &ids)?.into_iter().map(|place| place.id).collect();
-                let found = spool::sizes(&spool, &ids)?;
+                let found = spool::sizes(&spool, &queue_ids(Server::Exim, &instance, &ids)?)?;
                 Answer::Sizes(found.into_iter().map(|(id, size)| (id.to_string(), size)).collect())
             }
             Request::Kick { instance } => {
@@ -449,6 +451,10 @@ fn places(server: Server, instance: &str, ids: &[String]) -> Result<Vec<Place>, 
         Ok(Place { server, instance: Arc::clone(&name), id: queue_id(server, id)? })
     };
     ids.iter().map(place).collect()
+}
+
+fn queue_ids(server: Server, instance: &str, ids: &[String]) -> Result<Vec<QueueId>, String> {
+    Ok(places(server, instance, ids)?.into_iter().map(|place| place.id).collect())
 }
 
 fn count(queue: &Path) -> Result<Vec<Counted>, String> {

@@ -9,11 +9,34 @@ use rustix::fs::{Mode, OFlags, open, openat};
 use rustix::io::Errno;
 
 use super::Why;
-use crate::mail::QueueId;
-use crate::mta::postfix::queue::{self, End, Envelope, First, Reader, Until};
+use crate::mail::{HandedBy, QueueId};
+use crate::mta::postfix::queue::{self, End, Envelope, First, Reader, Until, hashed};
 
 /// Opens the file of a message that comes in.
 pub fn incoming(queue_dir: &Path, id: QueueId) -> Result<File, Why> {
+    find(queue_dir, "incoming", id)
+}
+
+/// Where a message may be that is accepted.
+const ACCEPTED: [&str; 4] = ["incoming", "active", "deferred", "hold"];
+
+/// Who handed in a message that is in the queue, as its own file says; `None` where it does not, or there is none.
+pub fn handed_by(queue_dir: &Path, id: QueueId, mail_owner: u32) -> Option<HandedBy> {
+    // One that went from one queue to another meanwhile is found the second time.
+    let file = ACCEPTED.iter().chain(&ACCEPTED).find_map(|queue| find(queue_dir, queue, id).ok())?;
+    let envelope = read(&file, id, Until::FirstHeader);
+    match (envelope.first_header, envelope.login, envelope.client) {
+        (First::Uid(uid), ..) if uid == mail_owner => Some(HandedBy::Requeued),
+        // smtpd(8) writes these, pickup(8) takes them from nobody.
+        (_, Some(login), _) => Some(HandedBy::login(&login)),
+        (_, None, Some(client)) => Some(HandedBy::client(Some(client), &envelope.sender.unwrap_or_default())),
+        (First::Uid(uid), None, None) => Some(HandedBy::Uid(uid)),
+        _ => None,
+    }
+}
+
+/// Opens the file of a message in a queue.
+fn find(queue_dir: &Path, queue: &str, id: QueueId) -> Result<File, Why> {
     let flags = OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let why = |error| match error {
         Errno::ACCESS | Errno::PERM => Why::NotPermitted,
@@ -21,8 +44,8 @@ pub fn incoming(queue_dir: &Path, id: QueueId) -> Result<File, Why> {
     };
     // Only the queue directory itself may be reached by links: it is a setting.
     let top = open(queue_dir, OFlags::CLOEXEC | OFlags::DIRECTORY, Mode::empty()).map_err(why)?;
-    let mut dir = openat(&top, "incoming", flags | OFlags::DIRECTORY, Mode::empty()).map_err(why)?;
-    let mut below = queue::hashed(id).into_iter();
+    let mut dir = openat(&top, queue, flags | OFlags::DIRECTORY, Mode::empty()).map_err(why)?;
+    let mut below = hashed(id).into_iter();
     loop {
         match openat(&dir, id.as_str(), flags, Mode::empty()) {
             Ok(file) => {
@@ -109,6 +132,41 @@ mod tests {
             assert_eq!(incoming(spool.path(), id()).and_then(|file| submitter(&file, id())), Ok(2001), "{below}");
         }
         assert_eq!(incoming(Path::new("/nowhere"), id()).err(), Some(Why::NoQueueFile));
+    }
+
+    #[test]
+    fn who_handed_in_what_is_in_the_queue() {
+        const MAIL: u32 = 102;
+        let spool = tempfile::tempdir().unwrap();
+        let asked = || handed_by(spool.path(), id(), MAIL);
+        assert_eq!(asked(), None, "there is no queue");
+        let rec = |kind: u8, data: &str| [&[kind, data.len() as u8][..], data.as_bytes()].concat();
+        let attributes = |names: &[&str]| -> Vec<u8> { names.iter().flat_map(|name| rec(b'A', name)).collect() };
+        let smtp = attributes(&["client_address=127.0.0.1", "client_port=40000"]);
+        let login = [smtp.clone(), attributes(&["sasl_username=box@shop.test"])].concat();
+        let other = rec(b'N', "Received: from client");
+        let from = rec(b'S', "a@Blog.test");
+        let whole = |head: &[u8], text: &[u8]| [head, &rec(b'M', ""), text, &rec(b'X', ""), &rec(b'E', "")].concat();
+        let pickup = |uid: u32| file(uid, ID)[4..file(uid, ID).len() - 4].to_vec();
+        for (queue, bytes, by) in [
+            ("incoming", whole(&from, &pickup(2_001)), Some(HandedBy::Uid(2_001))),
+            ("active", whole(&[from.clone(), login].concat(), &other), Some(HandedBy::login(b"box@shop.test"))),
+            (
+                "deferred/0",
+                whole(&[from.clone(), smtp.clone()].concat(), &other),
+                Some(HandedBy::client("127.0.0.1".parse().ok(), b"a@blog.test")),
+            ),
+            // A header of the sender's own, with an id that it cannot know, below one that was taken away.
+            ("hold", whole(&smtp, &pickup(2_001)), Some(HandedBy::client("127.0.0.1".parse().ok(), b""))),
+            ("hold", whole(&smtp, &pickup(MAIL)), Some(HandedBy::Requeued)),
+            ("hold", whole(&from, &other), None),
+        ] {
+            let dir = spool.path().join(queue);
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join(ID), bytes).unwrap();
+            assert_eq!(asked(), by, "{queue}");
+            fs::remove_file(dir.join(ID)).unwrap();
+        }
     }
 
     #[test]
