@@ -149,6 +149,10 @@ impl Started {
         start.env("CARGO_HOME", format!("{BASE}/cargo")).env("CARGO_TARGET_DIR", format!("{BASE}/target"));
         // The suites before this one have fetched everything.
         start.env("CARGO_NET_OFFLINE", "true").env("CARGO_TERM_COLOR", "never");
+        // What the command does is tested here, not how fast the binary is: optimising it would take minutes of the gate.
+        for (key, value) in [("LTO", "off"), ("OPT_LEVEL", "0"), ("CODEGEN_UNITS", "16"), ("DEBUG", "none")] {
+            start.env(format!("CARGO_PROFILE_RELEASE_{key}"), value);
+        }
         start.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out).process_group(0);
         Started { child: start.spawn().expect("it starts"), log }
     }

@@ -150,6 +150,9 @@ fn every_count_of_every_account_equals_what_really_happened() {
     round(&mut truth, &short, 4);
     deleted.extend(administrate(&mut truth, &long));
     logs.push(short.rotate());
+    // The server makes the new file with its next line, and the agent is not ready before it is there.
+    truth.send(&short, By::Script("web2"), &["accept.test"]);
+    wait_until("the new log", || short.log_path().exists());
     agent.kill();
     let agent = Agent::start(&config, &long.address(0));
     deleted.extend(administrate(&mut truth, &short));

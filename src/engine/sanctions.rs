@@ -26,7 +26,7 @@ use crate::mail::{
     Work,
 };
 use held::Held;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -234,8 +234,8 @@ pub struct Sanctions {
     claims: BTreeMap<Place, Option<HandedBy>>,
     /// Messages that the log gives to an account and their queue files do not, and since when that is known. Not kept.
     others: BTreeMap<Place, Time>,
-    /// On hold, and requeued, says the log: to be looked for. Not kept.
-    doubted: BTreeSet<Place>,
+    /// On hold, and requeued, says the log: to be looked for. Whether that was asked for since. Not kept.
+    doubted: BTreeMap<Place, bool>,
     /// How many of an account's were. Not kept.
     requeued: BTreeMap<Owner, u64>,
 }
@@ -253,7 +253,7 @@ impl Sanctions {
             inspected: Time::ZERO,
             claims: BTreeMap::new(),
             others: BTreeMap::new(),
-            doubted: BTreeSet::new(),
+            doubted: BTreeMap::new(),
             requeued: BTreeMap::new(),
         }
     }

@@ -34,8 +34,8 @@ impl HandedBy {
     /// What a log says is what the queue file says. With XFORWARD the log names another client than the file does.
     pub fn agrees(&self, file: &HandedBy) -> bool {
         match (self, file) {
-            (HandedBy::Uid(log), HandedBy::Uid(file)) => log == file,
-            (HandedBy::Login(log), HandedBy::Login(file)) => plain(log) == plain(file),
+            (HandedBy::Uid(told), HandedBy::Uid(file)) => told == file,
+            (HandedBy::Login(told), HandedBy::Login(file)) => plain(told) == plain(file),
             (HandedBy::Client { .. }, HandedBy::Client { .. }) | (HandedBy::Requeued, HandedBy::Requeued) => true,
             _ => false,
         }

@@ -24,7 +24,13 @@ pub enum Look {
 impl Sanctions {
     /// The next messages whose size nobody has asked for, at most so many.
     pub fn take_unsized(&mut self, most: usize) -> Vec<(Owner, Place)> {
-        self.held.take_unsized(most)
+        let taken = self.held.take_unsized(most);
+        for (_, place) in &taken {
+            if let Some(asked) = self.doubted.get_mut(place) {
+                *asked = true;
+            }
+        }
+        taken
     }
 
     /// What was seen of a message that the agent holds. One that is not there may be on its way into the queue, and is
@@ -35,15 +41,18 @@ impl Sanctions {
             return;
         };
         let young = now.secs_since(entry.at) < SETTLED_SECS;
-        let doubted = self.doubted.contains(&place);
+        // What was asked before there was a doubt says nothing about it.
+        let doubted = self.doubted.get(&place) == Some(&true);
         match look {
             Look::Size(size) => {
-                self.doubted.remove(&place);
+                if doubted {
+                    self.doubted.remove(&place);
+                }
                 self.held.set_size(owner, &place, size);
             }
             Look::NotThere if entry.stage == Stage::Held && (doubted || !(young || on_hold)) => {
                 self.held.remove(owner, &place);
-                if self.doubted.remove(&place) {
+                if self.doubted.remove(&place).is_some() {
                     self.drift.taken += 1;
                     *self.requeued.entry(owner).or_default() += 1;
                 } else {
@@ -59,8 +68,8 @@ impl Sanctions {
     pub fn believe_log(&mut self, now: Time) {
         let doubted = std::mem::take(&mut self.doubted);
         for (owner, place) in self.held.take_unsized(usize::MAX) {
-            if doubted.contains(&place) {
-                self.doubted.insert(place.clone());
+            if doubted.contains_key(&place) {
+                self.doubted.insert(place.clone(), true);
                 self.looked(owner, place, Look::NotThere, false, now);
             }
         }
@@ -74,7 +83,7 @@ impl Sanctions {
         if entry.stage != Stage::Held {
             return false;
         }
-        if self.doubted.insert(old.clone()) {
+        if self.doubted.insert(old.clone(), false).is_none() {
             self.held.set_unsized(owner, old.clone());
         }
         self.is_blocked(owner) && self.intend_one(owner, new, Some(HandedBy::Requeued), now)
@@ -228,6 +237,8 @@ mod tests {
         assert!(!sanctions.came_back(&place("AAAAA9"), place("BBBBB9"), NOW), "nobody holds it");
         assert!(sanctions.came_back(&place("AAAAA1"), place("BBBBB1"), NOW));
         assert!(sanctions.came_back(&place("AAAAA2"), place("BBBBB2"), NOW));
+        // It was asked for before that, when it was there still.
+        sanctions.looked(WHO, place("AAAAA1"), Look::Size(7), true, NOW);
         let asked = sanctions.take_unsized(9);
         assert_eq!(asked.len(), 4, "the old ones and the new ones");
         assert!(["AAAAA1", "AAAAA2"].iter().all(|id| asked.contains(&(WHO, place(id)))), "{asked:?}");
