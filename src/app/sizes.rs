@@ -65,12 +65,15 @@ pub fn start(mut instances: Instances) -> Result<Sizes, String> {
     Ok(Sizes { ask, answers, busy: false })
 }
 
+/// One mail server of the machine.
+type Instance = (Server, Arc<[u8]>);
+
 fn look_up(instances: &mut Instances, messages: Vec<(Owner, Place)>, told: &mut String) -> Vec<Sized> {
-    let mut by_instance: BTreeMap<(Server, Arc<[u8]>), Vec<QueueId>> = BTreeMap::new();
+    let mut by_instance: BTreeMap<Instance, Vec<QueueId>> = BTreeMap::new();
     for (_, place) in &messages {
         by_instance.entry((place.server, Arc::clone(&place.instance))).or_default().push(place.id);
     }
-    let mut looked: BTreeMap<(Server, Arc<[u8]>), BTreeMap<QueueId, u64>> = BTreeMap::new();
+    let mut looked: BTreeMap<Instance, BTreeMap<QueueId, u64>> = BTreeMap::new();
     for ((server, name), ids) in by_instance {
         match instances.sizes(server, &name, &ids) {
             Ok(sizes) => drop(looked.insert((server, name), sizes.into_iter().collect())),

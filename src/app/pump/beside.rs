@@ -52,10 +52,10 @@ impl Beside {
     }
 
     /// Begins to write it. It comes back if there is nobody to write it.
-    pub fn write(&mut self, batch: Batch) -> Result<(), Batch> {
+    pub fn write(&mut self, batch: Batch) -> Option<Batch> {
         match &self.batches {
-            Some(batches) => batches.send(batch).map_err(|back| back.0),
-            None => Err(batch),
+            Some(batches) => batches.send(batch).err().map(|back| back.0),
+            None => Some(batch),
         }
     }
 

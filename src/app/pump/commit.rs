@@ -71,18 +71,18 @@ impl Pump {
         self.collect();
         let spare = std::mem::take(&mut self.spare);
         let batch = std::mem::replace(&mut self.batch, spare);
-        let begun = match &mut self.beside {
+        let left = match &mut self.beside {
             Some(beside) => beside.write(batch),
-            None => Err(batch),
+            None => Some(batch),
         };
         for source in &mut self.sources {
             source.committed();
         }
         self.gate_spoke = false;
         self.under_way = Some(UnderWay { taped: self.taped });
-        match begun {
-            Ok(()) => true,
-            Err(batch) => {
+        match left {
+            None => true,
+            Some(batch) => {
                 let written = self.shelf.store().commit(&batch, Durability::Normal);
                 self.finish(batch, written)
             }
