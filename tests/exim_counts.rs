@@ -8,15 +8,17 @@ mod corpus;
 #[path = "golden/situations.rs"]
 mod situations;
 
-use sendwarden::engine::Engine;
 use sendwarden::engine::attribution::User;
 use sendwarden::engine::directory::{AccountSpec, Directory, Policy};
 use sendwarden::engine::replies::Replies;
+use sendwarden::engine::tracker::RowKind;
 use sendwarden::engine::tracker::Settings;
-use sendwarden::mail::{Accepted, Counts, Kind, Submitter, Time};
+use sendwarden::engine::{Engine, Sink};
+use sendwarden::mail::{Accepted, Counts, Fact, Kind, RecipientState, Submitter, Time};
 use sendwarden::mta::exim::Exim;
 use sendwarden::mta::syslog::Stamps;
 use sendwarden::mta::{Mta, Read};
+use std::collections::BTreeMap;
 
 /// `SECOND TEXT`, in which the words `A`, `B` and `C` are message ids.
 fn line(text: &str) -> String {
@@ -58,8 +60,18 @@ fn read(log: &[String]) -> Engine {
 }
 
 fn read_with(log: &[String], directory: Directory, passwd: impl Fn(&[u8]) -> Option<User>) -> Engine {
+    let mut engine = empty(directory);
+    feed(log, &mut engine, passwd, &mut ());
+    engine.finish(&mut ());
+    engine
+}
+
+fn empty(directory: Directory) -> Engine {
     let settings = Settings { details: true, keep_rows: true, ..Settings::default() };
-    let mut engine = Engine::new(settings, directory, Replies::default(), 42);
+    Engine::new(settings, directory, Replies::default(), 42)
+}
+
+fn feed(log: &[String], engine: &mut Engine, passwd: impl Fn(&[u8]) -> Option<User>, sink: &mut impl Sink) {
     let mut exim = Exim::new(Stamps { zone: jiff::tz::TimeZone::UTC, reference: Time::from_secs(1_795_500_000) });
     for line in log {
         match exim.read(line.as_bytes()) {
@@ -67,7 +79,7 @@ fn read_with(log: &[String], directory: Directory, passwd: impl Fn(&[u8]) -> Opt
                 if let Kind::Accepted(Accepted { by: Submitter::User(login), .. }) = event.kind {
                     engine.attribution.learn_login(login, passwd(login));
                 }
-                engine.observe(&event, &mut ());
+                engine.observe(&event, sink);
             }
             Read::Unknown(unknown) => panic!("{line}: {}", unknown.why),
             _ => {}
@@ -79,8 +91,6 @@ fn read_with(log: &[String], directory: Directory, passwd: impl Fn(&[u8]) -> Opt
         }
         assert_eq!(queued, engine.tracker.open_recipients(), "after {line}");
     }
-    engine.finish(&mut ());
-    engine
 }
 
 /// Figures that are not zero, in short: `web1 messages=1 recipients=2 sent=2`.
@@ -178,6 +188,66 @@ const CASES: &[(&str, &str, &[&str])] = &[
          02 A => list <list@l.test> R=localr T=local
          02 A Completed",
         &["web1 messages=1 recipients=2 sent=2"],
+    ),
+    (
+        "a list that contains another recipient",
+        "01 A <= w@l.test U=web1 P=local S=360 for x@d.test list@l.test a@l.test
+         02 A => a <list@l.test> R=localr T=local
+         02 A => b@d.test <list@l.test> R=remote T=smtp H=mx [192.0.2.7]
+         02 A -> x@d.test R=remote T=smtp H=mx [192.0.2.7]
+         02 A Completed",
+        &["web1 messages=1 recipients=3 sent=3"],
+    ),
+    (
+        "the same, where recipients are not logged",
+        "01 A <= w@l.test U=web1 P=local S=360
+         02 A => a <list@l.test> R=localr T=local
+         02 A => b@d.test <list@l.test> R=remote T=smtp H=mx [192.0.2.7]
+         02 A -> x@d.test R=remote T=smtp H=mx [192.0.2.7]
+         02 A Completed",
+        &["web1 messages=1 recipients=3 sent=3"],
+    ),
+    (
+        "an alias of another recipient, and that one put off",
+        "01 A <= w@l.test U=web1 P=local S=360 for alias@l.test a@d.test
+         02 A == a@d.test <alias@l.test> R=remote T=smtp defer (111): Connection refused
+         03 A ** a@d.test <alias@l.test> R=remote T=smtp H=mx [192.0.2.7]: 550 no
+         03 A Completed",
+        &["web1 messages=1 recipients=2 bounced=2 deferred=1"],
+    ),
+    (
+        "two lists with the same members",
+        "01 A <= w@l.test U=web1 P=local S=360 for all@l.test staff@l.test
+         02 A => a <all@l.test> R=localr T=local
+         02 A => b <all@l.test> R=localr T=local
+         02 A Completed",
+        &["web1 messages=1 recipients=3 sent=3"],
+    ),
+    (
+        "a list put off as a whole, whose only member was a recipient",
+        "01 A <= w@l.test U=web1 P=local S=360 for list@l.test a@d.test b@d.test
+         02 A == list@l.test routing defer (-51): lookup failed
+         02 A == a@d.test R=remote T=smtp defer (111): Connection refused
+         02 A => b@d.test R=remote T=smtp H=mx [192.0.2.7]
+         03 A => a@d.test <list@l.test> R=remote T=smtp H=mx [192.0.2.7]
+         03 A Completed",
+        &["web1 messages=1 recipients=3 sent=3 deferred=2"],
+    ),
+    (
+        "a list put off as a whole, whose only member is named by its line",
+        "01 A <= w@l.test U=web1 P=local S=360 for list@l.test a@d.test
+         02 A == list@l.test routing defer (-51): lookup failed
+         03 A => a@d.test <list@l.test> R=remote T=smtp H=mx [192.0.2.7]
+         03 A Completed",
+        &["web1 messages=1 recipients=2 sent=2 deferred=1"],
+    ),
+    (
+        "a line is lost, and nothing was expanded",
+        "01 A <= w@l.test U=web1 P=local S=360 for a@d.test b@l.test c@d.test
+         02 A => a@d.test R=remote T=smtp H=mx [192.0.2.7]
+         02 A => b <b@l.test> R=localr T=local
+         02 A Completed",
+        &["web1 messages=1 recipients=3 sent=2 unaccounted=1"],
     ),
     (
         "the same recipient twice, and the domain in another case",
@@ -280,7 +350,19 @@ const CASES: &[(&str, &str, &[&str])] = &[
          02 B <= w@l.test U=web1 P=local S=360 for a@d.test b@d.test
          02 B => discarded (system filter)
          02 B Completed",
-        &["web1 messages=2 recipients=3 sent=3"],
+        &["web1 messages=2 recipients=3 deleted=3"],
+    ),
+    (
+        "two aliases to nowhere, two commands and two files of one name",
+        "01 A <= w@l.test U=web1 P=local S=360 for v@l.test n@l.test p@l.test q@l.test f@l.test g@l.test
+         02 A => :blackhole: <v@l.test> R=aliases
+         02 A => :blackhole: <n@l.test> R=aliases
+         02 A => |/usr/bin/x <p@l.test> R=aliases T=address_pipe
+         02 A => |/usr/bin/x <q@l.test> R=aliases T=address_pipe
+         02 A => /dev/null <f@l.test> R=aliases T=**bypassed**
+         02 A => /dev/null <g@l.test> R=aliases T=**bypassed**
+         02 A Completed",
+        &["web1 messages=1 recipients=6 sent=4 deleted=2"],
     ),
     (
         "handed on while it was received",
@@ -370,6 +452,93 @@ fn every_case_gives_the_worked_out_figures() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// Saved and taken up again behind any line, the figures are the same.
+#[test]
+fn a_restart_behind_any_line_changes_no_figure() {
+    for (name, log, want) in CASES {
+        let log: Vec<String> = log.lines().map(line).collect();
+        for cut in 1..log.len() {
+            let mut old = empty(directory());
+            feed(&log[..cut], &mut old, passwd, &mut ());
+            let mut rows: BTreeMap<(u8, Vec<u8>), Vec<u8>> = BTreeMap::new();
+            old.take_rows(|row| {
+                let key = (row.kind.code(), row.key);
+                match row.value {
+                    Some(value) => rows.insert(key, value),
+                    None => rows.remove(&key),
+                };
+            });
+            let mut new = empty(directory());
+            for known in old.attribution.accounts.iter() {
+                new.attribution.accounts.restore(known.clone());
+            }
+            new.attribution.accounts.reserve_below(old.attribution.accounts.next());
+            let accounts: Vec<_> = old.ledger.owners().map(|(owner, account)| (owner, *account)).collect();
+            for (owner, account) in accounts {
+                new.ledger.restore(owner, account);
+            }
+            for ((kind, key), value) in &rows {
+                assert!(
+                    new.restore_row(RowKind::from_code(*kind).unwrap(), key, value),
+                    "{name}: a row must read back"
+                );
+            }
+            feed(&log[cut..], &mut new, passwd, &mut ());
+            new.finish(&mut ());
+            assert_eq!(figures(&new), *want, "{name}, cut behind line {cut}");
+        }
+    }
+}
+
+/// The recipients of messages, with what is said of each.
+#[derive(Default)]
+struct Told(Vec<(String, &'static str, u32)>);
+
+impl Sink for Told {
+    fn fact(&mut self, fact: &Fact<'_>) {
+        if let Fact::Leg(leg) = fact {
+            let shown = |address: &[u8]| String::from_utf8_lossy(address).into_owned();
+            self.0.extend(leg.recipients.iter().map(|one| (shown(&one.address), one.state.name(), one.attempts)));
+        }
+    }
+}
+
+/// Whom a message is for is known from its acceptance on, so that it is found while it waits.
+#[test]
+fn recipients_are_told_before_anything_is_tried() {
+    let told = |log: &[&str]| {
+        let log: Vec<String> = log.iter().map(|text| line(text)).collect();
+        let (mut engine, mut told) = (empty(directory()), Told::default());
+        feed(&log, &mut engine, passwd, &mut told);
+        engine.tell_open(&mut told);
+        told.0
+    };
+    let all = |list: &[(&str, &'static str, u32)]| -> Vec<(String, &'static str, u32)> {
+        list.iter().map(|(address, state, attempts)| ((*address).to_owned(), *state, *attempts)).collect()
+    };
+    let accepted = "01 A <= w@l.test U=web1 P=local S=360 for a@d.test list@l.test b@l.test";
+    let frozen = "01 A frozen by ACL";
+    let waits = [("a@d.test", "queued", 0), ("list@l.test", "queued", 0), ("b@l.test", "queued", 0)];
+    assert_eq!(told(&[accepted, frozen]), all(&waits));
+    let put_off = "02 A == a@d.test R=remote T=smtp defer (111): Connection refused";
+    // A mailbox is logged by its local part: it is the recipient that was told before.
+    let local = "02 A => b <b@l.test> R=localr T=local";
+    let member = "02 A => c@d.test <list@l.test> R=remote T=smtp H=mx [192.0.2.7]";
+    let later =
+        [("a@d.test", "deferred", 1), ("list@l.test", "expanded", 0), ("b@l.test", "sent", 1), ("c@d.test", "sent", 1)];
+    assert_eq!(told(&[accepted, put_off, local, member]), all(&later));
+    // Its line is lost; and in the end nobody is said to wait.
+    let (other, done) = ("02 A => a@d.test R=remote T=smtp H=mx [192.0.2.7]", "03 A Completed");
+    let lost = [("a@d.test", "sent", 1), ("list@l.test", "unaccounted", 0), ("b@l.test", "sent", 1)];
+    assert_eq!(told(&[accepted, other, local, done]), all(&lost));
+    let removed = [("a@d.test", "deleted", 0), ("list@l.test", "deleted", 0), ("b@l.test", "deleted", 0)];
+    assert_eq!(told(&[accepted, "02 A removed by web1"]), all(&removed));
+    let states = ["deferred", "handed", "queued", "expanded", "sent", "bounced", "expired", "deleted", "unaccounted"];
+    let coded: Vec<&str> =
+        [0, 1, 7, 8, 2, 3, 4, 5, 6].map(|code| RecipientState::from_code(code).unwrap().name()).into();
+    assert_eq!((coded, RecipientState::from_code(9)), (states.to_vec(), None));
 }
 
 /// Begun in the middle, a log never counts a message it did not see arrive, and never more recipients than the whole.

@@ -11,7 +11,7 @@ use crate::engine::sanctions::{Entry, HELD_KIND, Stage, read_held};
 use crate::engine::tracker::{RowKind, Settings};
 use crate::engine::{Engine, Sink};
 use crate::host::clock;
-use crate::mail::{Envelope, Fact, LegFact, Owner, Place, QueueId, RecipientState, Server, Time, text};
+use crate::mail::{Envelope, Fact, LegFact, Owner, Place, QueueId, Server, Time, text};
 use crate::store::{LegRecord, TraceQuery as StoreQuery, Views};
 use crate::web::api::{AccountView, Answer, BackendError, HeldView, TraceLeg, TraceQuery, TraceRecipient, TraceView};
 use jiff::Timestamp;
@@ -151,6 +151,9 @@ fn tell_held(leg: &mut TraceLeg, entry: Entry, account: AccountView, held_max_se
         Stage::Held | Stage::Intended => "held",
     };
     leg.end = "held".to_owned();
+    for recipient in leg.recipients.iter_mut().filter(|recipient| recipient.state == "queued") {
+        recipient.state = "held".to_owned();
+    }
     leg.held = Some(HeldView {
         since: when(entry.at),
         stage: stage.to_owned(),
@@ -330,11 +333,7 @@ fn open_leg(leg: &LegFact<'_>, names: &HashMap<u32, String>) -> TraceLeg {
             .map(|recipient| TraceRecipient {
                 recipient: shown(&recipient.address),
                 relay: shown(&recipient.relay),
-                state: match recipient.state {
-                    RecipientState::Deferred => "deferred".to_owned(),
-                    RecipientState::Handed => "handed".to_owned(),
-                    RecipientState::Ended(outcome) => outcome.name().to_owned(),
-                },
+                state: recipient.state.name().to_owned(),
                 dsn: if recipient.dsn.is_none() { String::new() } else { recipient.dsn.to_string() },
                 reply: shown(&recipient.reply),
                 attempts: recipient.attempts,

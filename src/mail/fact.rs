@@ -221,4 +221,41 @@ pub enum RecipientState {
     Ended(Outcome),
     /// Went on under another queue id.
     Handed,
+    /// Accepted; no attempt so far.
+    Queued,
+    /// An alias or a list: what came of it are recipients of their own.
+    Expanded,
+}
+
+impl RecipientState {
+    pub const fn name(self) -> &'static str {
+        match self {
+            RecipientState::Deferred => "deferred",
+            RecipientState::Ended(outcome) => outcome.name(),
+            RecipientState::Handed => "handed",
+            RecipientState::Queued => "queued",
+            RecipientState::Expanded => "expanded",
+        }
+    }
+
+    /// For rows of the store.
+    pub const fn code(self) -> u8 {
+        match self {
+            RecipientState::Deferred => 0,
+            RecipientState::Handed => 1,
+            RecipientState::Ended(outcome) => 2 + outcome.code(),
+            RecipientState::Queued => 7,
+            RecipientState::Expanded => 8,
+        }
+    }
+
+    pub fn from_code(code: u8) -> Option<RecipientState> {
+        Some(match code {
+            0 => RecipientState::Deferred,
+            1 => RecipientState::Handed,
+            7 => RecipientState::Queued,
+            8 => RecipientState::Expanded,
+            code => RecipientState::Ended(Outcome::from_code(code.checked_sub(2)?)?),
+        })
+    }
 }

@@ -13,7 +13,7 @@ use super::batch::{MAX_ADDRESS, MAX_RELAY};
 use super::bloom::{self, Key};
 use super::record::ScriptRecord;
 use crate::mail::script::MAX_PATH;
-use crate::mail::{Basis, Dsn, LegFact, Origin, Outcome, QueueId, RecipientState, RecipientTrace, Time, text};
+use crate::mail::{Basis, Dsn, LegFact, Origin, QueueId, RecipientState, RecipientTrace, Time, text};
 
 const MAX_MESSAGE_ID: usize = 512;
 const MAX_NAME: usize = 128;
@@ -66,7 +66,7 @@ pub struct RecipientRecord {
     pub reply: String,
     /// Enhanced status code; empty when there was none.
     pub dsn: String,
-    /// `deferred`, `handed` (it went on as `next`), or `mail::Outcome::name`.
+    /// `mail::RecipientState::name`; `handed` went on as `next`.
     pub state: &'static str,
     pub attempts: u32,
     #[serde(serialize_with = "super::record::secs")]
@@ -135,11 +135,7 @@ fn encode_recipient(recipient: &RecipientTrace, first: Time, out: &mut Vec<u8>) 
     out.push(recipient.dsn.class);
     number(out, u64::from(recipient.dsn.subject));
     number(out, u64::from(recipient.dsn.detail));
-    out.push(match recipient.state {
-        RecipientState::Deferred => 0,
-        RecipientState::Handed => 1,
-        RecipientState::Ended(outcome) => 2 + outcome.code(),
-    });
+    out.push(recipient.state.code());
     number(out, u64::from(recipient.attempts));
     signed(out, recipient.last.0.wrapping_sub(first.0));
     bytes(out, recipient.next.as_deref().map_or(&[], QueueId::as_bytes));
@@ -343,11 +339,7 @@ impl<'a> RawRecipient<'a> {
             relay: shown(self.relay),
             reply: shown(self.reply),
             dsn: if self.dsn.is_none() { String::new() } else { self.dsn.to_string() },
-            state: match self.state {
-                0 => "deferred",
-                1 => "handed",
-                code => Outcome::from_code(code - 2)?.name(),
-            },
+            state: RecipientState::from_code(self.state)?.name(),
             attempts: self.attempts,
             last: Time(first.wrapping_add(self.last)),
             next: (!self.next.is_empty()).then(|| shown(self.next)),

@@ -9,6 +9,9 @@
 //!   line count, with what becomes of them. A `>>` may stand before its own `<=` (cutthrough).
 //! - An envelope recipient is named by `for`; otherwise one is booked, for the first one a delivery line names. A final
 //!   address uses up the booking of its original while that is still open, and comes on top when it is not.
+//! - Exim delivers to none twice: an address that was accepted, and that an alias gives again, is one recipient. Where an
+//!   alias was expanded, an accepted address of which no line speaks is one with others: it ends as the best of them.
+//! - What a rule or an alias throws away is deleted.
 //! - A recipient's outcome is the first final one said of it. An administrator took it off the message (`marked
 //!   delivered by`) or only pretended to deliver it (`*>` of `-N`): it is deleted. One that was added is booked.
 //! - Only what stands before the size (`S=`) of a `<=` line is Exim's own word on where a message comes from: what
@@ -141,6 +144,7 @@ impl Grammar {
                 "**" if self.expired.is_match(rest) => State::Expired,
                 "**" => State::Bounced,
                 "*>" => State::Deleted,
+                "=>" | "->" if last == ":blackhole:" => State::Deleted,
                 _ => State::Sent,
             };
             let tried = !rest.contains(": retry time not reached");
@@ -197,6 +201,10 @@ impl Grammar {
 struct Slot {
     name: Option<(String, String)>,
     state: State,
+    /// The address that the message was accepted for.
+    accepted: Option<String>,
+    /// A line was about it, other than that of the acceptance.
+    told: bool,
 }
 
 impl Oracle {
@@ -245,7 +253,7 @@ impl Oracle {
 fn count(lines: &[&Says]) -> Figures {
     let mut figures = Figures::default();
     let mut slots: Vec<Slot> = Vec::new();
-    let mut held = false;
+    let (mut held, mut expanded) = (false, false);
     let close = |slots: &mut Vec<Slot>, state: State| {
         slots.iter_mut().filter(|slot| slot.state == State::Open).for_each(|slot| slot.state = state);
     };
@@ -263,7 +271,8 @@ fn count(lines: &[&Says]) -> Figures {
                         None => !slots.is_empty(),
                     };
                     if !known {
-                        slots.push(Slot { name, state: State::Open });
+                        let accepted = name.as_ref().map(|name| name.0.clone());
+                        slots.push(Slot { name, state: State::Open, accepted, told: false });
                     }
                 }
             }
@@ -271,26 +280,48 @@ fn count(lines: &[&Says]) -> Figures {
                 let name = (last.clone(), original.clone());
                 let envelope = (original.clone(), original.clone());
                 let open = |slot: &Slot| slot.state == State::Open;
-                let at = slots
-                    .iter()
-                    .position(|slot| slot.name.as_ref() == Some(&name))
+                let whole = match (last.contains('@'), original.rsplit_once('@')) {
+                    (false, Some((_, domain))) => format!("{last}@{domain}"),
+                    _ => last.clone(),
+                };
+                let expands = whole != *original && !last.starts_with(['|', '/', ':']);
+                expanded |= expands;
+                let itself = slots.iter().position(|slot| expands && slot.accepted.as_ref() == Some(&whole));
+                if itself.is_some() {
+                    // The place of the accepted one it came from is free.
+                    let free = |slot: &&mut Slot| open(slot) && slot.name.as_ref() == Some(&envelope);
+                    slots.iter_mut().filter(free).for_each(|slot| slot.told = false);
+                }
+                let at = itself
+                    .or_else(|| slots.iter().position(|slot| slot.name.as_ref() == Some(&name)))
                     .or_else(|| slots.iter().position(|slot| open(slot) && slot.name.as_ref() == Some(&envelope)))
                     .or_else(|| slots.iter().position(|slot| open(slot) && slot.name.is_none()))
                     .unwrap_or(slots.len());
                 if at == slots.len() {
-                    slots.push(Slot { name: None, state: State::Open });
+                    slots.push(Slot { name: None, state: State::Open, accepted: None, told: false });
                 }
                 let slot = &mut slots[at];
                 slot.name = Some(name);
+                slot.told = true;
                 if slot.state == State::Open {
                     figures.deferred += u64::from(*state == State::Open && *tried);
                     slot.state = *state;
                 }
             }
-            Says::Added(one) => slots.push(Slot { name: Some((one.clone(), one.clone())), state: State::Open }),
-            Says::Discarded => close(&mut slots, State::Sent),
-            Says::Deleted => close(&mut slots, State::Deleted),
-            Says::Completed => close(&mut slots, State::Unaccounted),
+            Says::Added(one) => {
+                let name = Some((one.clone(), one.clone()));
+                slots.push(Slot { name, state: State::Open, accepted: None, told: true });
+            }
+            Says::Discarded | Says::Deleted => close(&mut slots, State::Deleted),
+            Says::Completed => {
+                let ends = [State::Sent, State::Bounced, State::Expired, State::Deleted];
+                let best = ends.into_iter().find(|end| slots.iter().any(|slot| slot.state == *end));
+                if let Some(best) = best.filter(|_| expanded) {
+                    let silent = |slot: &&mut Slot| slot.state == State::Open && slot.accepted.is_some() && !slot.told;
+                    slots.iter_mut().filter(silent).for_each(|slot| slot.state = best);
+                }
+                close(&mut slots, State::Unaccounted);
+            }
             Says::Frozen(is) => held = *is,
         }
     }

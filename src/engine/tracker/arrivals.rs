@@ -1,6 +1,6 @@
 //! How messages come to be: arrival, header, activation, hold, and the decision whose recipients a leg carries.
 
-use super::leg::{Came, Class, Ended, Leg};
+use super::leg::{Came, Class, Ended, Leg, Seen};
 use super::table::{Key, Slot};
 use super::{Cx, GRACE_SECS, Tracker, books, kept};
 use crate::engine::Sink;
@@ -52,14 +52,24 @@ impl Tracker {
         let host = self.places.host(head.host);
         let message = if accepted.mark.is_empty() { 0 } else { self.table.hash_text(host, accepted.mark, b"") };
         self.table.set_message(slot, message);
-        let recipients = accepted.recipients.map_or(0, |list| self.distinct(list)).max(1);
+        let several = accepted.recipients.map_or_else(Vec::new, |list| self.distinct(list));
+        let most = self.settings.max_recipients;
         let Some(leg) = self.table.edit(slot) else { return };
         leg.notification = came == Came::Internal;
         (leg.came, leg.last, leg.size) = (came, head.at, accepted.size);
-        leg.expected = leg.expected.max(recipients);
+        leg.expected = leg.expected.max(several.len().max(1) as u32);
+        for recipient in several {
+            // What was handed on while it was accepted has come to something already.
+            if leg.seen.get(recipient).is_none() {
+                leg.seen.set(recipient, Seen::Accepted, most);
+            }
+        }
         if let Some(details) = leg.details.as_deref_mut() {
             details.message_id = kept(accepted.message_id);
             details.client = kept(client);
+            for recipient in accepted.recipients.iter().flat_map(|list| list.iter()) {
+                details.accepted(recipient, head.at);
+            }
         }
         match accepted.by {
             Submitter::User(login) => {
@@ -84,11 +94,10 @@ impl Tracker {
         self.accepted_on_hold(slot, head.at, cx);
     }
 
-    /// Recipients of a list, each once: the server delivers to none twice.
-    fn distinct(&self, list: AddressList<'_>) -> u32 {
-        let mut addresses = list.iter();
-        if addresses.by_ref().nth(1).is_none() {
-            return 1;
+    /// The recipients of a list of several, each once: the server delivers to none twice.
+    fn distinct(&self, list: AddressList<'_>) -> Vec<u64> {
+        if list.iter().nth(1).is_none() {
+            return Vec::new();
         }
         let hash = |address| {
             let (local, domain) = address::split(address);
@@ -97,7 +106,7 @@ impl Tracker {
         let mut hashes: Vec<u64> = list.iter().map(hash).collect();
         hashes.sort_unstable();
         hashes.dedup();
-        hashes.len() as u32
+        hashes
     }
 
     #[allow(clippy::too_many_arguments, reason = "the fields of one log line")]

@@ -134,18 +134,31 @@ pub fn book_seen<S: Sink>(leg: &mut Leg, cx: &mut Cx<'_, S>) {
     }
 }
 
-/// A line names a recipient of a message whose aliases are expanded after its recipients were counted. The first one
-/// that comes from a recipient as it was accepted takes that one's place; each further one is a recipient more.
+/// A line names a recipient of a message whose aliases are expanded after its recipients were counted. One that was
+/// accepted itself is that one: the server delivers to none twice. Of the others the first that comes from a recipient as
+/// it was accepted takes that one's place; each further one is a recipient more.
 pub fn place<S: Sink>(leg: &mut Leg, recipient: u64, accepted: u64, most: usize, cx: &mut Cx<'_, S>) {
-    if leg.seen.get(recipient).is_some_and(|seen| seen != Seen::Expanded) || leg.seen.count() >= most {
+    let known = leg.seen.get(recipient);
+    let named = matches!(known, Some(Seen::Accepted | Seen::Merged));
+    if recipient != accepted && !matches!(known, None | Some(Seen::Expanded)) {
+        // It has a place of its own: that of the accepted one stays free, also of one that was put off as a whole.
+        let before = leg.seen.get(accepted);
+        if matches!(before, Some(Seen::Accepted | Seen::Deferred)) {
+            leg.seen.set(accepted, Seen::Merged, most);
+            leg.placed = leg.placed.saturating_sub(u32::from(before == Some(Seen::Deferred)));
+        }
+    }
+    if matches!(known, Some(Seen::Deferred | Seen::Handed | Seen::Ended(_))) || leg.seen.count() >= most && !named {
         return;
     }
     let further = if recipient == accepted {
         // A list that is a member of itself.
-        leg.seen.get(recipient).is_some()
+        known == Some(Seen::Expanded)
+    } else if named {
+        false
     } else {
         match leg.seen.get(accepted) {
-            None => {
+            None | Some(Seen::Accepted | Seen::Merged) => {
                 leg.seen.set(accepted, Seen::Expanded, most);
                 false
             }
@@ -188,32 +201,46 @@ pub fn use_spare<S: Sink>(leg: &mut Leg, cx: &mut Cx<'_, S>) -> Option<QueueId> 
 /// The leg leaves the queue: what is open ends with it; what is not booked yet is remembered to.
 pub fn end<S: Sink>(leg: &mut Leg, ended: Ended, cx: &mut Cx<'_, S>) {
     let outcome = ended.outcome();
+    // Those that were one with others for the server have come to what those came to.
+    let one_with_others = if ended == Ended::Removed && !leg.is_complete() { one_with_others(leg) } else { 0 };
+    let fate = if one_with_others > 0 { fate(leg).unwrap_or(outcome) } else { outcome };
     match leg.class {
         Class::Own => {
-            if ended == Ended::Removed && leg.answered {
-                // Those that were one with others for the server have come to what those came to.
-                let one_with_others = leg.booked.saturating_sub(leg.expected);
-                if let Some(fate) = fate(leg) {
-                    close_out(leg, fate, one_with_others, cx);
-                }
-            }
+            close_out(leg, fate, one_with_others, cx);
             close_out(leg, outcome, leg.open(), cx);
         }
         Class::Child | Class::Waiting => {
+            let here = one_with_others.min(leg.open());
+            close_out(leg, fate, here, cx);
             close_out(leg, outcome, leg.open(), cx);
             let rest = leg.expected.saturating_sub(leg.booked.saturating_add(leg.spare_total()));
-            if let Some(spare) = leg.spare.get_mut(outcome.code() as usize) {
-                *spare += rest;
+            let others = rest.min(one_with_others - here);
+            for (outcome, n) in [(fate, others), (outcome, rest - others)] {
+                if let Some(spare) = leg.spare.get_mut(outcome.code() as usize) {
+                    *spare += n;
+                }
             }
         }
         Class::Unborn => {}
     }
 }
 
+/// Recipients that no line speaks of because the server delivers to none twice: it has made one of several that the gate
+/// was told of; or what came of an accepted one was accepted itself, or came of another one too. Where nothing came of
+/// another, a line is missing.
+pub(super) fn one_with_others(leg: &Leg) -> u32 {
+    let by_gate = if leg.answered && leg.class == Class::Own { leg.booked.saturating_sub(leg.expected) } else { 0 };
+    if !leg.expands {
+        return by_gate;
+    }
+    by_gate + leg.seen.iter().filter(|(_, seen)| matches!(seen, Seen::Accepted | Seen::Merged)).count() as u32
+}
+
 /// What most is to be said of recipients that nobody names: they were delivered, if any was.
 fn fate(leg: &Leg) -> Option<Outcome> {
     let ended = leg.seen.iter().filter_map(|(_, seen)| match seen {
         Seen::Ended(outcome) => Some(outcome),
+        Seen::Handed => Some(Outcome::Sent),
         _ => None,
     });
     ended.min_by_key(|outcome| outcome.code())

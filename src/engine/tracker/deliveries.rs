@@ -8,8 +8,8 @@ use crate::engine::Sink;
 use crate::engine::replies::Judgement;
 use crate::mail::address;
 use crate::mail::{
-    Attempt, End, ErrorFact, Fact, Head, Outcome, QueueId, RecipientState, RecipientTrace, ScriptClaim, Status, Sweep,
-    Time,
+    Attempt, Dsn, End, ErrorFact, Fact, Head, Outcome, QueueId, RecipientState, RecipientTrace, ScriptClaim, Status,
+    Sweep, Time,
 };
 
 impl Tracker {
@@ -64,6 +64,7 @@ impl Tracker {
         if let Some(leg) = self.table.edit(slot) {
             leg.last = head.at;
             if let Some(accepted) = accepted {
+                leg.expands |= recipient != accepted && !is_sink(attempt);
                 books::place(leg, recipient, accepted, most, cx);
             }
         }
@@ -82,7 +83,7 @@ impl Tracker {
             }
             Status::Deferred | Status::Waiting => {
                 let Some(leg) = self.table.edit(slot) else { return };
-                let first = matches!(leg.seen.get(recipient), None | Some(Seen::Expanded));
+                let first = !matches!(leg.seen.get(recipient), Some(Seen::Deferred | Seen::Handed | Seen::Ended(_)));
                 if first {
                     leg.seen.set(recipient, Seen::Deferred, most);
                     books::book_seen(leg, cx);
@@ -160,6 +161,7 @@ impl Tracker {
         let (local, domain) = address::split(attempt.accepted_as);
         let accepted = self.table.hash_address(local, domain);
         let recipient = match address::split(attempt.recipient) {
+            _ if is_sink(attempt) => self.table.hash_text(0, attempt.recipient, attempt.accepted_as),
             (name, b"") => self.table.hash_address(name, domain),
             (local, domain) => self.table.hash_address(local, domain),
         };
@@ -287,22 +289,28 @@ impl Tracker {
             }
             _ => None,
         };
-        if let Some(trace) = details.recipients.iter_mut().rev().take(64).find(|t| *t.address == *attempt.recipient) {
-            trace.attempts += 1;
-            trace.last = at;
-            (trace.state, trace.dsn, trace.next) = (state, attempt.dsn, next);
-            if *trace.reply != *attempt.reply {
+        // A server that named the recipients before says of a local one only the local part; and nobody is none.
+        let (address, most) = match (attempt.accepted_as, attempt.recipient) {
+            ([], recipient) => (recipient, NEAR),
+            (accepted, recipient) if address::split(accepted).0 == recipient => (accepted, MAX_TRACES),
+            (accepted, [b':', ..]) => (accepted, MAX_TRACES),
+            _ => (attempt.recipient, MAX_TRACES),
+        };
+        if !attempt.accepted_as.is_empty() && attempt.accepted_as != address {
+            details.expanded(attempt.accepted_as, at);
+        }
+        if let Some(trace) = details.recipients.iter_mut().rev().take(most).find(|t| same(&t.address, address)) {
+            if trace.attempts == 0 || *trace.reply != *attempt.reply {
                 trace.reply = kept(attempt.reply);
                 trace.relay = kept(attempt.relay);
             }
-            return;
-        }
-        if details.recipients.len() >= MAX_TRACES {
-            details.cut = true;
+            trace.attempts += 1;
+            trace.last = at;
+            (trace.state, trace.dsn, trace.next) = (state, attempt.dsn, next);
             return;
         }
         let trace = RecipientTrace {
-            address: kept(attempt.recipient),
+            address: kept(address),
             relay: kept(attempt.relay),
             reply: kept(attempt.reply),
             dsn: attempt.dsn,
@@ -311,9 +319,66 @@ impl Tracker {
             last: at,
             next,
         };
-        push_tight(&mut details.recipients, trace);
+        details.push(trace);
     }
+}
+
+/// A command, a file or nothing: another one for each recipient that comes to it.
+fn is_sink(attempt: &Attempt<'_>) -> bool {
+    matches!(attempt.recipient, [b'|' | b'/' | b':', ..]) && attempt.recipient != attempt.accepted_as
+}
+
+impl Details {
+    fn push(&mut self, trace: RecipientTrace) {
+        if self.recipients.len() >= MAX_TRACES {
+            self.cut = true;
+            return;
+        }
+        push_tight(&mut self.recipients, trace);
+    }
+
+    /// The message was accepted for this recipient: known before anything is tried.
+    pub(super) fn accepted(&mut self, address: &[u8], at: Time) {
+        // Tried while it was being accepted, or given twice.
+        if self.recipients.iter().rev().take(NEAR).any(|known| same(&known.address, address)) {
+            return;
+        }
+        self.push(RecipientTrace {
+            address: kept(address),
+            relay: Box::default(),
+            reply: Box::default(),
+            dsn: Dsn::NONE,
+            state: RecipientState::Queued,
+            attempts: 0,
+            last: at,
+            next: None,
+        });
+    }
+
+    /// Others have come of it.
+    fn expanded(&mut self, address: &[u8], at: Time) {
+        let waits = |trace: &&mut RecipientTrace| {
+            matches!(trace.state, RecipientState::Queued | RecipientState::Deferred) && same(&trace.address, address)
+        };
+        if let Some(trace) = self.recipients.iter_mut().find(waits) {
+            (trace.state, trace.last) = (RecipientState::Expanded, at);
+        }
+    }
+
+    /// Of whom nothing was said to the end.
+    pub(super) fn finish(&mut self, state: RecipientState, at: Time) {
+        for trace in self.recipients.iter_mut().filter(|trace| trace.state == RecipientState::Queued) {
+            (trace.state, trace.last) = (state, at);
+        }
+    }
+}
+
+/// What is kept of a long address is compared.
+fn same(kept: &[u8], address: &[u8]) -> bool {
+    *kept == *address.get(..MAX_TEXT).unwrap_or(address)
 }
 
 /// Most recipients of one leg that are kept with their texts.
 const MAX_TRACES: usize = 1_000;
+/// Where each is new, the same one is looked for among so many: those of the last attempts.
+const NEAR: usize = 64;

@@ -46,6 +46,10 @@ pub enum Seen {
     Handed,
     /// No recipient itself: it was accepted, and others came of it.
     Expanded,
+    /// Named as the message was accepted, and by no line since.
+    Accepted,
+    /// The same, and all that came of it was accepted itself.
+    Merged,
 }
 
 /// Texts that are only kept where an index or error report will want them.
@@ -87,6 +91,8 @@ pub struct Leg {
     pub held: bool,
     /// Given up as a whole: what is open at its end was deleted.
     pub given_up: bool,
+    /// An accepted recipient has become another one, or several.
+    pub expands: bool,
     /// A policy put it on hold before it had an id: held from the moment it is accepted.
     pub hold_pending: bool,
     /// Put on hold because the gate answered so: the gate knows of it.
@@ -222,9 +228,8 @@ impl Ended {
     /// What becomes of recipients that are open when the leg ends so.
     pub const fn outcome(self) -> Outcome {
         match self {
-            Ended::Deleted => Outcome::Deleted,
-            // As a delivery to nowhere: the server has done with it what it was told to.
-            Ended::Discarded => Outcome::Sent,
+            // By a rule of the administrator's: nobody gets it, and nobody is told.
+            Ended::Deleted | Ended::Discarded => Outcome::Deleted,
             _ => Outcome::Unaccounted,
         }
     }
@@ -246,6 +251,7 @@ impl Leg {
             probe: false,
             held: false,
             given_up: false,
+            expands: false,
             hold_pending: false,
             answered: false,
             ended: None,

@@ -284,7 +284,17 @@ impl Tracker {
 
     /// Ends a leg's story: out of the table, and told to the index.
     fn close<S: Sink>(&mut self, slot: Slot, ended: Ended, cx: &mut Cx<'_, S>) {
-        let Some(leg) = self.table.remove(slot) else { return };
+        let Some(mut leg) = self.table.remove(slot) else { return };
+        if leg.details.is_some() {
+            let last = leg.last;
+            let state = match ended {
+                Ended::Removed if books::one_with_others(&leg) > 0 => RecipientState::Expanded,
+                ended => RecipientState::Ended(ended.outcome()),
+            };
+            if let Some(details) = leg.details.as_deref_mut() {
+                details.finish(state, last);
+            }
+        }
         if leg.class != Class::Unborn && !leg.probe && leg.came != Came::Named {
             self.tell(&leg, ended.name(), cx);
         }

@@ -154,11 +154,13 @@ fn write_leg(leg: &Leg, out: &mut Writer) {
             Seen::Handed => 1,
             Seen::Ended(outcome) => 2 + u64::from(outcome.code()),
             Seen::Expanded => EXPANDED,
+            Seen::Accepted => ACCEPTED,
+            Seen::Merged => MERGED,
         });
     }
     out.u64(leg.message).maybe_id(leg.parent).u64(leg.claimed_by).u64(leg.size);
     out.time(leg.first).time(leg.last).time(leg.deadline);
-    out.u32(leg.placed).u64(u64::from(leg.given_up));
+    out.u32(leg.placed).u64(u64::from(leg.given_up) | u64::from(leg.expands) << 1);
     out.u64(u64::from(leg.details.is_some()));
     if let Some(details) = leg.details.as_deref() {
         write_details(details, out);
@@ -167,17 +169,15 @@ fn write_leg(leg: &Leg, out: &mut Writer) {
 
 /// Behind the outcomes of [`Seen::Ended`].
 const EXPANDED: u64 = 7;
+const ACCEPTED: u64 = 8;
+const MERGED: u64 = 9;
 
 fn write_details(details: &Details, out: &mut Writer) {
     out.bytes(&details.message_id).bytes(&details.sender).bytes(&details.client).u64(u64::from(details.cut));
     out.u64(details.recipients.len() as u64);
     for trace in &details.recipients {
         out.bytes(&trace.address).bytes(&trace.relay).bytes(&trace.reply).dsn(trace.dsn);
-        out.u64(match trace.state {
-            RecipientState::Deferred => 0,
-            RecipientState::Handed => 1,
-            RecipientState::Ended(outcome) => 2 + u64::from(outcome.code()),
-        });
+        out.u64(u64::from(trace.state.code()));
         out.u32(trace.attempts).time(trace.last).maybe_id(trace.next.as_deref().copied());
     }
     let script = details.script();
@@ -233,6 +233,8 @@ fn read_leg(version: u64, serial: u64, saved: &mut Reader<'_>) -> Option<Leg> {
             0 => Seen::Deferred,
             1 => Seen::Handed,
             EXPANDED => Seen::Expanded,
+            ACCEPTED => Seen::Accepted,
+            MERGED => Seen::Merged,
             code => Seen::Ended(Outcome::from_code(u8::try_from(code).ok()? - 2)?),
         };
         leg.seen.set(recipient, seen, usize::MAX);
@@ -241,7 +243,9 @@ fn read_leg(version: u64, serial: u64, saved: &mut Reader<'_>) -> Option<Leg> {
     (leg.claimed_by, leg.size) = (saved.u64()?, saved.u64()?);
     (leg.first, leg.last, leg.deadline) = (saved.time()?, saved.time()?, saved.time()?);
     if version > 1 {
-        (leg.placed, leg.given_up) = (saved.u32()?, saved.u64()? != 0);
+        leg.placed = saved.u32()?;
+        let flags = saved.u64()?;
+        (leg.given_up, leg.expands) = (flags & 1 == 1, flags & 2 == 2);
     }
     if saved.u64()? != 0 {
         leg.details = Some(Box::new(read_details(saved)?));
@@ -260,11 +264,7 @@ fn read_details(saved: &mut Reader<'_>) -> Option<Details> {
     for _ in 0..saved.u64()? {
         let (address, relay, reply) = (saved.bytes()?.into(), saved.bytes()?.into(), saved.bytes()?.into());
         let dsn = saved.dsn()?;
-        let state = match saved.u8()? {
-            0 => RecipientState::Deferred,
-            1 => RecipientState::Handed,
-            code => RecipientState::Ended(Outcome::from_code(code - 2)?),
-        };
+        let state = RecipientState::from_code(saved.u8()?)?;
         let (attempts, last, next) = (saved.u32()?, saved.time()?, saved.maybe_id()?);
         details.recipients.push(RecipientTrace {
             address,

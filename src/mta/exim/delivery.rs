@@ -27,6 +27,8 @@ pub(super) fn read<'a>(at: Time, id: QueueId, status: Status, text: &'a [u8]) ->
     fields.read(rest, fails);
     let Fields { peer, transport, router, reply, queued_ms } = fields;
     let status = match status {
+        // An alias to nowhere (routers/redirect.c): nobody gets it.
+        Status::Sent if recipient == b":blackhole:" => Status::Dropped,
         // retry.c; deliver.c for messages that were frozen for too long.
         Status::Bounced if matches!(reply, b"retry timeout exceeded" | b"delivery cancelled; message timed out") => {
             Status::Expired

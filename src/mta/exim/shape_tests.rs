@@ -192,7 +192,7 @@ fn deliveries_of_every_kind() {
             "Sent /var/mail/a b|a@l.test|address_file||true|10000|0.0.0||None",
         ),
         ("=> save Junk <a@l.test> R=x T=dir", "Sent save Junk|a@l.test|dir||true|10000|0.0.0||None"),
-        ("=> :blackhole: <a@l.test> R=bh", "Sent :blackhole:|a@l.test|bh||true|10000|0.0.0||None"),
+        ("=> :blackhole: <a@l.test> R=bh", "Dropped :blackhole:|a@l.test|bh||false|10000|0.0.0||None"),
         ("=> /dev/null <a@l.test> R=uf T=**bypassed**", "Sent /dev/null|a@l.test|**bypassed**||true|10000|0.0.0||None"),
         (
             ">> ok@d.test REMOTE C=\"250 \\\"x\\\" \\\\\"",

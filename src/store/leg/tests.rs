@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::mail::{Owner, ScriptClaim};
+use crate::mail::{Outcome, Owner, ScriptClaim};
 
 fn hostile(most: usize) -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![vec(any::<u8>(), 0..most), vec(prop_oneof![Just(b'<'), Just(b'>'), Just(b'@'), Just(0u8)], 0..8)]
@@ -18,6 +18,8 @@ fn recipient() -> impl Strategy<Value = RecipientTrace> {
     let state = prop_oneof![
         Just(RecipientState::Deferred),
         Just(RecipientState::Handed),
+        Just(RecipientState::Queued),
+        Just(RecipientState::Expanded),
         (0u8..5).prop_map(|code| RecipientState::Ended(Outcome::from_code(code).unwrap())),
     ];
     (

@@ -70,7 +70,7 @@ impl Server<'_> {
             message.slots.truncate(1);
             self.accepted(at, pid, &message, &from, false);
             self.event(at, pid, format_args!("{id} => blackhole (DATA ACL discarded recipients)"));
-            message.close(State::Sent);
+            message.close(State::Deleted);
             self.completed(at, pid, message);
             return;
         }

@@ -80,11 +80,12 @@ impl Server<'_> {
                     first = false;
                     if slot.original().is_none() && self.odd(20) {
                         self.event(when, pid, format_args!("{id} {arrow} :blackhole: <{shown}> R=system_aliases"));
+                        slot.state = State::Deleted;
                     } else {
                         let rest = self.delivered(&message.sender, slot.domain, slot.local, run);
                         self.event(when, pid, format_args!("{id} {arrow} {shown}{rest}"));
+                        slot.state = State::Sent;
                     }
-                    slot.state = State::Sent;
                 }
                 Fate::Bounced(tries) if run >= u64::from(tries) => {
                     let reason = self.refused(&message.sender, slot.domain, slot.local, slot.address());
@@ -275,7 +276,7 @@ impl Server<'_> {
     /// The end of a message. What is open then, the log has lost.
     pub(super) fn completed(&mut self, at: u64, pid: u32, mut message: Message) {
         self.end(at, pid, message.id);
-        message.close(State::Unaccounted);
+        message.close(message.silent(self.mix.selectors));
         message.book(self.mix.selectors, &mut self.owners[message.owner]);
     }
 

@@ -307,6 +307,20 @@ impl Message {
         }
     }
 
+    /// What the log leaves to be said, at the end, of recipients of whom it says nothing. Where an alias was seen to be
+    /// expanded they are taken for one with those it became; elsewhere their lines are lost.
+    fn silent(&self, selectors: Selectors) -> State {
+        let named = || self.slots.iter().filter(|slot| slot.named);
+        let another = |slot: &Slot| {
+            let local = slot.shown.split(' ').next();
+            slot.original().is_some_and(|original| original.split('@').next() != local)
+        };
+        let expanded = selectors.recipients() && named().any(another);
+        let ends = [State::Sent, State::Bounced, State::Expired, State::Deleted];
+        let best = ends.into_iter().find(|end| named().any(|slot| slot.state == *end));
+        best.filter(|_| expanded).unwrap_or(State::Unaccounted)
+    }
+
     /// What is still open ends so.
     fn close(&mut self, state: State) {
         self.slots.iter_mut().filter(|slot| slot.state == State::Open).for_each(|slot| slot.state = state);
