@@ -144,3 +144,95 @@ fn the_group_that_is_missing_is_named() {
     assert!(has(&text, "fail", "group adm may read it: add this user to group adm"), "{text}");
     assert!(has(&text, "fail", "state: "), "web1 may not write in root's directory: {text}");
 }
+
+/// What the agent would meet, and only then complain of.
+#[test]
+fn what_an_agent_could_not_use_is_told_before_it_is_started() {
+    let (dir, config) = host(free_port(), "");
+    let here = dir.path().display();
+    let plain = std::fs::read_to_string(&config).unwrap();
+    let with_logs = |logs: &str| {
+        let text = plain.replace(&format!("logs:\n  - path: {here}/mail.log\n"), &format!("logs:\n{logs}"));
+        std::fs::write(&config, text).unwrap();
+        check(&config, &[])
+    };
+
+    // A socket: something else is there, or somebody listens there.
+    std::fs::write(dir.path().join("file.sock"), "").unwrap();
+    let (status, text) = with_logs(&format!("  - socket: {here}/file.sock\n"));
+    assert!(status == 1 && has(&text, "fail", "file.sock: it exists and is not a socket"), "{text}");
+    let taken = std::os::unix::net::UnixDatagram::bind(dir.path().join("taken.sock")).unwrap();
+    let (status, text) = with_logs(&format!("  - socket: {here}/taken.sock\n"));
+    assert!(status == 1 && has(&text, "fail", "another program listens there"), "{text}");
+    drop(taken);
+    let (_, text) = with_logs(&format!("  - socket: {here}/taken.sock\n"));
+    assert!(has(&text, "ok ", "lines will be received on"), "a socket that was left behind: {text}");
+    assert!(dir.path().join("taken.sock").exists(), "check removed it");
+    let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (status, text) = with_logs(&format!("  - socket: udp:{}\n", udp.local_addr().unwrap()));
+    assert!(status == 1 && has(&text, "fail", "name another port"), "{text}");
+
+    // A packed file: nobody adds to it.
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packed, TRAFFIC.as_bytes()).unwrap();
+    std::fs::write(dir.path().join("mail.log.1.gz"), packed.finish().unwrap()).unwrap();
+    let (status, text) = with_logs(&format!("  - path: {here}/mail.log.1.gz\n"));
+    assert!(status == 1 && has(&text, "fail", "mail.log.1.gz is packed"), "{text}");
+    assert!(text.is_ascii() || !text.contains('\u{fffd}'), "raw bytes: {text}");
+
+    // Beside its log it is one that a first start reads.
+    std::fs::write(&config, &plain).unwrap();
+    let (status, text) = check(&config, &[]);
+    assert!(status == 0 && has(&text, "ok ", "mail.log: 1 rotated file, the oldest last written "), "{text}");
+    assert!(text.contains("a first start reads all of them (backfill)"), "{text}");
+    assert!(has(&text, "warn", "lines about mail, of the last") && text.contains("; the newest is "), "{text}");
+
+    // The store is damaged.
+    std::fs::create_dir(dir.path().join("state")).unwrap();
+    let store = dir.path().join("state/sendwarden.db");
+    std::fs::write(&store, "not a store at all").unwrap();
+    let (status, text) = check(&config, &[]);
+    assert!(status == 1 && has(&text, "fail", "store: cannot open the store"), "{text}");
+    assert!(text.contains("--new-store`, with the --config"), "{text}");
+    assert_eq!(std::fs::read_to_string(&store).unwrap(), "not a store at all");
+    std::fs::remove_file(&store).unwrap();
+
+    // A place that keeps nothing.
+    std::fs::write(&config, plain.replace(&format!("{here}/state"), "/proc/sendwarden")).unwrap();
+    let (status, text) = check(&config, &[]);
+    assert!(status == 1 && has(&text, "fail", "/proc/sendwarden cannot be kept: /proc is on a file system"), "{text}");
+}
+
+/// Pages of the middle are gone: what stands at the beginning looks right.
+#[test]
+fn a_store_with_a_hole_is_told_and_a_whole_one_is_sound() {
+    let (dir, config) = host(free_port(), "");
+    let state = dir.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    drop(sendwarden::store::Store::open(&state, sendwarden::store::Settings::default()).unwrap());
+    let (status, text) = check(&config, &[]);
+    assert!(status == 0 && has(&text, "ok ", "sendwarden.db is sound"), "{text}");
+    let path = state.join("sendwarden.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let half = bytes.len() / 2;
+    bytes[half..].fill(0x5a);
+    std::fs::write(&path, &bytes).unwrap();
+    let (status, text) = check(&config, &[]);
+    assert!(status == 1 && has(&text, "fail", "store: ") && text.contains("it is damaged"), "{text}");
+    assert_eq!(std::fs::read(&path).unwrap(), bytes, "check changed it");
+}
+
+/// Exim that does not log recipients: what that costs is told where no Exim is installed that could be asked, too.
+#[test]
+fn a_log_that_names_no_recipients_is_told_with_what_it_costs() {
+    let (dir, config) = host(free_port(), "");
+    let log = dir.path().join("mail.log");
+    let line = |rest: &str| format!("2026-11-23 10:35:32 1xVROW-0001BH-2c <= w@l.test U=web1 P=local S=360{rest}\n");
+    std::fs::write(&log, line("")).unwrap();
+    let (_, text) = check(&config, &[]);
+    let cost = "counts as one recipient until lines of its deliveries name more";
+    assert!(text.contains(cost) && text.contains("+received_recipients"), "{text}");
+    std::fs::write(&log, line(" for a@d.test")).unwrap();
+    let (_, text) = check(&config, &[]);
+    assert!(!has(&text, "warn  log", cost), "{text}");
+}

@@ -115,7 +115,7 @@ fn every_key_takes_effect() {
     let udp = config::LogInput::Socket(Address::Udp("127.0.0.1:5140".parse().unwrap()));
     let own = config::LogInput::Journal(journal::Settings::default());
     let filter = journal::Filter { identifiers: vec!["a".into(), "b*".into()], units: vec!["u".into()] };
-    let other = config::LogInput::Journal(journal::Settings { directory: Some("/j".into()), filter });
+    let other = config::LogInput::Journal(journal::Settings { directory: Some("/j".into()), filter, after: None });
     let file = config::LogInput::File("/a".into());
     assert_eq!(inputs, [file, unix("/s", 0o660), unix("/t", 0o622), udp, own, other]);
     assert_eq!((c.listen.to_string().as_str(), c.log_level), ("[::1]:1", config::LogLevel::Warn));

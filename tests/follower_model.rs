@@ -369,7 +369,7 @@ impl World {
     fn note(&mut self) {
         for event in self.follower.take_events() {
             match event {
-                FollowEvent::LinesLost { reason, bytes } => {
+                FollowEvent::LinesLost { reason, bytes, .. } => {
                     let lost = self.lines.iter().any(|l| l.lost.is_some_and(|at| at >= self.last_report));
                     if !(lost || self.excused) || (bytes > 0 && !self.lines.iter().any(|l| l.lost.is_some())) {
                         self.bad_report = Some(format!("{reason} ({bytes}) at step {}", self.step));

@@ -167,7 +167,16 @@ fn say_what_is_followed(setup: &Setup) {
     for path in logs::other_names(&setup.logs) {
         tracing::warn!("{} is another name of a log that is followed already: it is left out", path.display());
     }
-    if setup.logs.is_empty() && logs::choose(&[]).is_empty() {
+    if !setup.logs.is_empty() {
+        return;
+    }
+    let found = logs::found();
+    match &found.because {
+        Some(because) if found.is_odd => tracing::warn!("{because}"),
+        Some(because) => tracing::info!("{because}"),
+        None => {}
+    }
+    if found.logs.is_empty() {
         tracing::warn!("{}", logs::advice());
     }
 }

@@ -64,11 +64,14 @@ pub struct Ingest<M> {
     pub unknown: UnknownLines,
     /// Log time of the newest event of this source.
     pub newest: Time,
+    /// What was written later comes from another source, and is passed over here.
+    pub until: Time,
 }
 
 impl<M: Mta> Ingest<M> {
     pub fn new(mta: M) -> Ingest<M> {
-        Ingest { mta, counts: LineCounts::default(), unknown: UnknownLines::default(), newest: Time::ZERO }
+        let (counts, unknown) = (LineCounts::default(), UnknownLines::default());
+        Ingest { mta, counts, unknown, newest: Time::ZERO, until: Time(i64::MAX) }
     }
 
     /// `names` answers what the name service says of a uid or login name; it is asked once for each.
@@ -83,6 +86,7 @@ impl<M: Mta> Ingest<M> {
         self.counts.total += 1;
         // By reference: an event is some hundred bytes, and there are millions of them.
         match &self.mta.read(line) {
+            Read::Event(event) if event.head.at > self.until => self.counts.noise += 1,
             Read::Event(event) => {
                 self.counts.events += 1;
                 self.newest = self.newest.max(event.head.at);
@@ -155,5 +159,18 @@ mod tests {
         }
         assert_eq!(asked.len(), 3, "{asked:?}");
         assert_eq!(engine.ledger.total().messages, 30);
+    }
+
+    #[test]
+    fn what_another_source_has_is_passed_over() {
+        let mut engine = Engine::new(Settings::default(), Directory::default(), Replies::default(), 7);
+        let until = Time::from_secs(1_795_430_142);
+        let stamps = Stamps { zone: jiff::tz::TimeZone::UTC, reference: until };
+        let mut ingest = Ingest { until, ..Ingest::new(Exim::new(stamps)) };
+        for second in 40..45 {
+            let line = format!("2026-11-23 10:35:{second} 1xVR{second}-0001BH-2c <= w@l.test U=web1 P=local S=9");
+            ingest.line(line.as_bytes(), &mut engine, &mut |_: Wanted<'_>| None, &mut ());
+        }
+        assert_eq!((engine.ledger.total().messages, ingest.counts.noise, ingest.newest), (3, 2, until));
     }
 }

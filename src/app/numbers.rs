@@ -18,6 +18,17 @@ pub fn counted(n: u64, one: &str, many: &str) -> String {
     format!("{} {}", grouped(n), if n == 1 { one } else { many })
 }
 
+/// A span of time in the largest unit that it has: `3 days`, `5 hours`, `20 minutes`, `7 seconds`.
+pub fn span(secs: i64) -> String {
+    let secs = secs.unsigned_abs();
+    match secs {
+        0..60 => counted(secs, "second", "seconds"),
+        60..3_600 => counted(secs / 60, "minute", "minutes"),
+        3_600..86_400 => counted(secs / 3_600, "hour", "hours"),
+        _ => counted(secs / 86_400, "day", "days"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -31,5 +42,7 @@ mod tests {
     fn one_is_no_plural() {
         let entries = |n| counted(n, "entry", "entries");
         assert_eq!(["0 entries", "1 entry", "2 entries", "1 001 entries"], [0, 1, 2, 1_001].map(entries));
+        let spans = ["7 seconds", "1 minute", "59 minutes", "1 hour", "23 hours", "1 day", "400 days"];
+        assert_eq!(spans, [7, 60, 3_599, 3_600, 86_399, 86_400, 400 * 86_400].map(span));
     }
 }

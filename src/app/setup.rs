@@ -8,7 +8,7 @@ use crate::engine::replies::{OwnAddresses, Replies};
 use crate::engine::sanctions;
 use crate::engine::turnstile::Room;
 use crate::host::addresses;
-use crate::mail::Server;
+use crate::mail::{Server, Time};
 use crate::{metrics, store, web};
 use jiff::tz::TimeZone;
 use std::ffi::OsString;
@@ -66,12 +66,14 @@ pub struct LogSource {
     pub format: Format,
     /// Zone of stamps without one; `None`: the host's.
     pub zone: Option<TimeZone>,
+    /// What was written later is in another log that is followed.
+    pub until: Option<Time>,
 }
 
 impl LogSource {
     /// A log in a file, with stamps in the host's zone.
     pub fn file(path: PathBuf) -> LogSource {
-        LogSource { input: LogInput::File(path), only: None, format: Format::Mail, zone: None }
+        LogSource { input: LogInput::File(path), only: None, format: Format::Mail, zone: None, until: None }
     }
 
     /// The file, if it is one.
@@ -123,7 +125,7 @@ fn build(config: Config) -> Result<Setup, String> {
             config::Mta::Postfix => Some(Server::Postfix),
             config::Mta::Exim => Some(Server::Exim),
         };
-        logs.push(LogSource { input: log.input.clone(), only, format: log.format, zone });
+        logs.push(LogSource { input: log.input.clone(), only, format: log.format, zone, until: None });
     }
     let servers = servers(&logs);
     let doors = servers.contains(&Server::Postfix) || !config.queue.config_directories.is_empty();

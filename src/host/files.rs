@@ -141,6 +141,11 @@ pub fn free(path: &Path) -> io::Result<Free> {
     Ok(Free { bytes: stat.f_bavail.saturating_mul(stat.f_frsize), inodes })
 }
 
+/// Whether it is on a file system that stores nothing, such as /proc or /sys.
+pub fn stores_nothing(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|stat| stat.f_blocks == 0)
+}
+
 /// Counts regular files below `dir`, hashed subdirectories included; symbolic links are not followed.
 ///
 /// # Errors

@@ -36,6 +36,8 @@ pub struct Settings {
     /// Where its files are; `None`: the host's own journal.
     pub directory: Option<PathBuf>,
     pub filter: Filter,
+    /// What was written before is in a file that is read beside it.
+    pub after: Option<Time>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +73,8 @@ const FIELDS: &str = "--output-fields=MESSAGE,SYSLOG_IDENTIFIER,SYSLOG_PID,_PID,
 /// `look` waits for the answer so long, and shows so many identifiers.
 const LOOK: Duration = Duration::from_secs(20);
 const SHOWN: usize = 20;
+/// Values of a field that are told apart; they come from the journal.
+const MAX_VALUES: usize = 500;
 const MACHINE: &str = "/etc/machine-id";
 /// Files whose rights are looked at.
 const MAX_FILES: usize = 1000;
@@ -108,7 +112,13 @@ impl Journal {
     /// Nothing is started before the first `read`. `saved` is what [`Journal::position`] gave; without it, reading
     /// begins with the first entry that is not older than `since`.
     pub fn new(settings: Settings, max_line: usize, since: Time, saved: Option<&[u8]>, waker: wake::Handle) -> Journal {
-        let place = saved.and_then(Place::from_bytes).unwrap_or_else(|| Place::first(since));
+        let (since, after) = match settings.after {
+            Some(after) => (since.max(after), after),
+            None => (since, Time(i64::MIN)),
+        };
+        // A place from before that time is of an earlier turn: the file has gone on meanwhile.
+        let saved = saved.and_then(Place::from_bytes).filter(|place| place.time.max(place.since) >= after);
+        let place = saved.unwrap_or_else(|| Place::first(since));
         Journal {
             offered: place.to_bytes(),
             offered_at: clock::monotonic(),
@@ -216,9 +226,14 @@ fn argv(settings: &Settings) -> Vec<String> {
     let mut argv: Vec<String> = ["journalctl", "--no-pager", "--output=export", "--merge"].map(str::to_owned).to_vec();
     match &settings.directory {
         Some(directory) => argv.push(format!("--directory={}", directory.display())),
-        None => argv.extend(fs::read_to_string(MACHINE).map(|id| format!("_MACHINE_ID={}", id.trim())).ok()),
+        None => argv.extend(machine().map(|id| format!("_MACHINE_ID={id}"))),
     }
     argv
+}
+
+/// This machine's id: of the host's own journal only its entries are read.
+pub fn machine() -> Option<String> {
+    fs::read_to_string(MACHINE).ok().map(|id| id.trim().to_owned())
 }
 
 /// The identifiers in the journal that the filter takes, for people; `None` without any.
@@ -226,20 +241,47 @@ fn argv(settings: &Settings) -> Vec<String> {
 /// # Errors
 /// When journalctl cannot be asked.
 pub fn look(settings: &Settings) -> Result<Option<String>, String> {
+    let mut known = values(settings, "SYSLOG_IDENTIFIER", |name| settings.filter.names(name))?;
+    known.truncate(SHOWN);
+    Ok(Some(known.join(", ")).filter(|names| !names.is_empty()))
+}
+
+/// When the newest entry was written that would be read; `None` without one.
+///
+/// # Errors
+/// When journalctl cannot be asked.
+pub fn newest(settings: &Settings) -> Result<Option<Time>, String> {
+    let mut argv = argv(settings);
+    // journalctl matches whole values only: those that the patterns mean are looked up.
+    let identifiers = values(settings, "SYSLOG_IDENTIFIER", |name| settings.filter.names(name))?;
+    let units = match settings.filter.units.is_empty() {
+        true => None,
+        false => Some(values(settings, "_SYSTEMD_UNIT", |unit| settings.filter.is_of(unit))?),
+    };
+    if identifiers.is_empty() || units.as_ref().is_some_and(Vec::is_empty) {
+        return Ok(None);
+    }
+    argv.extend(identifiers.iter().map(|name| format!("SYSLOG_IDENTIFIER={name}")));
+    argv.extend(units.iter().flatten().map(|unit| format!("_SYSTEMD_UNIT={unit}")));
+    Ok(asked::entry(argv)?.map(|found| found.time))
+}
+
+/// The values that a field has anywhere in the journal, of those that are wanted; sorted.
+fn values(settings: &Settings, field: &str, wanted: impl Fn(&[u8]) -> bool) -> Result<Vec<String>, String> {
     let mut argv = argv(settings);
     // journalctl takes no match beside a field.
     argv.retain(|word| word.starts_with("--") || word == "journalctl");
-    argv.push("--field=SYSLOG_IDENTIFIER".to_owned());
+    argv.push(format!("--field={field}"));
     let output = exec::run(&argv, b"", LOOK).map_err(|why| why.to_string())?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         return Err(format!("journalctl ended with {}: {said}", output.status));
     }
     let text = String::from_utf8_lossy(&output.stdout);
-    let mut known: Vec<&str> = text.lines().filter(|name| settings.filter.names(name.as_bytes())).collect();
+    let mut known: Vec<String> = text.lines().filter(|value| wanted(value.as_bytes())).map(str::to_owned).collect();
     known.sort_unstable();
-    known.truncate(SHOWN);
-    Ok(Some(known.join(", ")).filter(|names| !names.is_empty()))
+    known.truncate(MAX_VALUES);
+    Ok(known)
 }
 
 /// Why some of the journal's files may not be read, with the group that may; `None` when all may. journalctl itself

@@ -221,19 +221,52 @@ fn identity(address: &Address) -> Option<(u64, u64)> {
     }
 }
 
-/// Removes a socket that nobody listens on any more; refuses to touch anything else.
-fn make_room(path: &Path) -> Result<(), String> {
+/// What keeps an agent from listening there. Nothing is made, and nothing is removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Something else is at the path.
+    Other(String),
+    /// Somebody listens there.
+    Taken(String),
+}
+
+/// What would be in the way.
+pub fn obstacle(address: &Address) -> Option<Obstacle> {
+    match address {
+        Address::Unix { path, .. } => look(path).err(),
+        Address::Udp(address) => {
+            let taken = |why| Obstacle::Taken(format!("cannot listen on udp:{address}: {why}; name another port"));
+            UdpSocket::bind(address).err().map(taken)
+        }
+    }
+}
+
+/// Whether a socket that nobody listens on any more is there.
+fn look(path: &Path) -> Result<bool, Obstacle> {
     let shown = path.display();
-    let Ok(meta) = fs::symlink_metadata(path) else { return Ok(()) };
+    let Ok(meta) = fs::symlink_metadata(path) else { return Ok(false) };
     if !meta.file_type().is_socket() {
-        return Err(format!("cannot listen on {shown}: it exists and is not a socket; remove it or name another path"));
+        let text = format!("cannot listen on {shown}: it exists and is not a socket; remove it or name another path");
+        return Err(Obstacle::Other(text));
     }
     let probe = UnixDatagram::unbound().and_then(|probe| probe.connect(path));
     match probe {
-        Err(why) if why.kind() == std::io::ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).map_err(|why| format!("cannot remove the old socket {shown}: {why}"))
+        Err(why) if why.kind() == std::io::ErrorKind::ConnectionRefused => Ok(true),
+        _ => {
+            let text = format!("cannot listen on {shown}: another program listens there; name another path");
+            Err(Obstacle::Taken(text))
         }
-        _ => Err(format!("cannot listen on {shown}: another program listens there; name another path")),
+    }
+}
+
+/// Removes a socket that nobody listens on any more; refuses to touch anything else.
+fn make_room(path: &Path) -> Result<(), String> {
+    match look(path) {
+        Ok(true) => {
+            fs::remove_file(path).map_err(|why| format!("cannot remove the old socket {}: {why}", path.display()))
+        }
+        Ok(false) => Ok(()),
+        Err(Obstacle::Other(text) | Obstacle::Taken(text)) => Err(text),
     }
 }
 

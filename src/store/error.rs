@@ -10,7 +10,7 @@ use rusqlite::ErrorCode;
 pub enum OpenError {
     #[error(
         "cannot open the store {}: it is damaged ({why}); it is kept as it is. To start with an empty one, run \
-         `sendwarden run --new-store`: it moves this file aside first", path.display()
+         `sendwarden run --new-store`, with the --config it runs with: it moves this file aside first", path.display()
     )]
     Corrupt { path: PathBuf, why: String },
     #[error(
@@ -50,7 +50,7 @@ pub enum CommitError {
     ReadOnly { path: PathBuf },
     #[error(
         "cannot write to the store {}: it is damaged ({why}); stop the agent, keep a copy, and run \
-         `sendwarden run --new-store`", path.display()
+         `sendwarden run --new-store`, with the --config it runs with", path.display()
     )]
     Corrupt { path: PathBuf, why: String },
     #[error("cannot write to the store {}: no account has the number {owner}; `sendwarden account list` shows all", path.display())]

@@ -16,7 +16,8 @@ use rusqlite::{Connection, InterruptHandle, OpenFlags};
 
 use super::fold::Folder;
 use super::{
-    AccountRow, Durability, FILE_NAME, OpenError, Row, Settings, Store, ViewError, chunk::IndexState, schema, views,
+    AccountRow, Durability, FILE_NAME, OpenError, Row, Settings, Store, ViewError, Views, chunk::IndexState, schema,
+    views,
 };
 use crate::mail::{Counts, Owner, Time};
 
@@ -111,6 +112,44 @@ impl Store {
         let check = Check::start(&path, state).map_err(fail)?;
         let folder = Folder::start(&path, &settings);
         Ok(Store { folder, conn, path, settings, durability: Durability::Normal, index, check })
+    }
+
+    /// Whether `open` would take the store in `dir`; false: there is none. Nothing is written, and a large one is looked at
+    /// from outside only.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn examine(dir: &Path) -> Result<bool, OpenError> {
+        let path = dir.join(FILE_NAME);
+        match fs::metadata(&path) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound && Store::present(dir) => {
+                let why = "its write-ahead log is there, the store itself is not".to_owned();
+                return Err(OpenError::Corrupt { path, why });
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(source) => return Err(OpenError::Io { what: "read the store", path, source }),
+        }
+        let size = inspect(&path)?;
+        let failed = |why| match why {
+            ViewError::Sqlite { path, source } => OpenError::sqlite(&path, source),
+            ViewError::Denied { path, why } => OpenError::Io { what: "read the store", path, source: why },
+            ViewError::Version { path, found, known } => OpenError::Newer { path, found, known },
+            ViewError::Missing { path } => {
+                OpenError::Io { what: "read the store", path, source: ErrorKind::NotFound.into() }
+            }
+        };
+        let views = match Views::open(dir) {
+            // The agent brings an older one up to date.
+            Err(ViewError::Version { found, known, .. }) if found < known => return Ok(true),
+            views => views.map_err(failed)?,
+        };
+        if size <= Settings::default().check_inline_bytes
+            && let CheckState::Corrupt(why) = views.quick_check().map_err(failed)?
+        {
+            return Err(OpenError::Corrupt { path, why });
+        }
+        Ok(true)
     }
 
     /// What the check of the file at start found. A store found damaged later should be treated as down.
@@ -283,7 +322,7 @@ fn close_to_others(path: &Path, meta: &fs::Metadata) -> Result<(), OpenError> {
     })
 }
 
-fn quick_check(conn: &Connection) -> CheckState {
+pub(super) fn quick_check(conn: &Connection) -> CheckState {
     match conn.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0)) {
         Ok(answer) if answer == "ok" => CheckState::Sound,
         Ok(answer) => CheckState::Corrupt(answer),

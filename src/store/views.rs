@@ -146,6 +146,11 @@ impl Views {
         self.read(positions)
     }
 
+    /// Reads the whole file, as the agent does at its start.
+    pub(super) fn quick_check(&self) -> Result<open::CheckState, ViewError> {
+        self.read(|conn| Ok(open::quick_check(conn)))
+    }
+
     fn read<T>(&self, work: impl Fn(&Connection) -> rusqlite::Result<T>) -> Result<T, ViewError> {
         self.try_read(&work).map_err(|source| ViewError::Sqlite { path: self.path.clone(), source })
     }

@@ -78,9 +78,11 @@ pub fn run(args: &CheckArgs) -> Exit {
     };
     let mut findings = vec![host::configuration(args.config.as_deref(), &setup)];
     servers::judge(crate::app::logs::servers(), &mut findings);
-    let chosen = host::logs(&setup, &mut findings);
+    let (agent, running) = host::agent_and_port(&setup);
+    let chosen = host::logs(&setup, running, &mut findings);
     findings.push(host::state_dir(&setup.state_dir));
-    findings.extend(host::agent_and_port(&setup));
+    findings.extend(host::store(&setup.state_dir));
+    findings.extend(agent);
     findings.extend(host::queues(&setup));
     findings.extend(host::helper(&setup));
     gate(&chain::look(&chain::Wanted::of(&setup)), &setup, &mut findings);
@@ -110,15 +112,17 @@ pub fn run(args: &CheckArgs) -> Exit {
 /// What of a block would be in force.
 fn gate(chain: &Chain, setup: &Setup, findings: &mut Vec<Finding>) {
     let warn = |gap: &Gap| Finding::warn("gate", gap.text.clone(), gap.next.clone());
+    // In the words of `status`.
+    let open = |gap: &Gap| Finding::warn("gate", format!("not in force: {}", gap.text), gap.next.clone());
     match &chain.off {
         // Somebody's choice: the agent counts.
-        Some(off) => findings.push(Finding { level: Level::Ok, ..warn(off) }),
+        Some(off) => findings.push(Finding { level: Level::Ok, ..open(off) }),
         None if chain.open.is_empty() && setup.gate.is_some() => {
             findings.push(Finding::ok("gate", "every way in that is known asks it"));
         }
         None => {}
     }
-    findings.extend(chain.open.iter().chain(&chain.hints).map(warn));
+    findings.extend(chain.open.iter().map(open).chain(chain.hints.iter().map(warn)));
 }
 
 fn worst(findings: &[Finding]) -> Level {

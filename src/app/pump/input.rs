@@ -184,12 +184,17 @@ fn of_file(event: FollowEvent, name: &str, follower: &Follower) -> Vec<News> {
         FollowEvent::Recovered => News::Well,
         FollowEvent::Truncated => News::Said(format!("{name} was truncated or rewritten")),
         FollowEvent::Disappeared => News::Trouble(format!("{name} is not there; waiting for it")),
-        FollowEvent::LinesLost { reason, bytes } => {
+        FollowEvent::LinesLost { path, reason, bytes } => {
+            // A rotated one is not the log that is written now.
+            let of = match path.display().to_string() {
+                path if path == name => path,
+                path => format!("{path}, of {name}"),
+            };
             let much = match bytes {
                 0 => String::new(),
                 bytes => format!("at least {}, ", counted(bytes, "byte", "bytes")),
             };
-            let said = format!("{name}: lines were lost ({much}{reason}): they are not counted");
+            let said = format!("{of}: lines were lost ({much}{reason}): they are not counted");
             News::Lost { n: 1, reason, said }
         }
         FollowEvent::LineCut { count } => News::Cut(count),

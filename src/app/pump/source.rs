@@ -52,7 +52,8 @@ impl Source {
             mta.restore(dialect);
         }
         let input = Input::open(&log.input, max_line, past, kept.position.as_deref(), waker);
-        let (ingest, written) = (Ingest::new(mta), kept.position.unwrap_or_default());
+        let (mut ingest, written) = (Ingest::new(mta), kept.position.unwrap_or_default());
+        ingest.until = log.until.unwrap_or(Time(i64::MAX));
         Source { name: log.input.to_string(), log, id, input, ingest, trouble: None, told: false, written }
     }
 

@@ -47,6 +47,7 @@ use position::{HEAD, Id};
 use print::Prints;
 pub use print::doubles;
 use rotated::listable;
+pub use rotated::{Rotated, rotated};
 use source::Source;
 use wake::Stop;
 
@@ -109,6 +110,8 @@ pub enum FollowEvent {
     Disappeared,
     /// Unread lines are gone: at least `bytes` bytes of them; 0 when it cannot be known how many, or whether any.
     LinesLost {
+        /// The log, or the one of its files that they were in.
+        path: PathBuf,
         reason: &'static str,
         bytes: u64,
     },
@@ -323,13 +326,15 @@ impl Follower {
         let Some(open) = self.open.as_mut() else { return Ok(Filled::End) };
         if !open.source.is_plain() && unpack::is_damage(&why) {
             open.broken = true;
-            self.lose("a compressed file is damaged", 0);
+            let path = open.path.clone();
+            self.lose_of(path, "a compressed file is damaged", 0);
             return Ok(Filled::End);
         }
         self.failures += 1;
         if self.failures > PATIENCE && self.chain.has_bytes() {
             open.broken = true;
-            self.lose("a file could not be read for long and another follows", 0);
+            let path = open.path.clone();
+            self.lose_of(path, "a file could not be read for long and another follows", 0);
             return Ok(Filled::End);
         }
         let path = open.path.clone();
@@ -354,7 +359,7 @@ impl Follower {
                 if self.failures > PATIENCE && self.chain.len() > 1 {
                     self.failures = 0;
                     self.chain.pop();
-                    self.lose("a file could not be read for long and another follows", 0);
+                    self.lose_of(path.clone(), "a file could not be read for long and another follows", 0);
                 }
                 return Err(FollowError { path, why });
             }
@@ -369,7 +374,7 @@ impl Follower {
         }
         let size = entry.meta.len();
         if size < next.seen {
-            self.lose("a file was cut before it was read", next.seen);
+            self.lose_of(next.path.clone(), "a file was cut before it was read", next.seen);
         }
         self.adopt(next.path, entry, 0, false, floor);
         Ok(true)
@@ -426,7 +431,11 @@ impl Follower {
     }
 
     fn lose(&mut self, reason: &'static str, bytes: u64) {
-        self.events.push(FollowEvent::LinesLost { reason, bytes });
+        self.lose_of(self.settings.path.clone(), reason, bytes);
+    }
+
+    fn lose_of(&mut self, path: PathBuf, reason: &'static str, bytes: u64) {
+        self.events.push(FollowEvent::LinesLost { path, reason, bytes });
     }
 
     /// What stands at the path itself, if it is a file.

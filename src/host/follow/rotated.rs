@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::position::Id;
 use super::source;
 use crate::host::unpack::ENDINGS;
+use crate::mail::Time;
 
 /// Files of one family that are looked at; of more, the newest.
 pub const MAX_FAMILY: usize = 4096;
@@ -91,6 +92,22 @@ pub fn family(path: &Path, live: Option<&fs::Metadata>) -> Family {
         }
     }
     Family { files: found, beyond }
+}
+
+/// A rotated file, for those who do not read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rotated {
+    pub path: PathBuf,
+    /// When it was written last.
+    pub modified: Time,
+    /// On the disk.
+    pub bytes: u64,
+}
+
+/// The rotated files of a log, newest first.
+pub fn rotated(path: &Path) -> Vec<Rotated> {
+    let shown = |s: Sibling| Rotated { path: s.path, modified: Time(s.mtime), bytes: s.len };
+    siblings(path).into_iter().map(shown).collect()
 }
 
 /// Whether rotated siblings would be seen.

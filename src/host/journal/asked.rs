@@ -64,7 +64,8 @@ impl Asker {
     }
 }
 
-fn entry(mut argv: Vec<String>) -> Answer {
+/// The newest entry that a journalctl with these arguments shows.
+pub fn entry(mut argv: Vec<String>) -> Answer {
     argv.extend(["--quiet", "--lines=1", "--output-fields=_BOOT_ID"].map(str::to_owned));
     let output = exec::run(&argv, b"", LIMIT).map_err(|why| why.to_string())?;
     if !output.status.success() {

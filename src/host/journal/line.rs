@@ -25,7 +25,12 @@ impl Default for Filter {
 impl Filter {
     pub fn takes(&self, entry: &Entry) -> bool {
         let value = |field| entry.get(field).unwrap_or_default();
-        self.names(value(Field::Identifier)) && (self.units.is_empty() || any(&self.units, value(Field::Unit)))
+        self.names(value(Field::Identifier)) && (self.units.is_empty() || self.is_of(value(Field::Unit)))
+    }
+
+    /// Whether a unit is among the wanted ones.
+    pub fn is_of(&self, unit: &[u8]) -> bool {
+        any(&self.units, unit)
     }
 
     /// Whether an identifier is among the wanted ones.

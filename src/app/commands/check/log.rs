@@ -1,11 +1,15 @@
 //! The end of a log through the very engine of the agent: what is understood, what is attributed, and what to do.
 
 use super::Finding;
+use super::host::OLD_SECS;
 use super::scripts::Told;
+use super::servers::LISTED;
 use crate::app::commands::replay::Lines;
 use crate::app::commands::{counted, grouped};
 use crate::app::dialect::Dialect;
 use crate::app::ingest::{self, Ingest, LineCounts};
+use crate::app::logs as known;
+use crate::app::numbers::span;
 use crate::app::setup::{Format, LogSource, Setup};
 use crate::engine::Engine;
 use crate::engine::attribution::{User, Wanted};
@@ -14,7 +18,7 @@ use crate::engine::replies::Replies;
 use crate::engine::tracker::Settings;
 use crate::host::clock;
 use crate::host::names::Names;
-use crate::mail::{Accepted, Event, Kind, Submitter, Time, Unattributed, text};
+use crate::mail::{Accepted, Event, Kind, Server, Submitter, Time, Unattributed, text};
 use crate::mta::{Mta, Read};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
@@ -47,7 +51,11 @@ pub struct Seen {
     /// Identities that the accounts file does not list, with their messages, most first.
     unmapped: Vec<(String, u64)>,
     short_ids: bool,
+    /// Messages of Exim, none of which names its recipients when it is accepted.
+    unlisted: u64,
     format: Format,
+    /// It is read as far as it goes: what is newer is in another log.
+    left: bool,
     pub scripts: Told,
 }
 
@@ -85,6 +93,9 @@ struct Heard {
     uids: HashMap<u32, u64>,
     short_ids: bool,
     scripts: Told,
+    /// Messages accepted with everything in one line, and those of them whose recipients that line names.
+    accepted: u64,
+    listed: u64,
 }
 
 impl Mta for Listening {
@@ -117,6 +128,10 @@ impl Mta for Listening {
 impl Heard {
     fn hear(&mut self, event: &Event<'_>) {
         self.scripts.hear(&event.kind);
+        if let Kind::Accepted(accepted) = &event.kind {
+            self.accepted += 1;
+            self.listed += u64::from(accepted.recipients.is_some());
+        }
         match event.kind {
             Kind::Submitted { uid, requeued_from: None, .. }
                 if self.uids.len() < MAX_IDENTITIES || self.uids.contains_key(&uid) =>
@@ -181,7 +196,9 @@ pub fn examine(path: &Path, source: &LogSource, setup: &Setup, lines: usize) -> 
         nobody: Vec::new(),
         unmapped: unmapped(&setup.directory, &ingest.mta.heard, &mut names),
         short_ids: ingest.mta.heard.short_ids,
+        unlisted: if ingest.mta.heard.listed == 0 { ingest.mta.heard.accepted } else { 0 },
         format: source.format,
+        left: source.until.is_some(),
         scripts: ingest.mta.heard.scripts,
     };
     for (owner, account) in engine.ledger.owners() {
@@ -269,12 +286,12 @@ fn unmapped(
 pub fn judge(seen: &Seen, setup: &Setup, findings: &mut Vec<Finding>) {
     let path = &seen.path;
     let lines = seen.lines;
+    if seen.left {
+        return;
+    }
     if lines.total == 0 {
-        findings.push(Finding::warn(
-            "log",
-            format!("{path} is empty"),
-            "send a message through the server, and look again",
-        ));
+        let next = in_journal(Time::ZERO, "send a message through the server, and look again");
+        findings.push(Finding::warn("log", format!("{path} is empty"), next));
         return;
     }
     if seen.format == Format::Php {
@@ -285,19 +302,22 @@ pub fn judge(seen: &Seen, setup: &Setup, findings: &mut Vec<Finding>) {
     }
     if lines.events == 0 {
         let text = format!("{path}: nothing about mail in the last {}", counted(lines.total, "line", "lines"));
-        findings.push(Finding::warn("log", text, "is this the mail server's log? Name the right one under logs"));
+        let next = in_journal(Time::ZERO, "is this the mail server's log? Name the right one under logs");
+        findings.push(Finding::warn("log", text, next));
     } else {
         let (about, total) = (counted(lines.events, "line", "lines"), grouped(lines.total));
-        findings.push(Finding::ok("log", format!("{path}: {about} about mail, of the last {total}")));
+        let age = clock::now().secs_since(seen.newest);
+        let text = format!("{path}: {about} about mail, of the last {total}; the newest is {} old", span(age));
+        findings.push(match age > OLD_SECS {
+            true => Finding::warn("log", text, in_journal(seen.newest, "is this the log that the server writes now?")),
+            false => Finding::ok("log", text),
+        });
     }
     judge_unknown(seen, findings);
-    let age = clock::now().secs_since(seen.newest);
-    if lines.events > 0 && age > 86_400 {
-        let text = format!(
-            "{path}: the newest line about mail is {} old",
-            counted(age.unsigned_abs() / 86_400, "day", "days")
-        );
-        findings.push(Finding::warn("log", text, "is this the log that the server writes now?"));
+    if seen.unlisted > 0 && !known::servers().iter().any(|one| one.server == Server::Exim && one.trouble.is_none()) {
+        let text =
+            format!("{path}: none of {} names its recipients: {LISTED}", counted(seen.unlisted, "message", "messages"));
+        findings.push(Finding::warn("log", text, "add +received_recipients to log_selector in Exim's configuration"));
     }
     if seen.short_ids {
         let text = "the server uses short queue ids, which come again within seconds; figures stay exact, but a trace \
@@ -305,6 +325,14 @@ pub fn judge(seen: &Seen, setup: &Setup, findings: &mut Vec<Finding>) {
         findings.push(Finding::warn("queue ids", text, "postconf -e enable_long_queue_ids=yes && postfix reload"));
     }
     judge_attribution(seen, setup, findings);
+}
+
+/// What to do, and that the journal has newer mail where it has.
+fn in_journal(than: Time, next: &str) -> String {
+    known::newer_in_journal(than).map_or_else(
+        || next.to_owned(),
+        |old| format!("{next} The newest mail in the journal is {old} old: `- journal: true` under logs follows it"),
+    )
 }
 
 fn judge_unknown(seen: &Seen, findings: &mut Vec<Finding>) {

@@ -47,11 +47,15 @@ fn found(one: &Installed) -> Finding {
     }
 }
 
-/// What of Exim's log_selector (specification, chapter 53) the figures and the evidence gain from.
+/// What is missed where recipients are not named as a message is accepted.
+pub const LISTED: &str = "a message counts as one recipient until lines of its deliveries name more, so that what is queued \
+                          or held counts too little, and `trace RECIPIENT` finds no mail that was not tried";
+
+/// What of Exim's log_selector (specification, chapter 53) the figures and the evidence miss.
 const WANTED: [(&str, &str); 3] = [
-    ("received_recipients", "the number of recipients is known before they are delivered"),
-    ("arguments", "the directory of the script behind a message is known"),
-    ("pid", "that directory is known on a busy server too"),
+    ("received_recipients", LISTED),
+    ("arguments", "the directory of the script behind a message is not known"),
+    ("pid", "nor is it on a busy server, where it can be joined by the process only"),
 ];
 
 fn selectors(set: &str, exists: &dyn Fn(&str) -> bool) -> Option<Finding> {
@@ -64,9 +68,9 @@ fn selectors(set: &str, exists: &dyn Fn(&str) -> bool) -> Option<Finding> {
     if missing.is_empty() {
         return None;
     }
-    let gains: Vec<String> = missing.iter().map(|(name, gain)| format!("with +{name}, {gain}")).collect();
+    let costs: Vec<String> = missing.iter().map(|(name, cost)| format!("without +{name}, {cost}")).collect();
     let add: Vec<String> = missing.iter().map(|(name, _)| format!("+{name}")).collect();
-    let text = format!("Exim's log says less than it could: {}", gains.join("; "));
+    let text = format!("Exim's log says less than it could: {}", costs.join("; "));
     Some(Finding::warn("server", text, format!("add {} to log_selector {}", add.join(" "), persistent_place(exists))))
 }
 
