@@ -218,7 +218,7 @@ fn what_of_a_block_is_not_in_force_is_told_wherever_somebody_relies_on_it() {
     assert!(view["not_in_force"][0].as_str().is_some_and(|gap| gap.starts_with(off)), "{view}");
     wait_until("/-/ready to say it", || agent.get("/-/ready").1.contains(off));
     assert_eq!(agent.get("/-/ready").0, 200);
-    assert!(site.check().contains(&format!("ok    gate: {off}")), "{}", site.check());
+    assert!(site.check().contains(&format!("ok    gate: not in force: {off}")), "{}", site.check());
     site.script("web1", "out");
     wait_until("what is not held", || site.postfix.accept.messages().len() == 1);
     agent.stop();
@@ -234,7 +234,7 @@ fn what_of_a_block_is_not_in_force_is_told_wherever_somebody_relies_on_it() {
     }
     let said = site.check();
     for words in [
-        "warn  gate: smtpd_milters in",
+        "warn  gate: not in force: smtpd_milters in",
         "warn  gate: enable_long_queue_ids = no",
         "warn  gate: maximal_queue_lifetime = 1d",
         "set it to 96h or more",
@@ -250,7 +250,7 @@ fn what_of_a_block_is_not_in_force_is_told_wherever_somebody_relies_on_it() {
     assert!(!site.tell(&["block", "web1"]).contains("NOT IN FORCE"));
     let service = format!("127.0.0.1:{}/inet", site.postfix.submission_port());
     site.postfix.run("postconf", &["-P", &format!("{service}/smtpd_milters=")]);
-    let named = format!("warn  gate: {service} in ");
+    let named = format!("warn  gate: not in force: {service} in ");
     assert!(site.check().contains(&named), "{}", site.check());
     wait_until("status to say it", || site.tell(&["status"]).contains(&format!("not in force: {service} in ")));
     agent.stop();

@@ -368,6 +368,11 @@ impl Backend for AgentBackend {
                         "the new name must have 1 to 128 bytes of plain text and not be `other`".to_owned(),
                     ));
                 }
+                if to.contains(char::is_whitespace) {
+                    return Err(BackendError::BadRequest(format!(
+                        "the new name must be one word, and `{to}` has a space: take a dash or a dot"
+                    )));
+                }
                 let key = key.as_deref().unwrap_or(&name);
                 let by = if key == to {
                     String::new()

@@ -83,9 +83,19 @@ fn input(s: &mut Section<'_, '_>, section: bool) -> Option<(&'static str, LogInp
             _ => s.flag(key, &mut false),
         },
         "socket" => s.optional(key, &mut input, |text| socket(text, mode).map(LogInput::Socket)),
-        _ => s.optional(key, &mut input, |text| absolute(text).map(LogInput::File)),
+        _ => s.optional(key, &mut input, |text| file(text).map(LogInput::File)),
     }
     input.map(|input| (key, input))
+}
+
+/// A pattern would be waited for as a file of that name, for ever.
+fn file(text: &str) -> Result<std::path::PathBuf, Bad> {
+    if text.contains(['*', '?', '[']) {
+        let hint =
+            "name each log; the rotated files of one, such as mail.log.1 and mail.log.2.gz, are found by themselves";
+        return Err((format!("`{text}` is a pattern, and names of logs are taken as they are"), hint.to_owned()));
+    }
+    absolute(text)
 }
 
 fn journal(s: &mut Section<'_, '_>) -> journal::Settings {

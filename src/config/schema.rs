@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::node::Node;
 use super::problem::Found;
-use super::read::{self, Section, absolute, address, network, open, text_of};
+use super::read::{self, Bad, Section, absolute, address, network, open, text_of};
 use super::{AccountLabel, Backfill, Config, GateLogins, GateMode, LogLevel, logs};
 use crate::engine::replies::{self, MAX_PATTERNS, OwnAddresses, Pattern, Replies};
 use crate::mail::ReplyClass;
@@ -80,6 +80,11 @@ const MINUTE: Duration = Duration::from_secs(60);
 const TEN_YEARS: Duration = Duration::from_secs(3660 * 86_400);
 const YEARS: std::ops::RangeInclusive<u32> = 1..=3660;
 
+fn listen(text: &str) -> Result<std::net::SocketAddr, Bad> {
+    let hint = || "write ADDRESS:PORT such as 127.0.0.1:10925 or [::1]:10925".to_owned();
+    text.parse().map_err(|_| (format!("`{text}` is not an address with a port"), hint()))
+}
+
 /// Reads the whole tree; mistakes go to `found` and leave the default in place.
 pub(super) fn read(node: &Node, found: &mut Vec<Found>) -> Config {
     let mut c = Config::default();
@@ -87,10 +92,12 @@ pub(super) fn read(node: &Node, found: &mut Vec<Found>) -> Config {
     let mut top = open(Some(node), "", keys(""), found);
     backfill(&mut top, &mut c.backfill);
     top.optional("state_dir", &mut c.state_dir, absolute);
-    top.text("listen", &mut c.listen, |text| {
-        let hint = || "write ADDRESS:PORT such as 127.0.0.1:10925 or [::1]:10925".to_owned();
-        text.parse().map_err(|_| (format!("`{text}` is not an address with a port"), hint()))
-    });
+    if let Some(Node::Whole(port)) = top.node("listen") {
+        let hint = format!("write the address too: 127.0.0.1:{port}");
+        top.wrong("listen", format!("{port} is a port without an address"), hint);
+    } else {
+        top.text("listen", &mut c.listen, listen);
+    }
     top.optional("operator_token_file", &mut c.operator_token_file, absolute);
     top.optional("accounts_file", &mut c.accounts_file, absolute);
     let levels = [

@@ -1,7 +1,7 @@
 //! `sendwarden errors`: recipients of an account that ended in error, newest first.
 
 use super::ask::{Question, Source};
-use super::{items, pretty, say, script, words};
+use super::{items, pretty, say, script, spoken, words};
 use crate::app::Exit;
 use crate::app::cli::{ErrorsArgs, Format};
 use serde_json::Value;
@@ -24,7 +24,7 @@ fn text(view: &Value) -> String {
     for error in errors {
         let late = error.get("late").and_then(Value::as_bool).unwrap_or(false);
         out.push_str(&format!(
-            "{}  {}  {} ({}){}{}\n    from {}  queue id {}  via {}\n    {}\n",
+            "{}  {}  {} ({}){}{}\n    from {}  queue id {}{}\n    {}\n",
             words(error, "time"),
             words(error, "recipient"),
             words(error, "outcome"),
@@ -33,8 +33,8 @@ fn text(view: &Value) -> String {
             about_us(error),
             sender(error),
             words(error, "queue_id"),
-            words(error, "relay"),
-            words(error, "reply"),
+            via(error),
+            spoken(words(error, "reply"), "    "),
         ));
         let script = script(error);
         if !script.is_empty() {
@@ -52,9 +52,34 @@ fn about_us(error: &Value) -> String {
     }
 }
 
+/// Where there was no relay, nothing was asked.
+fn via(error: &Value) -> String {
+    match words(error, "relay") {
+        "" => String::new(),
+        relay => format!("  via {relay}"),
+    }
+}
+
 fn sender(error: &Value) -> &str {
     match words(error, "sender") {
         "" => "<>",
         sender => sender,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_error_names_a_relay_only_where_there_was_one() {
+        let error = json!({"time": "T", "recipient": "a@b.test", "outcome": "bounced", "class": "other", "queue_id": "Q",
+                           "reply": "550-5.7.26 no\\n550 5.7.26 really"});
+        let told = text(&json!({"account": "web1", "errors": [error]}));
+        assert!(told.contains("    from <>  queue id Q\n    550-5.7.26 no\n    550 5.7.26 really\n"), "{told}");
+        let error = json!({"relay": "mx.b.test[192.0.2.1]:25", "queue_id": "Q"});
+        let told = text(&json!({"errors": [error]}));
+        assert!(told.contains("queue id Q  via mx.b.test[192.0.2.1]:25\n"), "{told}");
     }
 }

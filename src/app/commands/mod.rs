@@ -38,6 +38,19 @@ pub fn complain(text: &str) {
     }
 }
 
+/// A name in a column of so many characters; what is cut is marked.
+pub fn fitted(name: &str, most: usize) -> String {
+    match name.char_indices().nth(most) {
+        None => name.to_owned(),
+        Some(_) => name.chars().take(most.saturating_sub(1)).chain(['…']).collect(),
+    }
+}
+
+/// A reply of several lines, which some servers log with `\n` between them, as lines with this indent.
+pub fn spoken(reply: &str, indent: &str) -> String {
+    reply.replace("\\n", &format!("\n{indent}"))
+}
+
 /// JSON for programs.
 pub fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default()
@@ -70,4 +83,22 @@ pub fn script(value: &Value) -> String {
 /// The items of a list of a view.
 pub fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_name_says_so_and_one_that_fits_is_whole() {
+        assert_eq!(fitted("web1", 4), "web1");
+        assert_eq!(fitted("web12", 4), "web…");
+        assert_eq!(fitted("éééé", 4), "éééé");
+    }
+
+    #[test]
+    fn lines_of_a_reply_are_lines() {
+        let reply = "550-5.7.26 This mail is unauthenticated\\n550 5.7.26 second line";
+        assert_eq!(spoken(reply, "  "), "550-5.7.26 This mail is unauthenticated\n  550 5.7.26 second line");
+    }
 }

@@ -15,7 +15,7 @@ use crate::engine::tracker::Settings;
 use crate::host::clock;
 use crate::host::follow;
 use crate::host::names::Names;
-use crate::mail::{Counts, Owner};
+use crate::mail::{Counts, Owner, Server};
 use crate::mta::any::Any;
 pub(super) use files::Lines;
 use files::{feed, in_order, stamps};
@@ -72,12 +72,26 @@ pub fn run(args: &ReplayArgs) -> Exit {
     engine.finish(&mut ());
     progress.finish_and_clear();
     let seconds = started.elapsed().as_secs_f64();
+    if broken == 0 {
+        remarks(&args.files, only, ingest.counts).iter().for_each(|remark| complain(remark));
+    }
     let said = match args.format {
         Format::Json => say(&json_of(&engine, ingest.counts, seconds, bytes).to_string()),
         Format::Text => say(&text_of(&engine, &ingest, seconds, bytes)),
     };
     // The figures are right for what was read; that it was not all, a script must see.
     if broken > 0 { Exit::Failed } else { said }
+}
+
+/// What somebody should know of an answer without figures.
+fn remarks(files: &[PathBuf], only: Option<Server>, lines: LineCounts) -> Vec<String> {
+    if lines.total == 0 {
+        let names: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
+        return vec![format!("replay: there is no line in {}: is it the right file?", names.join(", "))];
+    }
+    let Some(only) = only.filter(|_| lines.events == 0) else { return Vec::new() };
+    let name = only.name();
+    vec![format!("replay: no line is one of {name}'s (--mta {name}): without --mta, those of every server are read")]
 }
 
 /// Leaves out what would count twice: files whose content lies in another one that is named too.
@@ -199,4 +213,25 @@ fn text_of(engine: &Engine, ingest: &Ingest<Any>, seconds: f64, bytes: u64) -> S
         out.push_str("\nNo line about mail was found. Is this the mail server's log?\n");
     }
     out.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_without_figures_says_why() {
+        let files = [PathBuf::from("/a.log"), PathBuf::from("/b.log")];
+        let lines = |total, events| LineCounts { total, events, ..LineCounts::default() };
+        assert_eq!(
+            remarks(&files, None, lines(0, 0)),
+            ["replay: there is no line in /a.log, /b.log: is it the right file?"]
+        );
+        let other = remarks(&files, Some(Server::Exim), lines(9, 0));
+        assert!(other.len() == 1 && other[0].contains("(--mta exim): without --mta"), "{other:?}");
+        assert!(
+            remarks(&files, Some(Server::Exim), lines(9, 1)).is_empty()
+                && remarks(&files, None, lines(9, 0)).is_empty()
+        );
+    }
 }

@@ -1,7 +1,7 @@
 //! `sendwarden status`: the host's figures, or one account's.
 
 use super::ask::{Question, Source};
-use super::{counted, grouped, items, number, pretty, say, words};
+use super::{counted, fitted, grouped, items, number, pretty, say, words};
 use crate::app::Exit;
 use crate::app::cli::{Format, StatusArgs};
 use crate::mail::ServiceState;
@@ -226,7 +226,7 @@ pub fn table(rows: &[Value]) -> String {
         "account", "today", "messages", "sent", "errors", "queued", "held"
     );
     for row in rows {
-        let name: String = words(row, "account").chars().take(32).collect();
+        let name = fitted(words(row, "account"), 32);
         out.push_str(&format!(
             "{name:<32} {:>9} {:>10} {:>10} {:>8} {:>8} {:>8}{}\n",
             number(row, "sent_today"),

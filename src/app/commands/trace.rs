@@ -1,9 +1,10 @@
 //! `sendwarden trace`: what happened to a message, step by step, over all its queue ids.
 
 use super::ask::{Question, Source};
-use super::{counted, items, number, pretty, say, script, words};
+use super::{counted, items, number, pretty, say, script, spoken, words};
 use crate::app::Exit;
 use crate::app::cli::{Format, TraceArgs};
+use crate::mail::Unattributed;
 use crate::web::api::TraceQuery;
 use serde_json::Value;
 
@@ -59,6 +60,10 @@ fn head(leg: &Value) -> String {
     };
     let came = match (words(leg, "login"), leg.get("uid").and_then(Value::as_u64), words(leg, "client_address")) {
         ("", Some(uid), _) => format!("submitted by uid {uid}"),
+        // Whoever handed it in: the line that says so is not there.
+        ("", None, "") if words(leg, "unattributed") == Unattributed::OpenedBeforeLog.name() => {
+            "from before the log began".to_owned()
+        }
         ("", None, "") => "made by the mail server".to_owned(),
         ("", None, client) => format!("by SMTP from {client}"),
         // Exim's log names local users where it names logins.
@@ -103,7 +108,7 @@ fn line(recipient: &Value) -> String {
     };
     let reply = match words(recipient, "reply") {
         "" => String::new(),
-        reply => format!("      {reply}\n"),
+        reply => format!("      {}\n", spoken(reply, "      ")),
     };
     format!(
         "  {}  to {}: {}{next}{attempts}\n{reply}",
@@ -117,11 +122,15 @@ fn end(leg: &Value) -> String {
     match words(leg, "end") {
         "open" => "still in the queue".to_owned(),
         "held" => leg.get("held").filter(|held| held.is_object()).map_or_else(
-            || format!(
-                "ON HOLD, and not by sendwarden, which neither releases nor deletes it: whoever put it on hold does (postsuper \
-                 -H {id}, exim -Mt {id})",
-                id = words(leg, "queue_id")
-            ),
+            || {
+                let id = words(leg, "queue_id");
+                // The ids of Exim have dashes.
+                let release = if id.contains('-') { "exim -Mt" } else { "postsuper -H" };
+                format!(
+                    "ON HOLD, and not by sendwarden, which neither releases nor deletes it: whoever put it on hold does \
+                     ({release} {id})"
+                )
+            },
             |held| on_hold(held, words(leg, "account")),
         ),
         "removed" => format!("{}  done, removed from the queue", words(leg, "last")),
@@ -185,6 +194,8 @@ mod tests {
                 "by SMTP from 192.0.2.1, logged in as a@b.test,",
             ),
             (json!({}), "made by the mail server,"),
+            (json!({"unattributed": "opened_before_log"}), "from before the log began,"),
+            (json!({"unattributed": "bounce"}), "made by the mail server,"),
         ] {
             assert!(head(&leg).contains(words), "{leg}: {}", head(&leg));
         }
@@ -218,7 +229,13 @@ mod tests {
     #[test]
     fn another_ones_hold_is_told_as_such_and_what_was_not_looked_up_too() {
         let leg = json!({"queue_id": "AAAAA1", "end": "held"});
-        assert!(end(&leg).contains("not by sendwarden") && end(&leg).contains("postsuper -H AAAAA1"), "{}", end(&leg));
+        assert!(
+            end(&leg).contains("not by sendwarden") && end(&leg).ends_with("(postsuper -H AAAAA1)"),
+            "{}",
+            end(&leg)
+        );
+        let leg = json!({"queue_id": "1xVROW-0001BH-2c", "end": "held"});
+        assert!(end(&leg).ends_with("does (exim -Mt 1xVROW-0001BH-2c)"), "{}", end(&leg));
         let text = text(&json!({"legs": [], "not_looked": "2 messages on hold"}), "x@y.test");
         assert!(text.starts_with("nothing is known") && text.contains("\nnot looked up: 2 messages on hold"), "{text}");
     }

@@ -118,14 +118,23 @@ pub(super) fn feed<S: Sink>(
         },
     };
     let (mut lines, before) = (Lines::default(), progress.position());
-    let (mut bytes, mut consumed) = (0, 0);
+    let (mut bytes, mut consumed, mut archive) = (0, 0, false);
     let mut take = |chunk: &[u8], so_far: u64| {
+        archive |= bytes == 0 && is_archive(chunk);
+        if archive {
+            return;
+        }
         bytes += chunk.len() as u64;
         consumed = so_far;
         lines.push(chunk, |line| ingest.line(line, engine, names, sink));
         progress.set_position(before + so_far);
     };
     let broken = chunks(opened, jobs, &mut take).err();
+    if archive {
+        let (shown, why) = (path.display(), "is a tar archive, not a log: nothing of it is counted");
+        let next = "unpack it (tar xf) and name the files in it";
+        return Fed { bytes: 0, broken: Some(format!("replay: {shown} {why}; {next}")) };
+    }
     lines.finish(|line| ingest.line(line, engine, names, sink));
     let broken = broken.map(|why| {
         let what = if unpack::is_damage(&why) { "is damaged" } else { "cannot be read" };
@@ -136,6 +145,11 @@ pub(super) fn feed<S: Sink>(
         )
     });
     Fed { bytes, broken }
+}
+
+/// Begins as a tar archive does (POSIX.1-1988, ustar).
+fn is_archive(first: &[u8]) -> bool {
+    first.get(257..262) == Some(b"ustar")
 }
 
 /// Gives out all bytes of a source in large pieces, each with the bytes on the disk that were read by then.

@@ -1,6 +1,7 @@
 //! The text of `replay`: a row per owner. The books can be checked by eye: recipients = sent + bounced + expired +
 //! deleted + unaccounted + queued.
 
+use crate::app::commands::fitted;
 use crate::mail::Counts;
 
 const NAME: usize = 32;
@@ -54,7 +55,7 @@ impl Table {
     }
 
     fn line(&mut self, name: &str, cell: impl Fn(&Column) -> String) {
-        let shown: String = name.chars().take(NAME).collect();
+        let shown = fitted(name, NAME);
         self.text.push_str(&format!("{shown:<NAME$}"));
         for column in &self.columns {
             self.text.push_str(&format!(" {:>width$}", cell(column), width = column.width));
