@@ -184,4 +184,10 @@ fn a_running_agent_answers_and_a_second_one_is_refused() {
     assert!(out.contains("messages                         16"), "{out}");
     let (status, out, _) = ask(&["status"]);
     assert!(status == 0 && out.contains("no agent is running here"), "{out}");
+    // A question does not read the accounts file, which may be a large one, or be missing.
+    let missing = dir.path().join("missing.yaml");
+    let text = std::fs::read_to_string(config).unwrap() + "accounts_file: /nonexistent/accounts.yaml\n";
+    std::fs::write(&missing, text).unwrap();
+    let (status, out, err) = sendwarden(&["status", "uid2006", "--config", missing.to_str().unwrap()]);
+    assert!(status == 0 && out.contains("messages                         16"), "{out}{err}");
 }

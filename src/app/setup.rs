@@ -88,25 +88,47 @@ impl LogSource {
 /// Reads the configuration (`named`, or the default file if there is one, or built-in defaults) and the accounts
 /// file it names. The error is the whole text for the operator: every mistake, with key and line.
 pub fn load(named: Option<&Path>) -> Result<Setup, String> {
-    let default = Path::new(DEFAULT_CONFIG);
-    let path = named.or_else(|| Some(default).filter(|path| path.exists()));
-    let config = match path {
-        Some(path) => config::load(path).map_err(|problems| config::explain(&problems))?,
-        None => Config::default(),
-    };
-    build(config)
+    build(read(named)?)
 }
 
-fn build(config: Config) -> Result<Setup, String> {
-    let directory = directory(&config)?;
+fn read(named: Option<&Path>) -> Result<Config, String> {
+    let default = Path::new(DEFAULT_CONFIG);
+    let path = named.or_else(|| Some(default).filter(|path| path.exists()));
+    match path {
+        Some(path) => config::load(path).map_err(|problems| config::explain(&problems)),
+        None => Ok(Config::default()),
+    }
+}
+
+/// What a command needs to ask the agent: the state directory, and for how many seconds mail is held at most. The accounts
+/// file is left alone: that of a large host takes longer than the answer.
+///
+/// # Errors
+/// As of [`load`].
+pub fn place(named: Option<&Path>) -> Result<(PathBuf, i64), String> {
+    let config = read(named)?;
+    Ok((state_dir(&config)?, hold_settings(&config).held_max_secs))
+}
+
+fn hold_settings(config: &Config) -> sanctions::Settings {
+    let held_max_secs = i64::try_from(config.hold.held_max.as_secs()).unwrap_or(i64::MAX);
+    sanctions::Settings { held_max_secs, ..sanctions::Settings::default() }
+}
+
+fn state_dir(config: &Config) -> Result<PathBuf, String> {
     let env = |name: &str| -> Option<OsString> { std::env::var_os(name) };
     let root = rustix::process::geteuid().is_root();
     // systemd names the directory it made; several are separated by colons.
     let given = env("STATE_DIRECTORY").and_then(|dirs| std::env::split_paths(&dirs).next());
     let state_dir = config.state_dir.clone().or(given).or_else(|| crate::host::files::state_dir(root, &env));
-    let state_dir = state_dir.ok_or(
-        "cannot choose a state directory: neither XDG_STATE_HOME nor HOME is set; set state_dir in the configuration",
-    )?;
+    let none =
+        "cannot choose a state directory: neither XDG_STATE_HOME nor HOME is set; set state_dir in the configuration";
+    state_dir.ok_or_else(|| none.to_owned())
+}
+
+fn build(config: Config) -> Result<Setup, String> {
+    let directory = directory(&config)?;
+    let state_dir = state_dir(&config)?;
     if !config.listen.ip().is_loopback() && !config.metrics.public {
         return Err(format!(
             "listen: {} is not a loopback address, and /metrics would answer anybody; set metrics.public: true if \
@@ -186,10 +208,7 @@ fn build(config: Config) -> Result<Setup, String> {
         flags,
         max_held: Room { messages: config.hold.max_held, bytes: config.hold.max_held_bytes, heard: 0 },
         min_free: gate::MinFree { bytes: config.hold.min_free, inodes: config.hold.min_free_inodes },
-        hold: sanctions::Settings {
-            held_max_secs: i64::try_from(config.hold.held_max.as_secs()).unwrap_or(i64::MAX),
-            ..sanctions::Settings::default()
-        },
+        hold: hold_settings(&config),
         log_level: match config.log_level {
             config::LogLevel::Error => "error",
             config::LogLevel::Warn => "warn",

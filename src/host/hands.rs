@@ -5,7 +5,7 @@
 
 use super::exec;
 use super::killpoint::{self, Point};
-use crate::mail::{Place, Run, Step};
+use crate::mail::{Place, QueueId, Run, Step};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
 use std::collections::HashSet;
 use std::io::Write;
@@ -60,31 +60,58 @@ fn repeat(run: &Run, pause: &mut dyn FnMut(Duration) -> bool) -> Done {
         if n > 0 && !pause(Duration::from_millis(run.pause_ms)) {
             break;
         }
-        let (argv, stdin) = run.command(&left);
-        let output = match exec::run(&argv, &stdin, LIMIT) {
-            Ok(output) => output,
-            Err(why) => {
-                done.trouble = Some(why.to_string());
-                break;
-            }
-        };
+        let (mut said, trouble) = in_lanes(run, &left);
         killpoint::pass(Point::AfterRun);
-        let mut said = run.read_back(&output.stdout, &output.stderr);
         said.sort_unstable();
         let (now, rest) = left.into_iter().partition(|place| said.binary_search(&place.id).is_ok());
         done.places.extend::<Vec<Place>>(now);
         left = rest;
-        if run.is_trouble(output.status.success(), &output.stderr) {
-            let words = String::from_utf8_lossy(&output.stderr);
-            let last = words.lines().last().unwrap_or_default();
-            done.trouble = Some(format!("{} ended with {}: {last}", run.argv.join(" "), output.status));
-            break;
-        }
-        if left.is_empty() {
+        done.trouble = trouble;
+        if left.is_empty() || done.trouble.is_some() {
             break;
         }
     }
     done
+}
+
+/// Of fewer places no share is made.
+const SHARE: usize = 100;
+
+/// Runs the program for these places, each lane with its share. What it says it has done, and the first trouble.
+fn in_lanes(run: &Run, places: &[Place]) -> (Vec<QueueId>, Option<String>) {
+    let share = places.len().div_ceil(run.lanes.max(1)).max(SHARE);
+    let Some((first, others)) = places.split_at_checked(share).filter(|(_, others)| !others.is_empty()) else {
+        return once(run, places);
+    };
+    let came: Vec<_> = std::thread::scope(|scope| {
+        let start = |share| std::thread::Builder::new().spawn_scoped(scope, move || once(run, share));
+        let started: Vec<_> = others.chunks(share).map(|share| (share, start(share))).collect();
+        let own = once(run, first);
+        let others = started.into_iter().map(|(share, lane)| match lane.map(|lane| lane.join()) {
+            Ok(Ok(came)) => came,
+            // No thread to be had.
+            Ok(Err(_)) | Err(_) => once(run, share),
+        });
+        std::iter::once(own).chain(others).collect()
+    });
+    let trouble = came.iter().find_map(|(_, trouble)| trouble.clone());
+    (came.into_iter().flat_map(|(said, _)| said).collect(), trouble)
+}
+
+/// Runs the program once.
+fn once(run: &Run, places: &[Place]) -> (Vec<QueueId>, Option<String>) {
+    let (argv, stdin) = run.command(places);
+    let output = match exec::run(&argv, &stdin, LIMIT) {
+        Ok(output) => output,
+        Err(why) => return (Vec::new(), Some(why.to_string())),
+    };
+    let said = run.read_back(&output.stdout, &output.stderr);
+    let trouble = run.is_trouble(output.status.success(), &output.stderr).then(|| {
+        let words = String::from_utf8_lossy(&output.stderr);
+        let last = words.lines().last().unwrap_or_default();
+        format!("{} ended with {}: {last}", run.argv.join(" "), output.status)
+    });
+    (said, trouble)
 }
 
 /// Queue directories are hashed some levels deep (postconf(5): `hash_queue_depth`).
@@ -135,7 +162,7 @@ fn ring(path: &Path, byte: u8) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::{QueueId, Server, Talk};
+    use crate::mail::{Server, Talk};
     use std::io::Read;
 
     fn place(id: &str) -> Place {
@@ -145,7 +172,7 @@ mod tests {
     fn run(script: &str, tries: u32) -> Run {
         let argv = ["sh", "-c", script].map(str::to_owned).to_vec();
         let places = ["AAAAA1", "AAAAA2", "AAAAA3"].map(place).to_vec();
-        Run { argv, places, talk: Talk::Lines, says: "released from hold", tries, pause_ms: 7 }
+        Run { argv, places, talk: Talk::Lines, says: "released from hold", tries, pause_ms: 7, lanes: 1 }
     }
 
     #[test]
@@ -185,6 +212,30 @@ mod tests {
         };
         assert_eq!(carry_out(&Step::Run(run("true", 9)), stop), Done::default());
         assert_eq!(asked, 1, "no time for another try");
+    }
+
+    #[test]
+    fn lanes_share_what_is_to_be_done_and_each_id_is_named_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let seen = dir.path().join("seen").display().to_string();
+        // Each waits until four are there: one after the other they would wait for ever.
+        let script = format!(
+            "cat > {seen}.$$; while [ $(ls {seen}.* | wc -l) -lt 4 ]; do sleep 0.01; done; \
+             sed 's/.*/postsuper: &: released from hold/' {seen}.$$ >&2"
+        );
+        let places: Vec<Place> = (0..950).map(|n| place(&format!("AAAAA{n}"))).collect();
+        let done = carry_out(&Step::Run(Run { places: places.clone(), lanes: 4, ..run(&script, 1) }), &mut |_| true);
+        assert_eq!(done, Done { places, trouble: None });
+        let shares = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        let shares: Vec<usize> = shares.map(|share| std::fs::read_to_string(share).unwrap().lines().count()).collect();
+        assert_eq!((shares.len(), shares.iter().sum::<usize>()), (4, 950), "{shares:?}");
+        // Of few no share is made, and what one of several fails with is told.
+        let few = Run { lanes: 4, ..run("cat >&2; exit 1", 1) };
+        assert_eq!(carry_out(&Step::Run(few), &mut |_| true).trouble.unwrap().lines().count(), 1);
+        let script = "read first; [ $first = AAAAA0 ] || { echo 'postsuper: fatal: no' >&2; exit 1; }";
+        let places: Vec<Place> = (0..950).map(|n| place(&format!("AAAAA{n}"))).collect();
+        let done = carry_out(&Step::Run(Run { places, lanes: 4, ..run(script, 1) }), &mut |_| true);
+        assert!(done.trouble.unwrap().ends_with("postsuper: fatal: no"));
     }
 
     #[test]

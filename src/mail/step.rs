@@ -31,6 +31,8 @@ pub struct Run {
     pub tries: u32,
     /// Milliseconds between the tries.
     pub pause_ms: u64,
+    /// How many of it run at the same time, each with a share.
+    pub lanes: usize,
 }
 
 /// How a program is told queue ids, and where it says what it has done.
@@ -101,7 +103,7 @@ impl fmt::Display for Step {
                         Talk::Arguments => writeln!(f, "  + {id}  > Message {id} {}", run.says)?,
                     }
                 }
-                writeln!(f, "  tries {}, {} ms between them", run.tries, run.pause_ms)
+                writeln!(f, "  tries {}, {} ms between them, {} at a time", run.tries, run.pause_ms, run.lanes)
             }
         }
     }
@@ -114,7 +116,7 @@ mod tests {
     #[test]
     fn only_whole_lines_of_the_expected_words_are_believed() {
         let says = "released from hold";
-        let run = Run { argv: vec![], places: vec![], talk: Talk::Lines, says, tries: 1, pause_ms: 0 };
+        let run = Run { argv: vec![], places: vec![], talk: Talk::Lines, says, tries: 1, pause_ms: 0, lanes: 1 };
         let said = b"postsuper: 4jY2SQ3blzz5bcl: released from hold\n\
             postsuper: AB12CD34: placed on hold\n\
             postsuper: warning: AB12CD35: released from hold because\n\
@@ -127,7 +129,7 @@ mod tests {
         assert!(run.is_trouble(false, b"") && !run.is_trouble(true, b"postsuper: warning"));
 
         let says = "is now frozen";
-        let run = Run { argv: vec![], places: vec![], talk: Talk::Arguments, says, tries: 1, pause_ms: 0 };
+        let run = Run { argv: vec![], places: vec![], talk: Talk::Arguments, says, tries: 1, pause_ms: 0, lanes: 1 };
         let said = b"Message 1xWsik-00057A-0v is now frozen\n\
             Message 1xWsik-00057A-0w is already frozen\nMessage 1xWsik-00057A-0x is locked\n\
             Spool data file for 1xWsik-00057A-0y does not exist\n\

@@ -32,8 +32,8 @@ impl Source {
     pub fn new(args: &AskArgs) -> Result<Source, Exit> {
         let (state_dir, held_max_secs) = match &args.state_dir {
             Some(dir) => (dir.clone(), None),
-            None => match setup::load(args.config.as_deref()) {
-                Ok(setup) => (setup.state_dir, Some(setup.hold.held_max_secs)),
+            None => match setup::place(args.config.as_deref()) {
+                Ok((dir, held_max_secs)) => (dir, Some(held_max_secs)),
                 Err(why) => {
                     complain(&why);
                     return Err(Exit::Usage);

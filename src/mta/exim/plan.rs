@@ -25,7 +25,7 @@ pub fn plan(verb: Verb, places: &[Place], program: &str) -> Vec<Step> {
         for batch in form.chunks(BATCH) {
             let argv = vec![program.to_owned(), flag.to_owned()];
             let places = batch.iter().map(|place| (*place).clone()).collect();
-            steps.push(Step::Run(Run { argv, places, talk: Talk::Arguments, says, tries, pause_ms }));
+            steps.push(Step::Run(Run { argv, places, talk: Talk::Arguments, says, tries, pause_ms, lanes: 1 }));
             if verb == Verb::Release {
                 // `-Mt` delivers nothing. `-Mc` delivers these at once, in a process of its own, whatever their retry
                 // times: those count in queue runs only (deliver.c). What somebody has frozen meanwhile it leaves

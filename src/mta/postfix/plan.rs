@@ -25,17 +25,18 @@ pub fn plan(verb: Verb, places: &[Place], instance: &Instance) -> Vec<Step> {
     places.dedup();
     // Deletes in the hold queue only: what left it is somebody's decision, and a short id may be another message's
     // by now. A message that the milter put on hold is moved there a moment after the answer.
-    let (flag, queue, says, tries, pause_ms) = match verb {
-        Verb::Hold => ("-h", None, "placed on hold", 2, 200),
-        Verb::Release => ("-H", None, "released from hold", 4, 300),
-        Verb::Delete => ("-d", Some("hold"), "removed", 4, 300),
+    // A move is done at once; a delete waits for the disk, and several of them do not wait for each other.
+    let (flag, queue, says, tries, pause_ms, lanes) = match verb {
+        Verb::Hold => ("-h", None, "placed on hold", 2, 200, 1),
+        Verb::Release => ("-H", None, "released from hold", 4, 300, 1),
+        Verb::Delete => ("-d", Some("hold"), "removed", 4, 300, 4),
     };
     let mut steps = Vec::new();
     for batch in places.chunks(BATCH) {
         let argv = [format!("{}/postsuper", instance.tools), "-c".into(), instance.config.clone(), flag.into()];
         let argv = argv.into_iter().chain(["-".to_owned()]).chain(queue.map(str::to_owned)).collect();
         let places: Vec<Place> = batch.iter().map(|place| (*place).clone()).collect();
-        let run = Run { argv, places: places.clone(), talk: Talk::Lines, says, tries, pause_ms };
+        let run = Run { argv, places: places.clone(), talk: Talk::Lines, says, tries, pause_ms, lanes };
         steps.push(Step::Run(run));
         if verb == Verb::Release {
             // `-H` moves to `deferred`. There a message that was put off before waits until its file's time of change
