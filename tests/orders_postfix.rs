@@ -288,3 +288,40 @@ fn settings_under_which_the_gate_is_not_asked_about_everything_are_told() {
     assert!(said.contains(&format!("({submission} in ")) && said.contains("may trust this host (127.0.0.1)"), "{said}");
     agent.stop();
 }
+
+#[test]
+fn an_accounts_file_that_leaves_out_a_held_account_is_not_taken_over() {
+    let site = Site::gated();
+    let agent = site.agent();
+    site.tell(&["block", "shop"]);
+    let file = site.config.with_file_name("accounts.yaml");
+    let other = "accounts:\n  - id: market\n    unix_users: [web3]\n";
+    fs::write(&file, other).unwrap();
+    wait_until("the refusal", || {
+        agent.printed().contains("shop is held and the accounts file does not list it any more")
+    });
+    site.script("web3", "kept");
+    wait_until("the message on hold", || site.on_hold() == 1);
+    site.tell(&["unblock", "shop"]);
+    wait_until("it to arrive", || site.postfix.accept.messages().len() == 1);
+    fs::write(&file, format!("{other}# and nobody is held\n")).unwrap();
+    wait_until("the new file", || agent.printed().contains("are in force"));
+    site.tell(&["block", "market"]);
+    site.script("web3", "again");
+    wait_until("the message on hold", || site.on_hold() == 1);
+    agent.stop();
+}
+
+/// cleanup(8) bounces it before it is in the queue, and logs no end of it.
+#[test]
+fn a_message_with_too_many_hops_does_not_wait_to_be_held() {
+    let site = Site::gated();
+    let agent = site.agent();
+    let text = format!("{}Subject: round and round\n\nbody\n", "Received: from here\n".repeat(60));
+    site.postfix.sendmail("web3", "web3@hosting.test", &["nobody@accept.test"], &text);
+    let bounced = ["account=\"shop\"", "outcome=\"bounced\""];
+    agent.wait_sum("sendwarden_account_recipients_total", &bounced, 1.0);
+    let said = site.tell(&["block", "shop"]);
+    assert_eq!(said.trim(), "shop: block (scope script), state ko (held: blocked); no messages to put on hold");
+    agent.stop();
+}

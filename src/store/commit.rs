@@ -26,7 +26,11 @@ impl Store {
         if let CheckState::Corrupt(why) = self.check() {
             return Err(CommitError::Corrupt { path: self.path.clone(), why });
         }
-        self.try_write(durability, work).map_err(|source| CommitError::sqlite(&self.path, source))
+        let done = self.try_write(durability, work).map_err(|source| CommitError::sqlite(&self.path, source));
+        if matches!(done, Err(CommitError::Full { .. })) {
+            self.folder.disk_is_full();
+        }
+        done
     }
 
     fn try_write<T>(

@@ -9,49 +9,70 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
+#[derive(Debug)]
+enum News {
+    /// The log may have become longer.
+    Committed,
+    /// There was no room for it to become longer.
+    Full,
+}
+
 /// The thread; it ends with this.
 #[derive(Debug)]
 pub(super) struct Folder {
-    committed: Option<SyncSender<()>>,
+    news: Option<SyncSender<News>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Folder {
     /// Without the thread nothing is lost: then the log is folded in by the one who commits, when it is longer still.
     pub(super) fn start(path: &Path, settings: &Settings) -> Folder {
-        let (committed, told) = sync_channel(1);
+        let (news, told) = sync_channel(1);
         let (path, settings) = (path.to_path_buf(), settings.clone());
         let started = std::thread::Builder::new().name("store-fold".into());
         let thread = started.spawn(move || fold(&path, &settings, &told)).ok();
-        Folder { committed: Some(committed), thread }
+        Folder { news: Some(news), thread }
     }
 
-    /// The log may have become longer.
     pub(super) fn committed(&self) {
-        // Full: it has been told already and will look.
-        let _ = self.committed.as_ref().map(|committed| committed.try_send(()));
+        self.tell(News::Committed);
+    }
+
+    /// The disk is full, perhaps of the log itself, which holds a page as often as it was written.
+    pub(super) fn disk_is_full(&self) {
+        self.tell(News::Full);
+    }
+
+    fn tell(&self, news: News) {
+        // No room: it has been told something already and will look. A commit that fails is tried again.
+        let _ = self.news.as_ref().map(|told| told.try_send(news));
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        drop(self.committed.take());
+        drop(self.news.take());
         // The thread cannot fail but by a panic, and there is nobody left to tell.
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
 /// What cannot be folded in now (another process reads an old state of it, the disk is full) is, after a later commit.
-fn fold(path: &Path, settings: &Settings, told: &Receiver<()>) {
+fn fold(path: &Path, settings: &Settings, told: &Receiver<News>) {
     let Ok(conn) = open::connect(path, settings) else { return };
     let pages = |mode: &str| {
         conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get::<_, i64>(1)).unwrap_or(0)
     };
-    while told.recv().is_ok() {
-        // Whoever commits begins the log anew only when all of it is folded in: what came meanwhile is folded in too.
-        if pages("NOOP") > settings.log_pages {
-            pages("PASSIVE");
-            pages("PASSIVE");
+    while let Ok(news) = told.recv() {
+        match news {
+            // And its room is given back: nobody commits now.
+            News::Full => drop(pages("TRUNCATE")),
+            // Whoever commits begins the log anew only when all of it is folded in: what came meanwhile is folded in too.
+            News::Committed if pages("NOOP") > settings.log_pages => {
+                pages("PASSIVE");
+                pages("PASSIVE");
+            }
+            News::Committed => {}
         }
     }
 }

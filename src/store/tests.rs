@@ -152,6 +152,24 @@ fn the_log_is_folded_in_by_a_thread_of_its_own() {
 }
 
 #[test]
+fn where_the_disk_is_full_the_log_gives_its_room_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(dir.path(), Settings::default()).unwrap();
+    let batch = full_batch(20, "one", 3);
+    (0..50).for_each(|_| store.commit(&batch, Durability::Normal).unwrap());
+    let log = || fs::metadata(dir.path().join(format!("{FILE_NAME}-wal"))).unwrap().len();
+    assert!(log() > 100_000, "each commit is in it: {}", log());
+    store.conn.pragma_update_and_check(None, "max_page_count", 1, |_| Ok(())).unwrap();
+    let mut tries = 0;
+    while log() > 0 {
+        tries += 1;
+        assert!(tries < 20_000, "the log still takes {} bytes", log());
+        let error = store.commit(&full_batch(20, "two", 30_000), Durability::Normal).unwrap_err();
+        assert!(matches!(error, CommitError::Full { .. }), "{error}");
+    }
+}
+
+#[test]
 fn forget_leaves_no_trace_on_the_disk() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::open(dir.path(), Settings::default()).unwrap();

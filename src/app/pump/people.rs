@@ -3,6 +3,7 @@
 use super::{Pump, rows};
 use crate::app::shared::{Answer, NotDone, Request, answer as reply};
 use crate::engine::attribution::User;
+use crate::engine::directory::Directory;
 use crate::engine::keys::{self, Key};
 use crate::host::clock;
 use crate::mail::{Owner, text};
@@ -11,6 +12,14 @@ impl Pump {
     pub(super) fn answer_requests(&mut self) {
         for request in self.shared.take_requests() {
             match request {
+                Request::Settings { directory, .. } if !self.unlisted(&directory).is_empty() => {
+                    for name in self.unlisted(&directory) {
+                        tracing::error!(
+                            "{name} is held and the accounts file does not list it any more: its mail would go out. What was in \
+                             force stays in force; list it again, or unblock it first, then reload"
+                        );
+                    }
+                }
                 Request::Settings { directory, replies, own_addresses, hold } => {
                     self.engine.sanctions.set_settings(hold.clone(), clock::now());
                     self.setup.hold = hold;
@@ -49,6 +58,16 @@ impl Pump {
                 }
             }
         }
+    }
+
+    /// Accounts that are held, are listed, and would not be by this directory.
+    fn unlisted(&self, new: &Directory) -> Vec<String> {
+        let lists = |directory: &Directory, key: &str| directory.accounts().iter().any(|spec| spec.id == key);
+        let (accounts, old) = (&self.engine.attribution.accounts, self.engine.attribution.directory());
+        let held = self.shared.standing();
+        let keys = held.iter().filter_map(|held| Some((held.owner, accounts.get(held.owner)?.key.to_string())));
+        let lost = keys.filter(|(_, key)| lists(old, key) && !lists(new, key));
+        lost.map(|(owner, _)| accounts.name(owner).to_string()).collect()
     }
 
     /// Commits a change that was made, so that the answer is true for good.

@@ -12,11 +12,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Tracker {
-    /// Messages of these accounts that wait in the queue and are not on hold. Looks at every open message once.
+    /// Messages of these accounts that wait in the queue and are not on hold. Looks at every open message once. One of
+    /// which all recipients have come to something is not among them: cleanup(8) bounces what has too many hops before it
+    /// is in the queue, and logs no end of it (cleanup_bounce.c).
     pub fn queued(&self, wanted: impl Fn(Owner) -> bool) -> Vec<Queued> {
         let mut names: BTreeMap<u16, Arc<[u8]>> = BTreeMap::new();
         let mut found = Vec::new();
-        for (_, leg) in self.table.iter().filter(|(_, leg)| wanted(leg.owner) && waits(leg) && !leg.held) {
+        let is_wanted = |leg: &Leg| wanted(leg.owner) && waits(leg) && !leg.held && (leg.booked == 0 || leg.open() > 0);
+        for (_, leg) in self.table.iter().filter(|(_, leg)| is_wanted(leg)) {
             let name = names.entry(leg.instance).or_insert_with(|| self.places.instance_name(leg.instance).into());
             let place = Place { server: leg.server, instance: name.clone(), id: leg.id };
             let login = match &leg.came {
