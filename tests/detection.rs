@@ -134,9 +134,9 @@ impl Host {
         within
     }
 
-    fn start(&self) -> Child {
+    fn start(&self) -> Running {
         let printed = fs::File::options().create(true).append(true).open(self.dir.path().join("printed")).unwrap();
-        self.command("run").stdout(printed.try_clone().unwrap()).stderr(printed).spawn().unwrap()
+        Running(self.command("run").stdout(printed.try_clone().unwrap()).stderr(printed).spawn().unwrap())
     }
 
     fn printed(&self) -> String {
@@ -209,9 +209,19 @@ fn lines(n: u32) -> [(&'static str, String); 4] {
     ]
 }
 
-fn stop(mut agent: Child, host: &Host) {
-    rustix::process::kill_process(rustix::process::Pid::from_child(&agent), rustix::process::Signal::TERM).unwrap();
-    assert!(agent.wait().unwrap().success(), "{}", host.printed());
+/// An agent that ends with its test, however that ends.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn stop(mut agent: Running, host: &Host) {
+    rustix::process::kill_process(rustix::process::Pid::from_child(&agent.0), rustix::process::Signal::TERM).unwrap();
+    assert!(agent.0.wait().unwrap().success(), "{}", host.printed());
 }
 
 const SENT: &str = "sendwarden_recipients_total{mta=\"postfix\",outcome=\"sent\"}";
