@@ -162,7 +162,8 @@ impl Hands {
                 let (Some(file), Some(log)) = (files.get(&place.id), work.claims.get(&place)) else { continue };
                 let agrees = match log {
                     Some(log) => log.agrees(file),
-                    None => *file == HandedBy::Requeued,
+                    // What an agent before this one may have put on hold already is not asked for a second time.
+                    None => work.again || *file == HandedBy::Requeued,
                 };
                 if !agrees {
                     disputed.push((place, file.clone()));

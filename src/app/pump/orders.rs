@@ -282,7 +282,11 @@ impl Pump {
             killpoint::pass(Point::GateTold);
         }
         while self.dispatch.under_way < WAITING {
-            let Some(work) = self.engine.sanctions.next_work() else { break };
+            let Some(mut work) = self.engine.sanctions.next_work() else { break };
+            // After a start it is read from what the tracker has kept.
+            for (place, claim) in work.claims.iter_mut().filter(|(_, claim)| claim.is_none()) {
+                *claim = self.engine.tracker.handed_by(place);
+            }
             self.dispatch.under_way += 1;
             if self.dispatch.works.try_send(work).is_err() {
                 // The thread has ended: the next start does it.

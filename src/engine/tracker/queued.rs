@@ -37,6 +37,11 @@ impl Tracker {
         self.find(place)?.details.as_deref()?.script()
     }
 
+    /// Who handed in a message in the queue, where the log says so.
+    pub fn handed_by(&self, place: &Place) -> Option<HandedBy> {
+        self.find(place).and_then(handed_by)
+    }
+
     /// Whether a message in the queue is on hold; `None` when the log knows of no such message.
     pub fn on_hold(&self, place: &Place) -> Option<bool> {
         self.find(place).map(|leg| leg.held)
