@@ -419,6 +419,54 @@ fn a_restart_of_the_agent_is_not_felt_by_anybody() {
     assert!(helper.printed().contains("no agent has come for the gate of "));
 }
 
+/// Messages that were not taken because nobody could prove whose they are, as Postfix logs it.
+fn put_off(site: &Site) -> usize {
+    site.postfix.log().matches(": milter-reject: END-OF-MESSAGE from localhost[127.0.0.1]: 4.7.1 Who hands").count()
+}
+
+#[test]
+fn a_helper_that_is_killed_and_started_again_lets_nothing_of_a_blocked_account_out() {
+    const KILLS: usize = 5;
+    let site = Site::new(MILTER, "gate:\n  mode: enforce\n");
+    let (mut helper, agent) = (Helper::start(&site.config), site.agent());
+    for user in ["web1", "web2"] {
+        site.script(user, &format!("known-{user}"));
+    }
+    wait_until("the first messages", || site.arrived("known") == 2);
+    agent.wait_sum("sendwarden_accounts_known", &[], 2.0);
+    site.tell(&["block", "web1"]);
+    let stop = AtomicBool::new(false);
+    let load = &Load { site: &site, stop: &stop };
+    let (sent, helper) = std::thread::scope(|scope| {
+        let threads = [scope.spawn(|| load.script("web1", "guilty")), scope.spawn(|| load.script("web2", "innocent"))];
+        for _ in 0..KILLS {
+            let (arrived, held) = (site.arrived("innocent"), site.on_hold("guilty"));
+            wait_until("mail to flow", || {
+                wake_pickup(&site);
+                site.arrived("innocent") > arrived + 5 && site.on_hold("guilty") > held + 5
+            });
+            helper.kill();
+            let killed = Instant::now();
+            wait_until("the time that systemd takes", || killed.elapsed() >= Duration::from_millis(1_200));
+            helper = Helper::start(&site.config);
+            wait_until("the agent to be ready", || agent.get("/-/ready").0 == 200);
+        }
+        stop.store(true, Ordering::SeqCst);
+        (threads.map(|thread| thread.join().unwrap()), helper)
+    });
+    let stopped = Instant::now();
+    println!("{KILLS} kills; of the blocked account and of the other one: {sent:?}, put off {}", put_off(&site));
+    wait_until("everybody else's mail", || site.arrived("innocent") == sent[1]);
+    wait_until("all of the blocked account's to be on hold", || site.on_hold("guilty") == sent[0]);
+    println!("all of it was taken {:.1} s after the last one", stopped.elapsed().as_secs_f64());
+    assert_eq!(site.arrived("guilty"), 0);
+    assert!(put_off(&site) >= KILLS, "{}", put_off(&site));
+    agent.wait_sum("sendwarden_account_messages_accepted_total", &["account=\"web2\""], sent[1] as f64 + 1.0);
+    agent.wait_sum("sendwarden_account_messages_accepted_total", &["account=\"web1\""], sent[0] as f64 + 1.0);
+    agent.stop();
+    drop(helper);
+}
+
 #[test]
 fn agent_and_helper_killed_under_load_are_not_felt_by_those_who_are_not_blocked() {
     let site = Site::new(MILTER, "gate:\n  mode: enforce\n");
@@ -484,6 +532,12 @@ fn an_agent_without_its_helper_says_so_loses_nothing_and_mends() {
 
     helper.kill();
     wait_until("the agent to notice", || ready(&agent).1.contains("cannot be proven, so that it passes"));
+    let lost = Instant::now();
+    // Nobody is blocked: nobody waits. Who cannot be proven passes, and is counted.
+    site.script("web1", "unproven");
+    wait_until("mail whose sender nobody can prove", || site.arrived("unproven") == 1);
+    agent.wait_sum("sendwarden_gate_unknown_identities_total", &["reason=\"no_helper\""], 1.0);
+    assert_eq!(put_off(&site), 0);
     let said = site.tell(&["block", "web1"]);
     assert!(
         said.contains("state ko") && said.contains("right now nothing in the queue can be held or released"),
@@ -496,10 +550,18 @@ fn an_agent_without_its_helper_says_so_loses_nothing_and_mends() {
     let check = check.arg("--config").arg(&site.config).current_dir("/").output().unwrap();
     let text = String::from_utf8_lossy(&check.stdout).into_owned();
     assert!(text.contains("the helper does not answer on") && check.status.code() == Some(1), "{text}");
-    // Who cannot be proven passes, and is counted; the server waits for nobody.
-    site.script("web1", "unproven");
-    wait_until("mail whose sender nobody can prove", || site.arrived("unproven") == 1);
-    agent.wait_sum("sendwarden_gate_unknown_identities_total", &["reason=\"no_helper\""], 1.0);
+    // Who cannot be proven is waited for now, and after a minute not any more.
+    site.script("web2", "later");
+    wait_until("it to be put off", || put_off(&site) > 0);
+    agent.wait_sum("sendwarden_gate_decisions_total", &["decision=\"tempfailed\"", "origin=\"script\""], 1.0);
+    assert!(lost.elapsed() > Duration::from_secs(50) || site.arrived("later") == 0);
+    wait_until("mail whose sender nobody can prove", || {
+        wake_pickup(&site);
+        site.arrived("later") == 1
+    });
+    let waited = lost.elapsed().as_secs();
+    println!("without a helper it went after {waited} s");
+    assert!((55..90).contains(&waited), "{waited}");
     assert!(site.queue_of(&waiting).is_some_and(|queue| queue != "hold"));
 
     let helper = Helper::start(&site.config);

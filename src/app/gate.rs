@@ -5,6 +5,8 @@
 
 mod keeper;
 mod seen;
+#[cfg(test)]
+mod tests;
 
 use seen::Seen;
 
@@ -31,6 +33,10 @@ use tokio::sync::watch;
 /// Messages that are kept in memory while the tape cannot be written. What comes beyond it stays on hold, and the log of
 /// the agent names it.
 const MOST_UNWRITTEN: usize = 100_000;
+
+/// For so long after the helper was lost, what scripts hand over is put off while mail of scripts is held: it stays where
+/// it is, nobody waits for it, and a helper that is started anew proves whose it is. After that nobody is held for another.
+const HELPER_AWAITED: Duration = Duration::from_secs(60);
 
 /// Recipients of what is thrown away that are written down for one block of an account: each becomes a line of its errors.
 /// Those beyond it are only counted.
@@ -130,6 +136,11 @@ impl Gate {
     /// Anybody is held, and not only watched.
     fn bars(&self) -> bool {
         self.settings.mode == Mode::Enforce && !lock(&self.turnstile).is_open()
+    }
+
+    /// Mail that a local process hands over is held if it is somebody's, and not only watched.
+    fn bars_scripts(&self) -> bool {
+        self.settings.mode == Mode::Enforce && lock(&self.turnstile).bars_scripts()
     }
 
     pub fn set_directory(&self, directory: Directory) {
@@ -341,6 +352,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Whether a helper that was lost so long ago is still expected back.
+fn is_awaited(lost_for: Option<Duration>) -> bool {
+    lost_for.is_some_and(|time| time < HELPER_AWAITED)
+}
+
 /// One instance's entrance.
 struct Door {
     server: Server,
@@ -375,11 +391,19 @@ impl Judge for Door {
             Identity::Unknown(Why::NoSocket | Why::SharedPort) if self.gate.bars() => {
                 let text =
                     "451 4.7.1 The sender of this message has hung up; try again and wait for the answer".to_owned();
-                (Origin::LocalSmtp, Decision::Refused, Judgement::Refuse { text })
+                (Origin::LocalSmtp, Decision::Refused, Judgement::Later { text })
+            }
+            // It may be a blocked account's, and can be proven again in a moment.
+            Identity::Unknown(Why::NoHelper)
+                if is_awaited(self.instance.helper_lost_for()) && self.gate.bars_scripts() =>
+            {
+                let text = "451 4.7.1 Who hands this in cannot be proven at the moment".to_owned();
+                (Origin::Script, Decision::Tempfailed, Judgement::Later { text })
             }
             _ => self.gate.decide(self, candidate, claim),
         };
-        if let Some(id) = candidate.id.filter(|_| decision != Decision::Refused) {
+        let taken = !matches!(decision, Decision::Refused | Decision::Tempfailed);
+        if let Some(id) = candidate.id.filter(|_| taken) {
             lock(&self.gate.seen).add(id);
         }
         let mut tally = lock(&self.gate.tally);

@@ -127,6 +127,11 @@ impl Turnstile {
         self.barred.is_empty()
     }
 
+    /// Somebody is held whose mail a local process may hand over: who hands it over has to be known.
+    pub fn bars_scripts(&self) -> bool {
+        self.barred.iter().any(|one| !one.uids.is_empty() && one.scope.covers(Origin::Script, b""))
+    }
+
     /// How the message came in.
     pub fn origin(&self, claim: Claim<'_>) -> Origin {
         claim.origin(&self.directory)
@@ -204,6 +209,7 @@ mod tests {
         ] {
             assert_eq!(gate.admit(claim).map(|barred| barred.owner.0), held, "{claim:?}");
         }
+        assert!(gate.bars_scripts());
         // No more of one is held than there is room for, and that is nobody else's.
         assert_eq!([20, 20, 20].map(|owner| gate.take_room(Owner(owner))), [true, true, false]);
         gate.set_room(&[(Owner(20), room(1, 9)), (Owner(99), room(7, 7))]);
@@ -224,5 +230,10 @@ mod tests {
         assert!(gate.admit(Claim::Login(b"INFO@shop.test")).is_some());
         assert!(gate.admit(Claim::Login(b"sales@shop.test")).is_none());
         assert!(gate.admit(Claim::Handed(2_001)).is_none(), "who was barred before is forgotten");
+        assert!(!gate.bars_scripts());
+        gate.bar(vec![barred(20, "box@shop.test", &[], Scope::All)]);
+        assert!(!gate.bars_scripts(), "no process is known to be its own");
+        gate.bar(vec![barred(20, "shop", &[2_001], Scope::All)]);
+        assert!(gate.bars_scripts());
     }
 }

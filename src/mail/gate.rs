@@ -51,6 +51,10 @@ pub enum Judgement {
     Refuse {
         text: String,
     },
+    /// Not taken now: a client is told to come again, and what a local process hands over stays where it is.
+    Later {
+        text: String,
+    },
     /// Taken and thrown away. What a local process hands over can neither be refused nor kept for later.
     Discard,
 }

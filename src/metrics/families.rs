@@ -89,7 +89,7 @@ families! {
     Tracked Gauge "sendwarden_tracked_messages" [] "Messages that are followed right now.";
     Evictions Counter "sendwarden_tracker_evictions" ["reason"] "Messages that were given up before their end was seen.";
     GateDecisions Counter "sendwarden_gate_decisions" ["origin", "decision"] "Messages that the mail server asked about before it queued them, by what was answered; where it looks for flags, also what its rules did by them.";
-    GateUnknown Counter "sendwarden_gate_unknown_identities" ["reason"] "Messages at the gate whose sender could not be proven; they pass.";
+    GateUnknown Counter "sendwarden_gate_unknown_identities" ["reason"] "Messages at the gate whose sender could not be proven; they pass, or are put off for a moment.";
     GateUnrecorded Counter "sendwarden_gate_unrecorded_holds" [] "Messages held by the gate that could be neither written down nor remembered; they stay on hold until somebody looks.";
     GateBroken Counter "sendwarden_gate_broken_conversations" [] "Conversations with the mail server that ended in a way they should not.";
     GateSeconds Histogram "sendwarden_gate_decision_seconds" [] "Time from the end of a message to the answer.";

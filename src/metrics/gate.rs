@@ -21,11 +21,19 @@ pub enum Decision {
     WouldHold,
     /// Thrown away: there was no room to hold more of the account.
     Discarded,
+    /// Put off for now: whose it is can be proven again in a moment.
+    Tempfailed,
 }
 
 impl Decision {
-    pub const ALL: [Decision; 5] =
-        [Decision::Passed, Decision::Held, Decision::Refused, Decision::WouldHold, Decision::Discarded];
+    pub const ALL: [Decision; 6] = [
+        Decision::Passed,
+        Decision::Held,
+        Decision::Refused,
+        Decision::WouldHold,
+        Decision::Discarded,
+        Decision::Tempfailed,
+    ];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -34,6 +42,7 @@ impl Decision {
             Decision::Refused => "refused",
             Decision::WouldHold => "would_hold",
             Decision::Discarded => "discarded",
+            Decision::Tempfailed => "tempfailed",
         }
     }
 }

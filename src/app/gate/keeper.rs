@@ -152,7 +152,9 @@ async fn keep_one(
             Err(why) => why.to_string(),
         };
         let what = match served {
-            Some(_) => "who hands over mail by sendmail(1) cannot be proven, so that it passes",
+            Some(_) => {
+                "who hands over mail by sendmail(1) cannot be proven, so that it passes, after a minute while scripts are blocked"
+            }
             None => "the gate is not open",
         };
         door.gate.set_trouble(&door.name, Some(format!("{}: {what}: {why}", door.name)));

@@ -59,6 +59,11 @@ impl Instance {
         Instance { helper: Some((helper, name)), ..self }
     }
 
+    /// How long ago the helper was lost, if there is one and it does not answer.
+    pub fn helper_lost_for(&self) -> Option<Duration> {
+        self.helper.as_ref().and_then(|(helper, _)| helper.lost_for())
+    }
+
     fn is_local(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_loopback() || self.addresses.contains(&address)

@@ -26,6 +26,8 @@ const IDENTIFY: Duration = Duration::from_secs(1);
 const LOOKED_FOR: Duration = Duration::from_millis(10);
 /// After it was waited for in vain, it is not waited for with every message.
 const SPARED: Duration = Duration::from_secs(5);
+/// For whom it did not answer it is still lost when it comes back while they think about that.
+const THOUGHT: Duration = Duration::from_secs(1);
 
 /// The helper cannot be asked, or does not do it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,8 +51,34 @@ type Worked = Result<(Vec<QueueId>, Option<String>), Trouble>;
 pub struct Client {
     socket: PathBuf,
     open: Mutex<Option<UnixStream>>,
-    /// When it was waited for in vain; known to all connections that come of this one.
-    silent: Arc<Mutex<Option<Instant>>>,
+    /// Known to all connections that come of this one.
+    silent: Arc<Mutex<Silence>>,
+}
+
+/// Since when it does not answer.
+#[derive(Debug, Default)]
+struct Silence {
+    /// When it was waited for in vain last.
+    waited: Option<Instant>,
+    /// When it was missed first, since it last answered.
+    lost: Option<Instant>,
+    /// When it answered after that.
+    back: Option<Instant>,
+}
+
+impl Silence {
+    fn begins(&mut self) {
+        if self.lost.is_none() || self.back.take().is_some() {
+            self.lost = Some(clock::monotonic());
+        }
+    }
+
+    fn ends(&mut self) {
+        self.waited = None;
+        if self.lost.is_some() && self.back.is_none() {
+            self.back = Some(clock::monotonic());
+        }
+    }
 }
 
 /// The gate's socket, and the connection that holds it: it ends when the helper does.
@@ -74,8 +102,15 @@ impl Client {
         &self.socket
     }
 
-    fn silence(&self) -> MutexGuard<'_, Option<Instant>> {
+    fn silence(&self) -> MutexGuard<'_, Silence> {
         self.silent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long ago it was lost, if it does not answer who it is that hands in a message.
+    pub fn lost_for(&self) -> Option<Duration> {
+        let silence = self.silence();
+        let gone = silence.back.is_none_or(|back| back.elapsed() < THOUGHT);
+        silence.lost.filter(|_| gone).map(|lost| lost.elapsed())
     }
 
     fn away(&self, Unanswered { why, heard }: &Unanswered) -> Trouble {
@@ -115,13 +150,17 @@ impl Client {
     /// # Errors
     /// Why nobody is named; that the helper is away is one of the reasons.
     pub fn identify(&self, instance: &str, id: QueueId) -> Result<u32, Why> {
-        if self.silence().is_some_and(|since| since.elapsed() < SPARED) {
+        if self.silence().waited.is_some_and(|since| since.elapsed() < SPARED) {
             return Err(Why::NoHelper);
         }
         let asked = clock::monotonic();
         let request = Request::Identify { instance: instance.to_owned(), id: id.to_string() };
         loop {
-            match self.ask(&request, clock::left(asked, IDENTIFY).max(LOOKED_FOR)) {
+            let answer = self.ask(&request, clock::left(asked, IDENTIFY).max(LOOKED_FOR));
+            if !matches!(answer, Err(Trouble::Away { .. })) {
+                self.silence().ends();
+            }
+            match answer {
                 Ok(Answer::Uid(uid)) => return Ok(uid),
                 Ok(Answer::Unknown(why)) => {
                     return Err(Why::ALL.into_iter().find(|known| known.name() == why).unwrap_or(Why::NoHelper));
@@ -130,7 +169,9 @@ impl Client {
                 // It may be between two of its own starts: what scripts hand over then must not pass for that.
                 Err(Trouble::Away { .. }) if asked.elapsed() < IDENTIFY => std::thread::park_timeout(LOOKED_FOR),
                 Err(Trouble::Away { .. }) => {
-                    *self.silence() = Some(clock::monotonic());
+                    let mut silence = self.silence();
+                    silence.waited = Some(clock::monotonic());
+                    silence.begins();
                     return Err(Why::NoHelper);
                 }
             }
@@ -234,6 +275,16 @@ impl Client {
     /// # Errors
     /// It is away, or refuses.
     pub fn door(&self, instance: &str) -> Result<Door, Trouble> {
+        let given = self.given(instance);
+        match given {
+            Ok(_) => self.silence().ends(),
+            Err(Trouble::Away { .. }) => self.silence().begins(),
+            Err(Trouble::Refused(_)) => {}
+        }
+        given
+    }
+
+    fn given(&self, instance: &str) -> Result<Door, Trouble> {
         let asked = || -> std::io::Result<(UnixStream, Vec<u8>, Option<std::os::fd::OwnedFd>)> {
             let mut stream = connect(&self.socket, AT_HAND)?;
             stream.write_all(&line(&Request::Gate { instance: instance.to_owned() })?)?;
@@ -242,10 +293,7 @@ impl Client {
         };
         let (holds, text, file) = asked().map_err(|why| self.away(&why.into()))?;
         match (read(&text).map_err(|why| self.away(&why.into()))?, file) {
-            (Answer::Gate {}, Some(file)) => {
-                *self.silence() = None;
-                Ok(Door { listener: UnixListener::from(file), holds })
-            }
+            (Answer::Gate {}, Some(file)) => Ok(Door { listener: UnixListener::from(file), holds }),
             (Answer::Refused(why), _) => Err(Trouble::Refused(why)),
             (other, _) => Err(unexpected(&other)),
         }

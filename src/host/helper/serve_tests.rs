@@ -207,11 +207,26 @@ fn one_that_was_waited_for_in_vain_is_waited_for_when_it_is_back() {
     let site = Site::new(4_000_000_001);
     let later = site.dir.path().join("later.sock");
     let (client, id) = (Client::new(&later), ids(&["AAAAA1"])[0]);
+    assert_eq!(client.lost_for(), None);
     assert_eq!(client.identify(OWN, id), Err(identity::Why::NoHelper));
     std::os::unix::fs::symlink(&site.socket, &later).unwrap();
     assert_eq!(client.identify(OWN, id), Err(identity::Why::NoHelper), "not yet");
+    let missed = client.lost_for().unwrap();
+    assert!(missed <= client.another().lost_for().unwrap(), "since it was missed first, for all of them");
     let _door = client.another().door(OWN).unwrap();
+    assert!(client.lost_for().is_some(), "who has just asked in vain knows why");
     assert_eq!(client.identify(OWN, id), Err(identity::Why::NoQueueFile), "it is asked, and answers");
+    let back = clock::monotonic();
+    while client.lost_for().is_some() {
+        assert!(back.elapsed() < Duration::from_secs(60), "it is back");
+        std::thread::yield_now();
+    }
+    // Lost again: from then on.
+    fs::remove_file(&later).unwrap();
+    let again = clock::monotonic();
+    client.another().door(OWN).unwrap_err();
+    let missed = client.lost_for().unwrap();
+    assert!(missed <= again.elapsed(), "{missed:?}");
 }
 
 proptest::proptest! {

@@ -28,7 +28,7 @@ pub fn read(line: &[u8]) -> Option<Candidate> {
 pub fn answer(judgement: &Judgement) -> String {
     match judgement {
         Judgement::Hold { reason } => format!("hold {reason}"),
-        Judgement::Refuse { text } => format!("refuse {text}"),
+        Judgement::Refuse { text } | Judgement::Later { text } => format!("refuse {text}"),
         // Only what is handed over without SMTP is thrown away, and that is not asked about.
         Judgement::Pass | Judgement::Discard => "pass".to_owned(),
     }

@@ -182,7 +182,7 @@ impl Session {
                 Reply::Quarantine(reason).write(out);
                 Reply::Accept.write(out);
             }
-            Judgement::Refuse { text } => Reply::Refuse(text).write(out),
+            Judgement::Refuse { text } | Judgement::Later { text } => Reply::Refuse(text).write(out),
             Judgement::Discard => Reply::Discard.write(out),
         }
         self.forget();
