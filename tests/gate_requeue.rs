@@ -1,5 +1,5 @@
-//! `postsuper -r` of held mail, on a real Postfix: Postfix asks nobody about what is requeued, so it is noticed by the log,
-//! told, and put on hold again while it is in the queue still, as one message.
+//! What Postfix asks nobody about, on a real one: what is requeued (`postsuper -r` of held mail), and what it writes itself to
+//! the sender of a message. It is noticed by the log, told, and put on hold (again) while it is in the queue still.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 #![allow(clippy::disallowed_methods, reason = "a test of real servers starts processes")]
@@ -12,6 +12,7 @@ use support::agent::Agent;
 use support::gated::Site;
 use support::helper::Role;
 use support::place::command;
+use support::sink::Received;
 use support::wait_until;
 
 fn held(agent: &Agent) -> f64 {
@@ -110,5 +111,71 @@ fn requeued(role: Role) {
     assert_eq!(site.arrived("held"), [""; 0]);
     let queue = site.postfix.queue();
     assert!(queue.len() == 1 && queue[0].recipients == ["free@defer.test"], "{queue:?}");
+    agent.stop();
+}
+
+/// Hands in what Postfix returns to `sender` before it asks anybody: it has been on its way too long (`hopcount_limit`).
+fn bounces(site: &Site, user: &str, sender: &str) {
+    let hops = "Received: from there by here; Sat, 28 Nov 2026 00:00:00 +0000\n".repeat(60);
+    site.postfix.sendmail(
+        user,
+        sender,
+        &["nobody@accept.test"],
+        &format!("{hops}Subject: x\n\nto be read by {sender}\n"),
+    );
+}
+
+#[test]
+fn what_postfix_returns_of_a_blocked_account_is_held_while_it_is_in_the_queue() {
+    const FAST: usize = 50;
+    let accounts = "accounts:\n  - id: shop\n    unix_users: [web3]\n";
+    let site = Site::of("gate:\n  mode: enforce\n", Role::Ordinary, accounts, "bounce_size_limit = 1\n");
+    let agent = site.agent();
+    site.script("web2", "known");
+    wait_until("the other account's mail", || site.arrived("known").len() == 1);
+    site.order(&["block", "shop"]);
+    bounces(&site, "web2", "free@defer.test");
+    for n in 0..5 {
+        bounces(&site, "web3", &format!("slow{n}@defer.test"));
+    }
+    wait_until("what is returned to be on hold", || site.held_copies("slow").len() == 5);
+    agent.wait_sum("sendwarden_hold_drift_total", &["kind=\"escaped\""], 5.0);
+    wait_held(&agent, 5.0);
+    wait_until("the other account's to be put off", || {
+        site.postfix.queue().iter().any(|one| one.queue == "deferred" && one.recipients == ["free@defer.test"])
+    });
+    site.order(&["unblock", "shop"]);
+    wait_until("it to be free", || on_hold(&site).is_empty());
+    wait_held(&agent, 0.0);
+    assert_eq!(site.postfix.queue().len(), 6, "it is put off as the receiver wants");
+
+    site.order(&["block", "shop"]);
+    bounces(&site, "web3", "again@defer.test");
+    wait_until("what is returned to be on hold", || site.held_copies("again").len() == 1);
+    // A receiver that takes it at once has it before anybody could see it.
+    for n in 0..FAST {
+        bounces(&site, "web3", &format!("fast{n}@accept.test"));
+    }
+    let bodies = || -> Vec<String> {
+        let is_fast = |one: &&Received| one.recipients.iter().any(|to| to.starts_with("fast"));
+        site.postfix.accept.look(|all| all.iter().filter(is_fast).map(|one| one.data.clone()).collect())
+    };
+    let arrived = || bodies().len();
+    wait_until("the rest to be on hold or gone", || site.held_copies("fast").len() + arrived() == FAST);
+    println!("of {FAST} that the receiver takes at once {} were gone", arrived());
+    // As docs/operating.md has it, with `bounce_size_limit`: not the text.
+    let told = bodies();
+    assert!(
+        told.iter().all(|text| text.contains("Subject: x") && !text.contains("to be read by")),
+        "{:?}",
+        told.first()
+    );
+    wait_held(&agent, on_hold(&site).len() as f64);
+    site.order(&["purge", "shop", "--yes"]);
+    wait_until("what was held to be gone", || on_hold(&site).is_empty());
+    wait_held(&agent, 0.0);
+    let queue = site.postfix.queue();
+    assert!(queue.iter().all(|one| !one.recipients[0].starts_with("again")), "{queue:?}");
+    assert!(queue.iter().any(|one| one.recipients == ["free@defer.test"]), "{queue:?}");
     agent.stop();
 }

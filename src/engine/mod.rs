@@ -96,6 +96,11 @@ impl Engine {
                 self.slipped |= self.sanctions.came_back(&old, new, event.head.at);
             }
         }
+        if self.tracker.has_notices() {
+            for one in self.tracker.take_notices() {
+                self.slipped |= self.sanctions.notified(&one, event.head.at);
+            }
+        }
         if !self.untold.is_empty()
             && let Kind::Held { id: Some(id), .. } | Kind::Accepted(Accepted { id, .. }) = event.kind
             && let Some((place, n, at)) = self.untold.remove(&id)

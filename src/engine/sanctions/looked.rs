@@ -2,7 +2,7 @@
 //! may be written by anybody on the host, and what it says of a message was true a moment ago at best.
 
 use super::held::{Entry, Stage};
-use super::{SETTLED_SECS, Sanctions};
+use super::{Queued, SETTLED_SECS, Sanctions};
 use crate::mail::{HandedBy, Owner, Place, Time};
 use std::collections::BTreeMap;
 
@@ -89,6 +89,15 @@ impl Sanctions {
         self.is_blocked(owner) && self.intend_one(owner, new, Some(HandedBy::Requeued), now)
     }
 
+    /// The mail system has written to the sender of a message of a held account, and asks no gate about that. Whoever hands
+    /// in a message chooses whom it comes back to, text included: it is held as the message would be. True when there is
+    /// something to mend.
+    pub fn notified(&mut self, notice: &Queued, now: Time) -> bool {
+        let block = self.accounts.get(&notice.owner).and_then(|account| account.block.as_ref());
+        let covered = block.is_some_and(|block| block.scope.covers(notice.origin, &notice.login));
+        covered && self.intend_one(notice.owner, notice.place.clone(), notice.by.clone(), now)
+    }
+
     /// How many messages of each account were requeued since the last call.
     pub fn take_requeued(&mut self) -> BTreeMap<Owner, u64> {
         std::mem::take(&mut self.requeued)
@@ -154,7 +163,7 @@ impl Sanctions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::sanctions::{Outcome, Queued, Settings};
+    use crate::engine::sanctions::{Outcome, Settings};
     use crate::mail::{Action, Actor, Cause, LiftableBy, Order, OrderId, Origin, QueueId, Report, Scope, Server, Verb};
 
     const WHO: Owner = Owner(16);
@@ -193,6 +202,27 @@ mod tests {
         let report = Report { done, missing, disputed, ..Report::default() };
         assert!(sanctions.settle(WHO, work.order, &report, |_| false, NOW).is_some());
         work.places.iter().map(|place| place.id.to_string()).collect()
+    }
+
+    #[test]
+    fn what_the_server_writes_back_is_held_with_what_it_is_about() {
+        let mut sanctions = Sanctions::new(Settings::default());
+        let notice = |id: &str, origin| Queued { origin, ..queued(id, None) };
+        assert!(!sanctions.notified(&notice("AAAAA0", Origin::Script), NOW), "nobody is held");
+        let mut sanctions = blocked(&[]);
+        assert!(!sanctions.notified(&notice("AAAAA1", Origin::SmtpAuth), NOW), "another scope");
+        assert!(sanctions.notified(&notice("AAAAA2", Origin::Script), NOW));
+        assert!(!sanctions.notified(&notice("AAAAA2", Origin::Script), NOW), "once");
+        assert!(sanctions.notified(&notice("AAAAA3", Origin::LocalSmtp), NOW));
+        sanctions.mend(&[], |_| None, NOW);
+        // What somebody has handed in was not written by the server, whatever the log says.
+        assert_eq!(work(&mut sanctions, &["AAAAA2"], &[("AAAAA3", HandedBy::Uid(7))], false), ["AAAAA2", "AAAAA3"]);
+        assert_eq!((sanctions.held(WHO), sanctions.take_drift().escaped), (1, 1));
+        sanctions.accept(&order(Action::Purge), &[], NOW);
+        assert_eq!(
+            sanctions.next_work().map(|work| (work.verb, work.places)),
+            Some((Verb::Delete, vec![place("AAAAA2")]))
+        );
     }
 
     #[test]

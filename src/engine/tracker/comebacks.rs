@@ -4,6 +4,7 @@ use super::leg::{Came, Class, Ended, Leg};
 use super::table::{Key, Slot};
 use super::{Cx, GRACE_SECS, Tracker, books};
 use crate::engine::Sink;
+use crate::engine::sanctions::Queued;
 use crate::mail::{Head, Origin, Owner, Place, QueueId, Unattributed};
 
 impl Tracker {
@@ -98,20 +99,47 @@ impl Tracker {
         renamed.then_some(claimer.serial)
     }
 
-    /// The server says that it wrote `child` as a notification: mail of nobody.
-    pub(super) fn notified<S: Sink>(&mut self, head: &Head<'_>, child: QueueId, cx: &mut Cx<'_, S>) {
+    /// Notifications about messages of accounts since this was asked last, each as if it were handed in as that message.
+    pub fn take_notices(&mut self) -> Vec<Queued> {
+        std::mem::take(&mut self.notices)
+    }
+
+    #[inline]
+    pub fn has_notices(&self) -> bool {
+        !self.notices.is_empty()
+    }
+
+    /// The server says that it wrote `child` as a notification about another message.
+    pub(super) fn notified<S: Sink>(&mut self, head: &Head<'_>, about: QueueId, child: QueueId, cx: &mut Cx<'_, S>) {
+        if !self.is_written(head, child, cx) {
+            return;
+        }
+        let Some(leg) = self.locate(head, about).ok().and_then(|slot| self.table.get(slot)) else { return };
+        if leg.owner.unattributed().is_some() {
+            return;
+        }
+        let login = match &leg.came {
+            Came::Login(login) => login.clone(),
+            _ => [].into(),
+        };
+        let place = Place { server: leg.server, instance: self.places.instance_name(leg.instance).into(), id: child };
+        // Its queue file names no hand: one that does is of something else.
+        self.notices.push(Queued { owner: leg.owner, place, origin: leg.origin, login, by: None });
+    }
+
+    /// A notification is mail of nobody. False when `child` is known to be something else.
+    fn is_written<S: Sink>(&mut self, head: &Head<'_>, child: QueueId, cx: &mut Cx<'_, S>) -> bool {
         let host = self.places.host(head.host);
         let instance = self.places.instance(head);
         let key = Key { host, instance, id: child };
         let made = |leg: &Leg| leg.class == Class::Waiting && leg.came == Came::Internal;
         let lingering = self.table.lingering(key).into_iter();
         if let Some(slot) = lingering.rev().find(|&slot| self.table.get(slot).is_some_and(made)) {
-            self.be_notification(slot, cx);
-            return;
+            return self.be_notification(slot, cx);
         }
         match self.locate(head, child) {
             Ok(slot) => {
-                let Some(leg) = self.table.edit(slot) else { return };
+                let Some(leg) = self.table.edit(slot) else { return false };
                 // Its client went away before the end of a message, and the id came again: what was said of that client
                 // is not about this message.
                 if leg.class == Class::Unborn && !matches!(leg.came, Came::Internal | Came::Unseen) {
@@ -121,9 +149,7 @@ impl Tracker {
                         (details.client, details.script, details.disputed) = (Box::default(), None, false);
                     }
                 }
-                if matches!(leg.came, Came::Internal | Came::Unseen) {
-                    self.be_notification(slot, cx);
-                }
+                matches!(leg.came, Came::Internal | Came::Unseen) && self.be_notification(slot, cx)
             }
             Err(key) => {
                 // Announced before its own lines (3.11), or gone already: remembered for a moment.
@@ -132,14 +158,16 @@ impl Tracker {
                 let slot = self.insert(leg, cx);
                 let deadline = self.high().plus_secs(GRACE_SECS);
                 self.table.set_deadline(slot, deadline);
+                true
             }
         }
     }
 
-    fn be_notification<S: Sink>(&mut self, slot: Slot, cx: &mut Cx<'_, S>) {
-        let Some(leg) = self.table.edit(slot) else { return };
+    fn be_notification<S: Sink>(&mut self, slot: Slot, cx: &mut Cx<'_, S>) -> bool {
+        let Some(leg) = self.table.edit(slot) else { return false };
         if leg.class == Class::Own || leg.class == Class::Child {
-            return;
+            // The line of its way into the queue may come first.
+            return leg.notification;
         }
         leg.notification = true;
         if leg.class == Class::Waiting {
@@ -147,5 +175,6 @@ impl Tracker {
             leg.origin = Origin::Internal;
             self.resolve(slot, cx);
         }
+        true
     }
 }

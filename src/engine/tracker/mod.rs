@@ -42,6 +42,7 @@ pub use gated::{Gated, Stopped};
 pub use rows::{Row, RowKind};
 
 use crate::engine::Sink;
+use crate::engine::sanctions::Queued;
 use crate::engine::scripts::Scripts;
 use crate::mail::{Event, Fact, Head, Kind, LegFact, Outcome, Place, QueueId, RecipientState, ScriptSource, Time};
 use leg::{Came, Class, Ended, Leg};
@@ -111,6 +112,8 @@ pub struct Tracker {
     gated: Vec<Gated>,
     /// Messages that an administrator requeued: where they were, and where they are.
     came_back: Vec<(Place, Place)>,
+    /// Notifications that the server wrote about messages of accounts, as those messages' own.
+    notices: Vec<Queued>,
 }
 
 impl Tracker {
@@ -128,6 +131,7 @@ impl Tracker {
             ambiguous_sweeps: 0,
             gated: Vec::new(),
             came_back: Vec::new(),
+            notices: Vec::new(),
         }
     }
 
@@ -179,7 +183,7 @@ impl Tracker {
             Kind::Early(ref attempt) => self.early(head, attempt, cx),
             Kind::Added { id, recipient: _ } => self.added(head, id, cx),
             Kind::GivenUp { id } => self.given_up(head, id, cx),
-            Kind::Notified { id: _, child, notice: _ } => self.notified(head, child, cx),
+            Kind::Notified { id, child, notice: _ } => self.notified(head, id, child, cx),
             Kind::Expired { id } => self.expired(head, id, cx),
             Kind::Ended { id, end } => self.ended(head, id, end, cx),
             Kind::Held { id: Some(id), by, sender } => self.held(head, id, by, sender, cx),
