@@ -14,6 +14,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use super::place::{BASE, Kind, Place, command, succeed};
 use super::server::{MailServer, Queued};
@@ -257,8 +258,16 @@ impl Exim {
         let starts = || self.log().lines().filter(|line| line.contains("daemon started")).count();
         let before = starts();
         let pid = daemon(&self.place.dir).and_then(|pid| rustix::process::Pid::from_raw(pid as i32));
-        rustix::process::kill_process(pid.expect("a daemon"), rustix::process::Signal::HUP).expect("our own daemon");
-        wait_until("the daemon to start again", || starts() > before);
+        let pid = pid.expect("a daemon");
+        // It ignores the signal while it starts again after the last one, and logs its start before it listens to it.
+        let mut told: Option<Instant> = None;
+        wait_until("the daemon to start again", || {
+            if told.is_none_or(|told| told.elapsed() > Duration::from_secs(1)) {
+                rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("our own daemon");
+                told = Some(Instant::now());
+            }
+            starts() > before
+        });
     }
 
     /// A queue run that heeds no retry times, waited for.
