@@ -388,8 +388,8 @@ impl World {
             return false;
         }
         let got = &mut self.got;
-        let progress = self.follower.read(budget, &mut |l| {
-            if l != b"same" {
+        let progress = self.follower.read(budget, &mut |group| {
+            for l in group.iter().filter(|l| **l != b"same") {
                 let text = String::from_utf8(l.to_vec()).unwrap();
                 got.push((text[5..13].parse().unwrap(), text));
             }

@@ -41,6 +41,14 @@ impl Mta for Dialect {
         }
     }
 
+    #[inline]
+    fn read_alone<'a>(&mut self, line: &'a [u8]) -> Option<Read<'a>> {
+        match self {
+            Dialect::Mail(mail) => mail.read_alone(line),
+            Dialect::Php(php) => php.read_alone(line),
+        }
+    }
+
     fn take_lost(&mut self) -> u64 {
         match self {
             Dialect::Mail(mail) => mail.take_lost(),

@@ -7,6 +7,7 @@ pub mod files;
 pub mod flags;
 pub mod follow;
 pub mod gate;
+pub mod group;
 pub mod hands;
 pub mod helper;
 pub mod input;

@@ -69,6 +69,17 @@ impl Mta for Any {
         self.other(line)
     }
 
+    /// Of the usual syslog lines and of Exim's own log.
+    #[inline]
+    fn read_alone<'a>(&mut self, line: &'a [u8]) -> Option<Read<'a>> {
+        if line.get(10) != Some(&b' ') {
+            let head = self.lines.heads.read(line).ok()?;
+            return if head.tag.first()?.is_ascii_digit() { None } else { self.lines.alone(head).ok() };
+        }
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if is_year_first(line) { self.lines.year_first_alone(line, None).ok() } else { None }
+    }
+
     fn take_lost(&mut self) -> u64 {
         self.lines.chunks.take_lost()
     }
@@ -123,21 +134,27 @@ impl Lines {
     /// A syslog line: its tag says whose it is.
     #[inline]
     fn tagged<'a>(&'a mut self, line: Line<'a>) -> Read<'a> {
+        self.alone(line).unwrap_or_else(|line| self.in_pieces(line))
+    }
+
+    /// As `tagged`; a line whose text may be a piece of a longer one comes back.
+    #[inline]
+    fn alone<'a>(&mut self, line: Line<'a>) -> Result<Read<'a>, Line<'a>> {
         self.goes_on = false;
-        if self.only == Some(Server::Exim) {
-            return self.by_another(line);
+        if self.only != Some(Server::Exim)
+            && let Some(tag) = postfix::whose(line.tag)
+        {
+            return Ok(postfix::text(&tag, &line));
         }
-        match postfix::whose(line.tag) {
-            Some(tag) => postfix::text(&tag, &line),
-            None => self.by_another(line),
+        match is_exim(line.tag) && self.only != Some(Server::Postfix) {
+            true => Err(line),
+            false => Ok(Read::Foreign),
         }
     }
 
+    /// What Exim says through syslog, which it cuts.
     #[inline(never)]
-    fn by_another<'a>(&'a mut self, line: Line<'a>) -> Read<'a> {
-        if !is_exim(line.tag) || self.only == Some(Server::Postfix) {
-            return Read::Foreign;
-        }
+    fn in_pieces<'a>(&'a mut self, line: Line<'a>) -> Read<'a> {
         // The syslog daemon folded equal lines into one.
         if line.text.starts_with(b"message repeated ") {
             return Read::Unknown(Unknown { daemon: b"exim", why: postfix::WHY_REPEATED });
@@ -154,26 +171,32 @@ impl Lines {
 
     /// A line that begins as both syslog's and Exim's own may; `at` is better known than by its stamp.
     fn year_first<'a>(&'a mut self, line: &'a [u8], at: Option<Time>) -> Read<'a> {
+        self.year_first_alone(line, at).unwrap_or_else(|line| self.in_pieces(line))
+    }
+
+    /// As `year_first`; a syslog line whose text may be a piece of a longer one comes back.
+    #[inline]
+    fn year_first_alone<'a>(&mut self, line: &'a [u8], at: Option<Time>) -> Result<Read<'a>, Line<'a>> {
         let (stamp, text) = match self.heads.stamp(line) {
             Ok(read) => read,
-            Err(why) => return Read::Unknown(Unknown { daemon: &[], why }),
+            Err(why) => return Ok(Read::Unknown(Unknown { daemon: &[], why })),
         };
         let at = at.unwrap_or(stamp);
         let head = if exim::is_marked(text) { None } else { syslog::after_stamp(at, text) };
         if let Some(head) = head
             && is_syslog(&head)
         {
-            return self.tagged(head);
+            return self.alone(head);
         }
         if self.only == Some(Server::Postfix) {
-            return Read::Foreign;
+            return Ok(Read::Foreign);
         }
         self.goes_on = true;
         let doubtful = self.only.is_none() && head.is_some_and(|head| !head.tag.is_empty());
-        match exim::read_text(at, &[], 0, text) {
+        Ok(match exim::read_text(at, &[], 0, text) {
             Read::Unknown(_) | Read::Noise if doubtful => Read::Foreign,
             read => read,
-        }
+        })
     }
 
     /// The line that a container wrote, which knew the time better than the line's own stamp does: that has no zone.

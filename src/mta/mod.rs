@@ -47,6 +47,12 @@ pub trait Mta {
     /// the line, or from the dialect, where a text came in several lines.
     fn read<'a>(&'a mut self, line: &'a [u8]) -> Read<'a>;
 
+    /// As `read`, of a line that says all by itself, so that many can be read before one is thought about. `None`: it may
+    /// need what came before, and nothing has been done: to be read by `read`, in its turn.
+    fn read_alone<'a>(&mut self, _line: &'a [u8]) -> Option<Read<'a>> {
+        None
+    }
+
     /// How many lines were pending for a text that will not come whole, since the last call.
     fn take_lost(&mut self) -> u64 {
         0

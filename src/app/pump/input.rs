@@ -75,19 +75,21 @@ impl Input {
         }
     }
 
-    /// Reads about `budget` bytes. The error says what is wrong; it is tried again with the next turn.
-    pub fn read(&mut self, budget: usize, on_line: &mut dyn FnMut(&[u8])) -> Result<Turn, String> {
+    /// Reads about `budget` bytes, and gives out their lines in groups. The error says what is wrong; it is tried again
+    /// with the next turn.
+    pub fn read(&mut self, budget: usize, on_lines: &mut dyn FnMut(&[&[u8]])) -> Result<Turn, String> {
+        let mut on_line = |line: &[u8]| on_lines(&[line]);
         match self {
-            Input::File(follower) => match follower.read(budget, on_line) {
+            Input::File(follower) => match follower.read(budget, on_lines) {
                 Ok(read) => Ok(Turn { lines: read.lines, more: read.more, behind: false }),
                 Err(why) => Err(why.to_string()),
             },
             Input::Journal(journal) => {
-                let read = journal.read(budget, on_line);
+                let read = journal.read(budget, &mut on_line);
                 Ok(Turn { lines: read.lines, more: read.more, behind: read.behind })
             }
             Input::Socket(socket) => {
-                let read = socket.read(budget, on_line);
+                let read = socket.read(budget, &mut on_line);
                 Ok(Turn { lines: read.lines, more: read.more, behind: false })
             }
         }

@@ -81,7 +81,7 @@ impl Source {
         let Source { input, ingest, .. } = self;
         let mut lookup = |wanted: Wanted<'_>| ingest::user(names, wanted);
         let unknown = ingest.counts.unknown;
-        let read = input.read(budget, &mut |line| ingest.line(line, engine, &mut lookup, sink));
+        let read = input.read(budget, &mut |lines| ingest.lines(lines, engine, &mut lookup, sink));
         ingest.settle();
         if ingest.counts.unknown > unknown {
             for ((daemon, why), n) in ingest.unknown.take() {

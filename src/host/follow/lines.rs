@@ -9,6 +9,7 @@ use memchr::memchr;
 
 use super::position::{HEAD, TAIL};
 use super::source::Source;
+use crate::host::group::Group;
 
 #[derive(Default)]
 pub(super) struct Lines {
@@ -97,8 +98,8 @@ impl Lines {
     }
 
     /// Gives out every whole line; a line longer than `max` is cut to `max` and its rest skipped.
-    pub fn give(&mut self, max: usize, on_line: &mut dyn FnMut(&[u8])) -> Given {
-        let mut given = Given::default();
+    pub fn give(&mut self, max: usize, on_lines: &mut dyn FnMut(&[&[u8]])) -> Given {
+        let (mut given, mut group) = (Given::default(), Group::new(on_lines));
         while let Some(rest) = self.buf.get(self.start..self.len).filter(|r| !r.is_empty()) {
             let newline = memchr(b'\n', rest);
             if self.skipping {
@@ -108,12 +109,12 @@ impl Lines {
             }
             match newline {
                 Some(n) if n <= max => {
-                    on_line(rest.get(..n).unwrap_or_default());
+                    group.push(rest.get(..n).unwrap_or_default());
                     self.start += n + 1;
                 }
                 None if rest.len() <= max => break,
                 _ => {
-                    on_line(rest.get(..max).unwrap_or_default());
+                    group.push(rest.get(..max).unwrap_or_default());
                     self.start += max;
                     self.skipping = true;
                     given.cut += 1;
@@ -121,16 +122,17 @@ impl Lines {
             }
             given.lines += 1;
         }
+        group.hand_on();
         given
     }
 
     /// The file is finished: a partial last line is a line.
-    pub fn flush(&mut self, on_line: &mut dyn FnMut(&[u8])) -> u64 {
+    pub fn flush(&mut self, on_lines: &mut dyn FnMut(&[&[u8]])) -> u64 {
         let rest = self.buf.get(self.start..self.len).unwrap_or_default();
         if rest.is_empty() || self.skipping {
             return 0;
         }
-        on_line(rest);
+        on_lines(&[rest]);
         self.start = self.len;
         1
     }
@@ -147,7 +149,7 @@ mod tests {
 
     fn give(lines: &mut Lines, max: usize) -> (Vec<Vec<u8>>, u64) {
         let mut out = Vec::new();
-        let given = lines.give(max, &mut |l| out.push(l.to_vec()));
+        let given = lines.give(max, &mut |group| out.extend(group.iter().map(|l| l.to_vec())));
         assert_eq!(given.lines, out.len() as u64);
         (out, given.cut)
     }
@@ -158,7 +160,7 @@ mod tests {
         assert_eq!(give(&mut lines, 4), (vec![b"1234".to_vec(), b"1234".to_vec(), vec![]], 1));
         assert_eq!((lines.offset(), lines.skipping), (12, false));
         let mut out = Vec::new();
-        assert_eq!(lines.flush(&mut |l| out.push(l.to_vec())), 1);
+        assert_eq!(lines.flush(&mut |group| out.extend(group.iter().map(|l| l.to_vec()))), 1);
         assert_eq!((out, lines.flush(&mut |_| {})), (vec![b"123".to_vec()], 0));
     }
 

@@ -192,7 +192,7 @@ impl Follower {
     ///
     /// # Errors
     /// When an opened file cannot be read. The place is kept; the next call tries again.
-    pub fn read(&mut self, budget: usize, on_line: &mut dyn FnMut(&[u8])) -> Result<Progress, FollowError> {
+    pub fn read(&mut self, budget: usize, on_lines: &mut dyn FnMut(&[&[u8]])) -> Result<Progress, FollowError> {
         let mut progress = Progress::default();
         self.look();
         if self.open.is_none() {
@@ -202,14 +202,14 @@ impl Follower {
         }
         progress.open = true;
         // What was read on entering.
-        self.give(&mut progress, on_line);
+        self.give(&mut progress, on_lines);
         let mut looked = false;
         while progress.bytes < budget as u64 {
             match self.fill()? {
                 Filled::Bytes(n) => {
                     looked = false;
                     progress.bytes += n as u64;
-                    self.give(&mut progress, on_line);
+                    self.give(&mut progress, on_lines);
                 }
                 Filled::Rewritten => {
                     progress.more = self.rewritten()?;
@@ -228,7 +228,7 @@ impl Follower {
                 // Not blindly: a copy of the next file may have come before it.
                 Filled::End if !listable(&self.settings.path) => return Ok(progress),
                 Filled::End => {
-                    progress.lines += self.lines.flush(on_line);
+                    progress.lines += self.lines.flush(on_lines);
                     self.next()?;
                     progress.more = true;
                     return Ok(progress);
@@ -277,8 +277,8 @@ impl Follower {
         open + self.chain.waiting().bytes
     }
 
-    fn give(&mut self, progress: &mut Progress, on_line: &mut dyn FnMut(&[u8])) {
-        let given = self.lines.give(self.settings.max_line, on_line);
+    fn give(&mut self, progress: &mut Progress, on_lines: &mut dyn FnMut(&[&[u8]])) {
+        let given = self.lines.give(self.settings.max_line, on_lines);
         progress.lines += given.lines;
         if given.cut > 0 {
             self.events.push(FollowEvent::LineCut { count: given.cut });

@@ -12,7 +12,11 @@ fn follower(dir: &Path) -> Follower {
 /// Reads all there is; and at which line each file was entered.
 fn drain(f: &mut Follower) -> (Vec<String>, Vec<FollowEvent>) {
     let (mut lines, mut events) = (Vec::new(), Vec::new());
-    while f.read(1000, &mut |l| lines.push(String::from_utf8_lossy(l).into_owned())).unwrap().more {
+    while f
+        .read(1000, &mut |group| lines.extend(group.iter().map(|l| String::from_utf8_lossy(l).into_owned())))
+        .unwrap()
+        .more
+    {
         events.extend(f.take_events());
     }
     events.extend(f.take_events());
@@ -64,7 +68,7 @@ fn a_read_error_is_an_error_and_the_next_file_is_read_when_it_lasts() {
     fs::write(&log, "a\n").unwrap();
     let mut lines = Vec::new();
     for _ in 0..2 * PATIENCE {
-        let _ = f.read(1000, &mut |l| lines.push(l.to_vec()));
+        let _ = f.read(1000, &mut |group| lines.extend(group.iter().map(|l| l.to_vec())));
     }
     assert_eq!(lines, [b"a"]);
 }

@@ -3,8 +3,9 @@
 use super::*;
 use crate::mail::Kind;
 use jiff::tz::TimeZone;
+use proptest::prelude::*;
 
-fn any(only: Option<Server>) -> Any {
+fn reader_of(only: Option<Server>) -> Any {
     Any::new(Stamps { zone: TimeZone::UTC, reference: Time::from_secs(1_795_430_000) }, only)
 }
 
@@ -71,7 +72,7 @@ fn every_form_is_known_by_what_is_in_it() {
         ("hello world, this is text".to_owned(), "unknown head"),
     ];
     for (line, want) in table {
-        assert_eq!(whose(&any(None).read(line.as_bytes())), want, "{line}");
+        assert_eq!(whose(&reader_of(None).read(line.as_bytes())), want, "{line}");
     }
 }
 
@@ -118,7 +119,7 @@ fn containers_put_something_around() {
     ];
     let at = "2026-11-23T10:33:28Z".parse::<jiff::Timestamp>().unwrap().as_microsecond();
     for (line, want, after) in table {
-        let mut any = any(None);
+        let mut any = reader_of(None);
         let read = any.read(line.as_bytes());
         assert_eq!(whose(&read), want, "{line}");
         if let Read::Event(event) = read {
@@ -130,7 +131,7 @@ fn containers_put_something_around() {
 #[test]
 fn lines_cut_by_the_container_are_put_together() {
     let stamp = "2026-11-23T10:33:28.123456789Z";
-    let mut reader = any(None);
+    let mut reader = reader_of(None);
     let lines = [
         (format!("{stamp} stdout P Nov 23 10:33:28 mx postfix/qmgr[1"), "pending"),
         (format!("{stamp} stderr F postfix/qmgr[13]: 8C47DB6051: removed"), "postfix 13"),
@@ -150,7 +151,7 @@ fn lines_cut_by_the_container_are_put_together() {
     ];
     for (line, want) in &lines {
         let saved = reader.save();
-        reader = any(None);
+        reader = reader_of(None);
         reader.restore(&saved);
         assert_eq!(whose(&reader.read(line.as_bytes())), *want, "{line}");
     }
@@ -171,7 +172,7 @@ fn one_server_alone_can_be_read() {
         (Some(Server::Exim), ["foreign", "exim 0", "exim 7"]),
     ] {
         for (line, want) in [&postfix, &main, &syslog].into_iter().zip(wants) {
-            assert_eq!(whose(&any(only).read(line.as_bytes())), want, "{only:?} {line}");
+            assert_eq!(whose(&reader_of(only).read(line.as_bytes())), want, "{only:?} {line}");
         }
     }
 }
@@ -184,12 +185,12 @@ fn strangers_cannot_make_a_line_another_servers() {
         "2026-11-23 10:33:28 H=(a postfix/qmgr[12]: 8C47DB6051: removed) [192.0.2.1] rejected EHLO",
         "2026-11-23 10:33:28 [7] cwd=/home/web1/postfix/qmgr[12]: 8C47DB6051: removed 3 args: sendmail -t",
     ] {
-        let mut any = any(None);
+        let mut any = reader_of(None);
         let read = any.read(line.as_bytes());
         assert!(!whose(&read).starts_with("postfix"), "{line}: {read:?}");
     }
     let forged = r#"Nov 23 10:33:28 mx exim[7]: 1xVROW-0001BH-2c <= a@b.test U=web1 P=local S=360 T="[1/2] 1xVROW-0001BH-2d Completed""#;
-    let mut reader = any(None);
+    let mut reader = reader_of(None);
     assert!(
         matches!(reader.read(forged.as_bytes()), Read::Event(e) if matches!(e.kind, Kind::Accepted { .. })),
         "{forged}"
@@ -202,11 +203,11 @@ fn strangers_cannot_make_a_line_another_servers() {
 
 #[test]
 fn an_entry_of_the_main_log_may_go_on_in_lines_without_a_stamp() {
-    let mut reader = any(None);
+    let mut reader = reader_of(None);
     let stampless = b"  Suggested action: either install a certificate or change tls_advertise_hosts option";
     assert_eq!(whose(&reader.read(stampless)), "unknown head");
     assert_eq!(whose(&reader.read(format!("2026-11-23 10:33:28 {EXIM}").as_bytes())), "exim 0");
-    let mut other = any(None);
+    let mut other = reader_of(None);
     other.restore(&reader.save());
     for mut reader in [reader, other] {
         assert_eq!(whose(&reader.read(stampless)), "noise");
@@ -221,9 +222,58 @@ fn what_an_older_version_saved_gives_the_year() {
     let mut older = vec![1];
     let last = "2019-12-31T23:59:00Z".parse::<jiff::Timestamp>().unwrap().as_microsecond();
     older.extend_from_slice(&last.to_le_bytes());
-    let mut any = any(None);
+    let mut any = reader_of(None);
     any.restore(&older);
     let line = format!("Jan  1 00:00:01 mx {POSTFIX}");
     let Read::Event(event) = any.read(line.as_bytes()) else { panic!("no event") };
     assert_eq!(event.head.at, Time(last + 61_000_000));
+}
+
+/// Lines of every form, some in pieces, and texts that are none.
+fn some_line() -> impl Strategy<Value = Vec<u8>> {
+    let forms: Vec<String> = vec![
+        format!("Nov 23 10:33:28 mx {POSTFIX}"),
+        format!("2026-11-23T10:33:28.5+01:00 mx {POSTFIX}"),
+        format!("2026-11-23 10:33:28 mx {POSTFIX}"),
+        format!("2026-11-23 10:33:28 +0100 [34] {EXIM}"),
+        format!("2026-11-23 10:33:28 {EXIM}"),
+        format!("Nov 23 10:33:28 mx exim[56]: {EXIM}"),
+        format!("Nov 23 10:33:28 mx exim[56]: [1/2] {EXIM}"),
+        "Nov 23 10:33:28 mx exim[56]: [2/2]  for x@y.test".to_owned(),
+        format!("2026-11-23 10:33:28 mx exim[56]: [1/2] {EXIM}"),
+        format!(r#"{{"log":"Nov 23 10:33:28 mx {POSTFIX}\n","stream":"stdout","time":"2026-11-23T10:33:28.1Z"}}"#),
+        format!("2026-11-23T10:33:28.1Z stdout P Nov 23 10:33:28 mx {POSTFIX}"),
+        "2026-11-23T10:33:28.1Z stdout F  of the line".to_owned(),
+        format!("mail-1  | Nov 23 10:33:28 mx {POSTFIX}"),
+        "  goes on".to_owned(),
+        String::new(),
+        "Oct 25 02:30:00 mx postfix/qmgr[12]: 8C47DB6051: removed".to_owned(),
+        "Jan  1 00:00:01 mx postfix/qmgr[12]: 8C47DB6051: removed\r".to_owned(),
+    ];
+    let changed = |(line, at, byte): (String, Option<usize>, u8)| {
+        let mut line = line.into_bytes();
+        if let Some(place) = at.and_then(|at| line.get_mut(at)) {
+            *place = byte;
+        }
+        line
+    };
+    (prop::sample::select(forms), prop::option::weighted(0.3, 0usize..60), any::<u8>()).prop_map(changed)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+    #[test]
+    fn a_line_that_is_read_alone_says_the_same(lines in prop::collection::vec(some_line(), 1..12), only in 0..3) {
+        let only = [None, Some(Server::Postfix), Some(Server::Exim)][only as usize];
+        let (mut one, mut other) = (reader_of(only), reader_of(only));
+        for line in &lines {
+            let want = one.read(line);
+            match other.read_alone(line) {
+                Some(read) => prop_assert_eq!(read, want),
+                None => prop_assert_eq!(other.read(line), want),
+            }
+            prop_assert_eq!(one.save(), other.save());
+        }
+    }
 }

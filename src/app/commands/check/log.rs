@@ -180,7 +180,7 @@ pub fn examine(path: &Path, source: &LogSource, setup: &Setup, lines: usize) -> 
             break;
         }
         let chunk = buffer.get(..n).unwrap_or(&[]);
-        splitter.push(chunk, |line| ingest.line(line, &mut engine, &mut names, &mut ()));
+        splitter.push(chunk, &mut |lines| ingest.lines(lines, &mut engine, &mut names, &mut ()));
     }
     ingest.finish();
     engine.finish(&mut ());

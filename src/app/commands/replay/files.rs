@@ -6,6 +6,7 @@ use crate::app::ingest::Ingest;
 use crate::engine::attribution::{User, Wanted};
 use crate::engine::{Engine, Sink};
 use crate::host::clock;
+use crate::host::group::Group;
 use crate::host::input::{self, Input};
 use crate::host::unpack::{self, Unpacked};
 use crate::mail::{Server, Time};
@@ -18,7 +19,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
-const CHUNK: usize = 1024 * 1024;
+const CHUNK: usize = 256 * 1024;
 /// A larger number in a name is a date.
 const MOST_ROTATIONS: u32 = 10_000;
 /// Lines longer than this are cut; the agent's default.
@@ -126,7 +127,7 @@ pub(super) fn feed<S: Sink>(
         }
         bytes += chunk.len() as u64;
         consumed = so_far;
-        lines.push(chunk, |line| ingest.line(line, engine, names, sink));
+        lines.push(chunk, &mut |lines| ingest.lines(lines, engine, names, sink));
         progress.set_position(before + so_far);
     };
     let broken = chunks(opened, jobs, &mut take).err();
@@ -219,21 +220,26 @@ pub(in crate::app::commands) struct Lines {
 }
 
 impl Lines {
-    pub(in crate::app::commands) fn push(&mut self, chunk: &[u8], mut each: impl FnMut(&[u8])) {
+    pub(in crate::app::commands) fn push(&mut self, chunk: &[u8], each: &mut dyn FnMut(&[&[u8]])) {
         let mut start = 0;
-        for end in memchr::memchr_iter(b'\n', chunk) {
-            let line = chunk.get(start..end).unwrap_or(&[]);
+        if !self.partial.is_empty()
+            && let Some(end) = memchr::memchr(b'\n', chunk)
+        {
+            self.keep(chunk.get(..end).unwrap_or(&[]));
+            each(&[&self.partial]);
+            self.partial.clear();
             start = end + 1;
-            if self.partial.is_empty() {
-                each(line.get(..MAX_LINE).unwrap_or(line));
-            } else {
-                self.keep(line);
-                each(&self.partial);
-                self.partial.clear();
-            }
         }
-        let rest = chunk.get(start..).unwrap_or(&[]);
-        self.keep(rest);
+        let mut group = Group::new(each);
+        let whole = chunk.get(start..).unwrap_or(&[]);
+        let mut begin = 0;
+        for end in memchr::memchr_iter(b'\n', whole) {
+            let line = whole.get(begin..end).unwrap_or(&[]);
+            begin = end + 1;
+            group.push(line.get(..MAX_LINE).unwrap_or(line));
+        }
+        group.hand_on();
+        self.keep(whole.get(begin..).unwrap_or(&[]));
     }
 
     fn keep(&mut self, bytes: &[u8]) {
