@@ -373,6 +373,14 @@ fn attribution_local_networks() {
 fn attribution_max_known_accounts() {
     let said = replay("attribution:\n  max_known_accounts: 1\n", &(by_uid(54_001) + &by_uid(54_002)));
     assert_eq!(said["unattributed_by_reason"]["account_limit"]["messages"], 1, "{said}");
+    // One that the accounts file lists has room all the same.
+    let house = House::new("");
+    let accounts = house.dir.join("accounts.yaml");
+    fs::write(&accounts, "accounts: [{id: shop, uids: [54003]}]\n").unwrap();
+    let log = by_uid(54_001) + &by_uid(54_002) + &by_uid(54_003);
+    let said = replay(&format!("accounts_file: {}\nattribution:\n  max_known_accounts: 1\n", accounts.display()), &log);
+    assert_eq!(said["unattributed_by_reason"]["account_limit"]["messages"], 1, "{said}");
+    assert_eq!(said["accounts"]["shop"]["messages"], 1, "{said}");
 }
 
 #[test]

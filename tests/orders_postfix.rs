@@ -6,6 +6,7 @@
 mod support;
 
 use std::fs;
+use std::io::Write;
 
 use support::agent::{Agent, configure, sendwarden};
 use support::place::command;
@@ -309,6 +310,38 @@ fn an_accounts_file_that_leaves_out_a_held_account_is_not_taken_over() {
     site.tell(&["block", "market"]);
     site.script("web3", "again");
     wait_until("the message on hold", || site.on_hold() == 1);
+/// Whoever can write into the mail log can name accounts there, as many as there is room for.
+#[test]
+fn an_account_that_there_is_can_be_blocked_when_the_log_has_filled_the_room() {
+    let both = format!("smtpd_milters = {ENTRY}accept }}\nnon_smtpd_milters = {ENTRY}tempfail }}\n");
+    let site = Site::new(&both, "gate:\n  mode: enforce\nattribution:\n  max_known_accounts: 3\n");
+    let agent = site.agent();
+    let mut log = fs::File::options().append(true).open(site.postfix.log_path()).unwrap();
+    for n in 0..50 {
+        let (at, id) = (jiff::Timestamp::now().strftime("%FT%T+00:00"), format!("F0F0F{n:05X}"));
+        for said in [
+            format!("smtpd[7]: {id}: client=x[192.0.2.7], sasl_method=PLAIN, sasl_username=forged{n}@x.test"),
+            format!("cleanup[7]: {id}: message-id=<{n}@x.test>"),
+            format!("qmgr[7]: {id}: from=<a@x.test>, size=300, nrcpt=1 (queue active)"),
+        ] {
+            writeln!(log, "{at} mx postfix/{said}").unwrap();
+        }
+    }
+    agent.wait_sum("sendwarden_messages_accepted_total", &["origin=\"smtp_auth\""], 50.0);
+    assert_eq!(agent.sum("sendwarden_accounts_known", &[]), 3.0);
+    // One of the accounts file, and a user of this host; neither has sent.
+    for name in ["shop", "web1"] {
+        let said = site.tell(&["block", name]);
+        assert!(said.contains("state ko (held: blocked)"), "{said}");
+    }
+    ["web1", "web2", "web3"].iter().for_each(|user| site.script(user, user));
+    wait_until("mail of both to be on hold", || site.on_hold() == 2);
+    wait_until("the one of nobody who is blocked", || site.postfix.accept.messages().len() == 1);
+    for name in ["shop", "web1", "web2"] {
+        wait_until("it to be its own", || {
+            site.tell(&["status", name, "--format", "json"]).contains("\"messages\": 1,")
+        });
+    }
     agent.stop();
 }
 

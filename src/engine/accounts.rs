@@ -1,5 +1,10 @@
 //! The accounts that are known: a dense, stable index for each, the key that evidence leads to, and the name that
-//! people gave it (the key, until it is renamed). Bounded; text of logins is cleaned before it becomes a key. Who owns what is `directory`'s and `attribution`'s business.
+//! people gave it (the key, until it is renamed). Text of logins is cleaned before it becomes a key. Who owns what is
+//! `directory`'s and `attribution`'s business.
+//!
+//! Bounded, whatever the log says. The bound is on names that only the log has: whoever can write there fills it, and an
+//! account that there is must have room all the same. So those of the accounts file always have, and unix users that the
+//! name service knows have a bound of their own.
 
 use crate::mail::{Owner, Time, Unattributed, text};
 use hashbrown::HashTable;
@@ -22,6 +27,26 @@ pub struct Known {
     pub home: Option<Box<str>>,
     pub first_seen: Time,
     pub closed: Option<Time>,
+    /// The accounts file lists it. Not kept: see [`Accounts::set_listed`].
+    pub listed: bool,
+}
+
+/// Whose word there is for it that an account exists: each has room of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Word {
+    AccountsFile,
+    NameService,
+    Log,
+}
+
+impl Known {
+    fn word(&self) -> Word {
+        match (self.listed, self.uid) {
+            (true, _) => Word::AccountsFile,
+            (false, Some(_)) => Word::NameService,
+            (false, None) => Word::Log,
+        }
+    }
 }
 
 /// All known accounts.
@@ -33,7 +58,10 @@ pub struct Accounts {
     hasher: foldhash::quality::FixedState,
     /// Never lowered: the index of an erased account is not given to another one.
     next: u32,
+    /// Most of those that the name service knows, and most of those of which only the log tells.
     most: u32,
+    /// How many there are by each word.
+    counts: [usize; 3],
     changed: Vec<Owner>,
 }
 
@@ -47,6 +75,7 @@ impl Accounts {
             hasher: foldhash::quality::FixedState::with_seed(seed),
             next: Owner::FIRST_ACCOUNT,
             most,
+            counts: [0; 3],
             changed: Vec::new(),
         }
     }
@@ -96,10 +125,34 @@ impl Accounts {
 
     /// The account of this key, made when it is new. `Owner::nobody(AccountLimit)` when the limit is reached.
     pub fn intern(&mut self, key: &str, at: Time) -> Owner {
-        if let Some(known) = self.find_key(key) {
-            return known.owner;
+        self.intern_as(key, false, at)
+    }
+
+    /// The account of the accounts file with this id: there is always room for it.
+    pub fn intern_listed(&mut self, id: &str, at: Time) -> Owner {
+        self.intern_as(id, true, at)
+    }
+
+    fn intern_as(&mut self, key: &str, listed: bool, at: Time) -> Owner {
+        match self.find_key(key) {
+            Some(known) => known.owner,
+            None => self.add(key, None, None, listed, at),
         }
-        self.add(key, None, None, at)
+    }
+
+    /// These are the ids of the accounts file now.
+    pub fn set_listed<'i>(&mut self, ids: impl Iterator<Item = &'i str>) {
+        self.known.iter_mut().flatten().for_each(|known| known.listed = false);
+        for id in ids {
+            let entry = self.find_key(id).and_then(|known| slot(known.owner));
+            if let Some(known) = entry.and_then(|slot| self.known.get_mut(slot)).and_then(Option::as_mut) {
+                known.listed = true;
+            }
+        }
+        self.counts = [0; 3];
+        for known in self.known.iter().flatten() {
+            count(&mut self.counts, known, true);
+        }
     }
 
     /// The account of a unix user. A known name whose uid or home differ belonged to somebody else:
@@ -128,9 +181,9 @@ impl Accounts {
                     known.closed = Some(at);
                 });
                 self.list(owner);
-                self.add(key, Some(uid), Some(home.into()), at)
+                self.add(key, Some(uid), Some(home.into()), false, at)
             }
-            None => self.add(key, Some(uid), Some(home.into()), at),
+            None => self.add(key, Some(uid), Some(home.into()), false, at),
         }
     }
 
@@ -154,8 +207,11 @@ impl Accounts {
     /// Forgets the account; its index is never used again.
     pub fn forget(&mut self, owner: Owner) -> bool {
         self.unlist(owner);
-        let entry = slot(owner).and_then(|slot| self.known.get_mut(slot));
-        entry.is_some_and(|entry| entry.take().is_some())
+        let known = slot(owner).and_then(|slot| self.known.get_mut(slot)).and_then(Option::take);
+        if let Some(known) = &known {
+            count(&mut self.counts, known, false);
+        }
+        known.is_some()
     }
 
     /// Takes up an account from the store.
@@ -168,8 +224,11 @@ impl Accounts {
             self.known.resize(slot + 1, None);
         }
         let owner = known.owner;
-        if let Some(entry) = self.known.get_mut(slot) {
-            *entry = Some(known);
+        count(&mut self.counts, &known, true);
+        if let Some(entry) = self.known.get_mut(slot)
+            && let Some(before) = entry.replace(known)
+        {
+            count(&mut self.counts, &before, false);
         }
         self.next = self.next.max(owner.0 + 1);
         self.list(owner);
@@ -189,22 +248,29 @@ impl Accounts {
         std::mem::take(&mut self.changed)
     }
 
-    fn add(&mut self, key: &str, uid: Option<u32>, home: Option<Box<str>>, at: Time) -> Owner {
-        if self.by_name.len() >= self.most as usize {
-            return Owner::nobody(Unattributed::AccountLimit);
-        }
+    fn add(&mut self, key: &str, uid: Option<u32>, home: Option<Box<str>>, listed: bool, at: Time) -> Owner {
         let owner = Owner(self.next);
         let (name, key) = (self.free_name(key), Arc::<str>::from(key));
         let name = if *name == *key { Arc::clone(&key) } else { name.into() };
-        self.restore(Known { owner, key, name, uid, home, first_seen: at, closed: None });
+        let known = Known { owner, key, name, uid, home, first_seen: at, closed: None, listed };
+        if !self.has_room(known.word()) {
+            return Owner::nobody(Unattributed::AccountLimit);
+        }
+        self.restore(known);
         self.changed.push(owner);
         owner
+    }
+
+    fn has_room(&self, word: Word) -> bool {
+        word == Word::AccountsFile || self.counts.get(word as usize).is_some_and(|count| *count < self.most as usize)
     }
 
     fn edit(&mut self, owner: Owner, change: impl FnOnce(&mut Known)) -> bool {
         let entry = slot(owner).and_then(|slot| self.known.get_mut(slot)).and_then(Option::as_mut);
         let Some(known) = entry else { return false };
+        count(&mut self.counts, known, false);
         change(known);
+        count(&mut self.counts, known, true);
         self.changed.push(owner);
         true
     }
@@ -239,6 +305,13 @@ impl Accounts {
 
     fn hash(&self, name: &str) -> u64 {
         self.hasher.hash_one(name)
+    }
+}
+
+/// One more of its kind, or one less.
+fn count(counts: &mut [usize; 3], known: &Known, more: bool) {
+    if let Some(count) = counts.get_mut(known.word() as usize) {
+        *count = if more { *count + 1 } else { count.saturating_sub(1) };
     }
 }
 
@@ -286,6 +359,44 @@ mod tests {
         let c = accounts.intern("c", AT);
         assert!(c.is_account() && c != a);
         assert!(accounts.find("a").is_none());
+    }
+
+    #[test]
+    fn what_the_log_names_takes_no_room_from_the_accounts_that_there_are() {
+        let mut accounts = Accounts::new(1, 2);
+        let nobody = Owner::nobody(Unattributed::AccountLimit);
+        for n in 0..250 {
+            accounts.intern(&format!("forged{n}"), AT);
+        }
+        assert_eq!(accounts.len(), 2);
+        // Of the accounts file: all of them.
+        assert!((0..9).all(|n| accounts.intern_listed(&format!("listed{n}"), AT).is_account()));
+        // Of the name service: as many again, however many uids the log names.
+        let users = (0..250).map(|n| accounts.intern_user(&format!("web{n}"), 2_000 + n, "/home", AT));
+        assert_eq!(users.filter(|owner| owner.is_account()).count(), 2);
+        assert_eq!((accounts.len(), accounts.intern("late", AT)), (13, nobody));
+        // One that the log named first is the name service's from the moment that it is known there.
+        accounts.set_most(3);
+        accounts.intern_user("forged0", 3_000, "/home", AT);
+        assert!(accounts.intern("late", AT).is_account());
+        assert_eq!(accounts.intern_user("web9", 2_009, "/home", AT), nobody);
+    }
+
+    #[test]
+    fn who_is_listed_is_as_the_accounts_file_says_now() {
+        let mut accounts = Accounts::new(1, 2);
+        accounts.intern("a", AT);
+        accounts.intern("b", AT);
+        assert!(!accounts.intern("c", AT).is_account());
+        accounts.set_listed(["a", "unheard-of"].into_iter());
+        let c = accounts.intern("c", AT);
+        assert!(c.is_account(), "a takes no room any more");
+        accounts.set_listed(["b"].into_iter());
+        assert!(!accounts.intern("d", AT).is_account(), "a and c fill it");
+        assert!(accounts.forget(c) && accounts.intern("d", AT).is_account());
+        let known = accounts.get(Owner(Owner::FIRST_ACCOUNT)).cloned().unwrap();
+        accounts.restore(known);
+        assert_eq!(accounts.len(), 3, "it is there already");
     }
 
     #[test]

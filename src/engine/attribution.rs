@@ -87,7 +87,13 @@ impl Attribution {
     /// Replaces the directory (the accounts file changed). Messages already counted stay with their owner.
     pub fn set_directory(&mut self, directory: Directory) {
         self.directory = directory;
+        self.mark_listed();
         self.forget_answers();
+    }
+
+    /// Tells the accounts which of them the accounts file lists.
+    pub fn mark_listed(&mut self) {
+        self.accounts.set_listed(self.directory.accounts().iter().map(|spec| spec.id.as_str()));
     }
 
     pub fn directory(&self) -> &Directory {
@@ -196,7 +202,11 @@ impl Attribution {
 
     fn owner_of_login(&mut self, login: &[u8], at: Time) -> Owner {
         let key = keys::of_login(&self.directory, login);
-        let owner = self.accounts.intern(key.text().unwrap_or_default(), at);
+        let owner = match key {
+            Key::Listed(id) => self.accounts.intern_listed(id, at),
+            Key::Named(name) => self.accounts.intern(&name, at),
+            Key::Nobody(why) => Owner::nobody(why),
+        };
         if self.logins.len() >= MAX_USERS {
             self.logins.clear();
         }
@@ -207,7 +217,7 @@ impl Attribution {
     fn owner_of_uid(&mut self, uid: u32, at: Time) -> Owner {
         let user = self.users.get(&uid).and_then(Option::as_ref);
         match (keys::of_uid(&self.directory, uid, user), user) {
-            (Key::Listed(id), _) => self.accounts.intern(id, at),
+            (Key::Listed(id), _) => self.accounts.intern_listed(id, at),
             (Key::Named(name), Some(user)) => self.accounts.intern_user(&name, uid, &user.home, at),
             (Key::Named(name), None) => self.accounts.intern(&name, at),
             (Key::Nobody(why), _) => Owner::nobody(why),
@@ -217,7 +227,7 @@ impl Attribution {
     /// The uid decides, where there is one; but of two users who share it, each is listed under the own name.
     fn owner_of_user(&mut self, login: &[u8], uid: Option<u32>, at: Time) -> Owner {
         if let Some(id) = self.directory.by_unix_user(login) {
-            return self.accounts.intern(id, at);
+            return self.accounts.intern_listed(id, at);
         }
         if let Some(uid) = uid {
             return self.attribute(Arrival::Uid(uid), &[], at).owner;
@@ -236,7 +246,7 @@ impl Attribution {
             return Attributed::nobody(Unattributed::Incoming, Origin::Incoming);
         };
         if let Some(id) = self.directory.by_network(address) {
-            let owner = self.accounts.intern(id, at);
+            let owner = self.accounts.intern_listed(id, at);
             return Attributed { owner, origin: Origin::LocalSmtp, basis: Basis::Network };
         }
         if !self.directory.policy().is_local(address) {
@@ -245,7 +255,7 @@ impl Attribution {
         let claimed = Some(address::domain(sender)).filter(|_| self.directory.policy().claimed_domains);
         match claimed.and_then(|domain| self.directory.by_domain(domain)) {
             Some(id) => {
-                let owner = self.accounts.intern(id, at);
+                let owner = self.accounts.intern_listed(id, at);
                 Attributed { owner, origin: Origin::LocalSmtp, basis: Basis::SenderDomain }
             }
             None => Attributed::nobody(Unattributed::NoEvidence, Origin::LocalSmtp),
@@ -257,6 +267,40 @@ impl Attribution {
 mod tests {
     use super::*;
     use crate::engine::directory::{AccountSpec, Policy};
+
+    #[test]
+    fn by_whatever_evidence_a_listed_account_has_room_when_the_log_has_filled_it() {
+        let listed = |id: &str| AccountSpec { id: id.into(), ..AccountSpec::default() };
+        let directory = Directory::build(
+            vec![
+                AccountSpec { uids: vec![2_001], ..listed("by-uid") },
+                AccountSpec { unix_users: vec!["writer".into()], ..listed("by-user") },
+                AccountSpec { logins: vec!["box".into()], ..listed("by-login") },
+                AccountSpec { domains: vec!["shop.test".into()], ..listed("by-domain") },
+                AccountSpec { networks: vec!["10.1.0.0/16".parse().unwrap()], ..listed("by-network") },
+            ],
+            Policy::default(),
+        );
+        let mut attribution = Attribution::new(Accounts::new(7, 1), directory.unwrap(), 7);
+        let nobody = Owner::nobody(Unattributed::AccountLimit);
+        attribution.attribute(Arrival::Login(b"forged@x.test"), b"", Time::ZERO);
+        assert_eq!(attribution.attribute(Arrival::Uid(54_001), b"", Time::ZERO).owner, nobody);
+        assert_eq!(attribution.attribute(Arrival::Login(b"late@x.test"), b"", Time::ZERO).owner, nobody);
+        let (near, here) = ("10.1.2.3".parse().ok(), "127.0.0.1".parse().ok());
+        for (arrival, account) in [
+            (Arrival::Uid(2_001), "by-uid"),
+            (Arrival::User(b"writer", None), "by-user"),
+            (Arrival::Login(b"box"), "by-login"),
+            (Arrival::Smtp(here), "by-domain"),
+            (Arrival::Smtp(near), "by-network"),
+        ] {
+            let owner = attribution.attribute(arrival, b"a@shop.test", Time::ZERO).owner;
+            assert_eq!(attribution.accounts.name(owner), account, "{arrival:?}");
+        }
+        // A unix user that there is.
+        attribution.learn_user(2_009, Some(User { uid: 2_009, login: "web9".into(), home: "/home/web9".into() }));
+        assert!(attribution.attribute(Arrival::Uid(2_009), b"", Time::ZERO).owner.is_account());
+    }
 
     #[test]
     fn a_login_name_is_its_uid_s_where_there_is_one() {

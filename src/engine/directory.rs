@@ -52,7 +52,7 @@ pub struct Policy {
     pub web_server_uids: Vec<u32>,
     /// Relays and containers of this host, besides loopback, which always counts.
     pub local_networks: Vec<IpNet>,
-    /// Accounts remembered at most; mail of further ones is counted as unattributed.
+    /// Accounts remembered at most of those that the file does not list; mail of further ones is counted as unattributed.
     pub max_known_accounts: u32,
     /// Whether a listed sender domain attributes mail for which there is no login, uid or network (claimed evidence).
     pub claimed_domains: bool,

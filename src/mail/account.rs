@@ -61,7 +61,7 @@ pub enum Unattributed {
     SystemUid,
     /// The uid is a shared web server's.
     WebServerUid,
-    /// `max_known_accounts` is reached.
+    /// Only the log tells of it, and `max_known_accounts` is reached.
     AccountLimit,
 }
 

@@ -96,7 +96,7 @@ impl Pump {
             }
         };
         let owner = match key {
-            Key::Listed(id) if id == name => self.engine.attribution.accounts.intern(name, now),
+            Key::Listed(id) if id == name => self.engine.attribution.accounts.intern_listed(name, now),
             Key::Listed(id) => {
                 return refused(format!("the mail of unix user {shown} is account {id}'s: name that one"));
             }

@@ -73,8 +73,10 @@ pub fn restore(saved: Saved, engine: &mut Engine, metrics: &Metrics) -> Kept {
             home: row.home.map(Into::into),
             first_seen: row.first_seen,
             closed: row.closed,
+            listed: false,
         });
     }
+    engine.attribution.mark_listed();
     engine.attribution.accounts.reserve_below(saved.next_owner);
     for (owner, counts) in &saved.totals {
         engine.ledger.restore(Owner(*owner), Account { counts: *counts, ..Account::default() });
