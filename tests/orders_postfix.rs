@@ -301,15 +301,73 @@ fn an_accounts_file_that_leaves_out_a_held_account_is_not_taken_over() {
     wait_until("the refusal", || {
         agent.printed().contains("shop is held and the accounts file does not list it any more")
     });
+    // Whoever asks for it hears why, and whoever looks at the figures that it was not taken.
+    let loaded = "sendwarden_config_last_reload_successful";
+    assert_eq!(agent.sum(loaded, &[]), 0.0);
+    let (status, said) = site.post("/-/reload", "");
+    let why =
+        "The configuration was not taken; the former one stands. shop is held and the accounts file does not list it";
+    assert!(status == 409 && said.contains(why) && said.contains("unblock or purge it first"), "{status} {said}");
+    assert_eq!(agent.sum(loaded, &[]), 0.0);
     site.script("web3", "kept");
     wait_until("the message on hold", || site.on_hold() == 1);
     site.tell(&["unblock", "shop"]);
     wait_until("it to arrive", || site.postfix.accept.messages().len() == 1);
     fs::write(&file, format!("{other}# and nobody is held\n")).unwrap();
     wait_until("the new file", || agent.printed().contains("are in force"));
+    assert_eq!((agent.sum(loaded, &[]), site.post("/-/reload", "").0), (1.0, 200));
     site.tell(&["block", "market"]);
     site.script("web3", "again");
     wait_until("the message on hold", || site.on_hold() == 1);
+    agent.stop();
+}
+
+/// At a start there is no file before it to compare with: what it said of who is held is in the store.
+#[test]
+fn a_held_account_that_is_not_listed_when_the_agent_starts_stays_held_by_all_that_led_to_it() {
+    let site = Site::gated();
+    let agent = site.agent();
+    let loaded = "sendwarden_config_last_reload_successful";
+    site.tell(&["block", "shop"]);
+    site.script("web3", "first");
+    wait_until("the message on hold", || site.on_hold() == 1);
+    assert!(!site.check().contains("accounts: "), "{}", site.check());
+    agent.kill();
+
+    // Its user is another account's by now.
+    let file = site.config.with_file_name("accounts.yaml");
+    fs::write(&file, "accounts:\n  - id: market\n    unix_users: [web3, web4]\n").unwrap();
+    let why = "shop is held and the accounts file does not list it any more: its mail would go out";
+    assert!(site.check().contains(&format!("warn  accounts: {why}")), "{}", site.check());
+    for _ in 0..2 {
+        let agent = site.agent();
+        site.script("web3", "held");
+        site.script("web4", "free");
+        wait_until("what is not shop's", || !site.postfix.accept.with_id("free").is_empty());
+        assert!(agent.printed().contains(why), "{}", agent.printed());
+        assert_eq!(agent.sum(loaded, &[]), 0.0);
+        let told = format!("not in force: the accounts file to the letter: {why}");
+        assert!(agent.get("/-/ready").1.contains(&told), "{}", agent.get("/-/ready").1);
+        assert!(site.tell(&["status"]).contains(&told), "{}", site.tell(&["status"]));
+        assert_eq!(site.post("/-/reload", "").0, 409);
+        agent.kill();
+    }
+    let agent = site.agent();
+    let its = || site.tell(&["status", "shop", "--format", "json"]);
+    wait_until("all of it to be shop's", || its().contains("\"held_messages\": 3,"));
+    assert!(site.postfix.accept.with_id("held").is_empty() && site.on_hold() == 3);
+
+    // An order ends it, and nothing else.
+    site.tell(&["unblock", "shop"]);
+    wait_until("it to arrive", || site.postfix.accept.with_id("held").len() == 2);
+    assert_eq!((site.post("/-/reload", "").0, agent.sum(loaded, &[])), (200, 1.0));
+    assert!(!agent.get("/-/ready").1.contains("accounts file") && !site.check().contains("accounts: "));
+    site.tell(&["block", "market"]);
+    site.script("web3", "again");
+    wait_until("the message on hold", || site.on_hold() == 1);
+    agent.stop();
+}
+
 /// Whoever can write into the mail log can name accounts there, as many as there is room for.
 #[test]
 fn an_account_that_there_is_can_be_blocked_when_the_log_has_filled_the_room() {

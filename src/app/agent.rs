@@ -7,8 +7,8 @@ use super::numbers::counted;
 use super::powers::Powers;
 use super::pump::{self, Pump};
 use super::setup::Setup;
-use super::shared::{Request, Shared};
-use super::{Exit, dispatch, flags, logs, queues, sizes};
+use super::shared::Shared;
+use super::{Exit, dispatch, flags, logs, queues, sizes, unlisted};
 use crate::engine::Engine;
 use crate::engine::tracker::Settings as TrackerSettings;
 use crate::host::follow::wake::Waker;
@@ -41,7 +41,7 @@ pub struct Start {
 const WATCH_ACCOUNTS: Duration = Duration::from_secs(2);
 
 /// Runs until SIGTERM or SIGINT. `Err` is the whole text for the operator.
-pub fn run(setup: Setup, start: Start) -> Result<Exit, String> {
+pub fn run(mut setup: Setup, start: Start) -> Result<Exit, String> {
     make_state_dir(&setup.state_dir)?;
     let _lock = files::lock_state(&setup.state_dir).map_err(|why| format!("cannot start: {why}"))?;
     if start.new_store && Store::present(&setup.state_dir) {
@@ -55,14 +55,16 @@ pub fn run(setup: Setup, start: Start) -> Result<Exit, String> {
         TrackerSettings { max_open: setup.max_open, details: true, keep_rows: true, ..TrackerSettings::default() };
     let mut engine = Engine::new(settings, setup.directory.clone(), setup.replies.clone(), seed);
     let metrics = Arc::new(Metrics::new(setup.metrics.clone()));
-    metrics.config_loaded(true, clock::now());
     let mut kept = pump::restore(saved, &mut engine, &metrics);
     kept.first_rows.extend(seed_row);
+    let unlisted = keep_unlisted(&mut setup, &mut engine, &kept);
+    metrics.config_loaded(unlisted.is_empty(), clock::now());
     if kept.damaged > 0 {
         tracing::warn!("left out because damaged: {}", counted(kept.damaged, "state row", "state rows"));
     }
     let waker = Waker::new(&[]);
     let shared = Arc::new(Shared::new(waker.handle()));
+    shared.set_unlisted(unlisted);
     let powers = Powers::of_process(&setup.helper_socket);
     let scanned = queues::start(setup.counted_queues(), setup.queue_interval, &powers);
     say_what_is_followed(&setup);
@@ -144,6 +146,24 @@ pub fn run(setup: Setup, start: Start) -> Result<Exit, String> {
                   and a restart goes on from there"
             .to_owned()),
     }
+}
+
+/// Nothing leaves because a line has disappeared from the accounts file while nobody looked: who is held and was listed
+/// keeps what was theirs. Their names.
+fn keep_unlisted(setup: &mut Setup, engine: &mut Engine, kept: &pump::Kept) -> Vec<String> {
+    let kept = unlisted::of_engine(engine, &kept.listed, &setup.directory);
+    if kept.is_empty() {
+        return Vec::new();
+    }
+    setup.directory = unlisted::with(&setup.directory, &kept);
+    engine.attribution.set_directory(setup.directory.clone());
+    let names: Vec<String> = kept.into_iter().map(|one| one.name).collect();
+    tracing::error!(
+        "{}. What the file said of them before stays in force, also where it gives it to others now; {}",
+        unlisted::text(&names),
+        unlisted::NEXT
+    );
+    names
 }
 
 /// What the gate writes down, where there is a gate.
@@ -262,26 +282,12 @@ async fn reload(backend: &Arc<AgentBackend>) {
     use web::Backend;
     let backend = backend.clone();
     let done = tokio::task::spawn_blocking(move || backend.reload()).await;
-    if let Ok(Err(problems)) = done {
-        for problem in problems {
-            tracing::error!("reload refused, the old configuration stays: {problem}");
-        }
+    if !matches!(done, Ok(Ok(()))) {
+        tracing::debug!("why is logged there");
     }
 }
 
 fn modified(path: Option<&Path>) -> Option<(std::time::SystemTime, u64)> {
     let meta = std::fs::metadata(path?).ok()?;
     Some((meta.modified().ok()?, meta.len()))
-}
-
-/// Hands new settings of the engine to the pump.
-pub fn hand_over(shared: &Shared, setup: &Setup) -> Result<(), Vec<String>> {
-    let (directory, replies) = (Box::new(setup.directory.clone()), Box::new(setup.replies.clone()));
-    let own_addresses = setup.own_addresses.clone();
-    let hold = setup.hold.clone();
-    if shared.ask(Request::Settings { directory, replies, own_addresses, hold }) {
-        Ok(())
-    } else {
-        Err(vec!["the agent is too busy to take the new configuration; try again".to_owned()])
-    }
 }

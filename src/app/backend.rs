@@ -1,6 +1,5 @@
 //! The agent as the web sees it: figures from memory, everything else from the store's committed state.
 
-use super::agent::hand_over;
 use super::chain;
 use super::flags;
 use super::gate::Gate;
@@ -13,6 +12,7 @@ use super::selection::{Selections, Waiting};
 use super::setup::{self, Setup};
 use super::shared::{NotDone, Reply, Request, Shared};
 use super::traces;
+use super::unlisted;
 use super::views::{self, Named};
 use crate::engine::attribution::Wanted;
 use crate::engine::sanctions::Outcome;
@@ -107,7 +107,7 @@ impl AgentBackend {
 
     /// The accounts file in force.
     pub fn accounts_file(&self) -> Option<PathBuf> {
-        self.accounts_file.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.accounts_file).clone()
     }
 
     fn views(&self) -> Answer<Views> {
@@ -140,6 +140,32 @@ impl AgentBackend {
 }
 
 impl AgentBackend {
+    /// Reads the configuration and hands it to the pump, which may refuse it.
+    fn load_again(&self) -> Answer<()> {
+        let new = setup::load(self.config.as_deref()).map_err(BackendError::BadRequest)?;
+        for key in self.started_with.needs_restart(&new) {
+            tracing::warn!("{key} has changed: that takes effect when the agent is started again");
+        }
+        self.change(|answer| Request::Settings {
+            directory: Box::new(new.directory),
+            replies: Box::new(new.replies),
+            own_addresses: new.own_addresses,
+            hold: new.hold.clone(),
+            answer,
+        })?;
+        self.metrics.set_max_accounts(new.metrics.max_accounts);
+        self.held_max_secs.store(new.hold.held_max_secs, Ordering::Relaxed);
+        *lock(&self.accounts_file) = new.accounts_file;
+        Ok(())
+    }
+
+    /// What of the accounts file is not in force.
+    fn left_out(&self) -> Option<String> {
+        let names = self.shared.unlisted();
+        let gap = || format!("the accounts file to the letter: {}; {}", unlisted::text(&names), unlisted::NEXT);
+        (!names.is_empty()).then(gap)
+    }
+
     /// An account that has not sent yet.
     fn admit(&self, name: &str) -> Answer<Owner> {
         let mut names = Names::of_host(self.started_with.name_timeout);
@@ -194,21 +220,19 @@ impl Backend for AgentBackend {
             return Err(why);
         }
         let chain = self.chain.last();
-        Ok(chain.iter().flat_map(|chain| chain.not_in_force()).map(chain::Gap::said).collect())
+        let gaps = chain.iter().flat_map(|chain| chain.not_in_force()).map(chain::Gap::said);
+        Ok(gaps.chain(self.left_out()).collect())
     }
 
-    fn reload(&self) -> Result<(), Vec<String>> {
-        let loaded = setup::load(self.config.as_deref());
-        self.metrics.config_loaded(loaded.is_ok(), clock::now());
-        let new = loaded.map_err(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())?;
-        for key in self.started_with.needs_restart(&new) {
-            tracing::warn!("{key} has changed: that takes effect when the agent is started again");
+    fn reload(&self) -> Answer<()> {
+        let done = self.load_again();
+        if let Err(why) = &done {
+            self.metrics.config_loaded(false, clock::now());
+            for problem in why.to_string().lines() {
+                tracing::error!("reload refused, the old configuration stays: {problem}");
+            }
         }
-        hand_over(&self.shared, &new)?;
-        self.metrics.set_max_accounts(new.metrics.max_accounts);
-        self.held_max_secs.store(new.hold.held_max_secs, Ordering::Relaxed);
-        *self.accounts_file.lock().unwrap_or_else(PoisonError::into_inner) = new.accounts_file;
-        Ok(())
+        done
     }
 
     fn glance(&self) -> LandingView {
@@ -238,6 +262,7 @@ impl Backend for AgentBackend {
             status.queue_trouble = self.powerless();
         }
         status.not_in_force = self.not_in_force();
+        status.not_in_force.extend(self.left_out());
         status.sources = state
             .sources
             .into_iter()

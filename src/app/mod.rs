@@ -24,6 +24,7 @@ mod setup;
 mod shared;
 mod sizes;
 mod traces;
+mod unlisted;
 mod views;
 
 /// Exit status of every command: 0 done, 1 failed, 2 wrong usage or configuration.

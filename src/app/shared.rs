@@ -59,6 +59,7 @@ pub enum Request {
         replies: Box<Replies>,
         own_addresses: Vec<IpAddr>,
         hold: sanctions::Settings,
+        answer: Answer,
     },
     Rename {
         owner: Owner,
@@ -129,6 +130,7 @@ pub struct Shared {
     state: Mutex<PumpState>,
     inbox: Mutex<Vec<Request>>,
     standing: Mutex<Arc<[HeldAccount]>>,
+    unlisted: Mutex<Vec<String>>,
     waker: wake::Handle,
 }
 
@@ -138,7 +140,7 @@ const INBOX: usize = 64;
 impl Shared {
     pub fn new(waker: wake::Handle) -> Shared {
         let standing = Mutex::new(Arc::new([]) as Arc<[HeldAccount]>);
-        Shared { state: Mutex::default(), inbox: Mutex::default(), standing, waker }
+        Shared { state: Mutex::default(), inbox: Mutex::default(), standing, unlisted: Mutex::default(), waker }
     }
 
     pub fn state(&self) -> PumpState {
@@ -173,6 +175,15 @@ impl Shared {
 
     pub fn set_standing(&self, standing: Vec<HeldAccount>) {
         *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing.into();
+    }
+
+    /// The accounts that are held, that the accounts file does not list, and that keep what was theirs.
+    pub fn unlisted(&self) -> Vec<String> {
+        self.unlisted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set_unlisted(&self, names: Vec<String>) {
+        *self.unlisted.lock().unwrap_or_else(PoisonError::into_inner) = names;
     }
 
     pub fn stop(&self) {

@@ -17,6 +17,7 @@ pub mod sanctions;
 pub mod scripts;
 pub mod tracker;
 pub mod turnstile;
+pub mod unlisted;
 
 use crate::mail::{Accepted, Event, Fact, Kind, Place, QueueId, Time};
 use accounts::Accounts;

@@ -424,6 +424,16 @@ impl Sanctions {
         self.accounts.get(&owner).is_some_and(|account| account.block.is_some())
     }
 
+    /// The accounts of which one does.
+    pub fn blocked(&self) -> impl Iterator<Item = Owner> {
+        self.accounts.iter().filter(|(_, account)| account.block.is_some()).map(|(owner, _)| *owner)
+    }
+
+    /// Whether [`take_standing`](Sanctions::take_standing) has something to tell.
+    pub fn standing_has_changed(&self) -> bool {
+        self.standing_changed
+    }
+
     /// Accounts of which `mend` wants to know what is queued.
     pub fn is_held(&self, owner: Owner) -> bool {
         self.accounts.get(&owner).is_some_and(|account| account.block.is_some() && account.change.is_none())

@@ -41,8 +41,9 @@ pub trait Backend: Send + Sync + 'static {
     fn healthy(&self) -> bool;
     /// Ready to be relied upon, and what all the same is not in force of a block; else the reason why not.
     fn ready(&self) -> Result<Vec<String>, String>;
-    /// Reads the configuration again; else what is wrong with it, one line each.
-    fn reload(&self) -> Result<(), Vec<String>>;
+    /// Reads the configuration again. It is in force then; else it is not, and why: `BadRequest` is what is wrong with it,
+    /// one line each.
+    fn reload(&self) -> Answer<()>;
     fn glance(&self) -> LandingView;
     fn status(&self) -> Answer<StatusView>;
     fn accounts(&self, query: &AccountsQuery) -> Answer<AccountsView>;

@@ -190,11 +190,18 @@ async fn reload(State(shared): State<Shared>, Extension(peer): Extension<Peer>, 
     may_order(&shared.settings, peer, &headers, "reload")?;
     match shared.call(|backend| backend.reload()).await? {
         Ok(()) => Ok(text(StatusCode::OK, "reloaded".to_owned())),
-        Err(wrong) => Err(Failure::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "bad_configuration",
-            format!("The configuration was not taken; the former one stands. {}", wrong.join("; ")),
-        )),
+        Err(why) => {
+            let not_taken = "The configuration was not taken; the former one stands. ";
+            let failure = Failure::from(why);
+            Err(match failure.status {
+                StatusCode::BAD_REQUEST => {
+                    let wrong = format!("{not_taken}{}", failure.message.trim_end().replace('\n', "; "));
+                    Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_configuration", wrong)
+                }
+                StatusCode::CONFLICT => Failure { message: format!("{not_taken}{}", failure.message), ..failure },
+                _ => failure,
+            })
+        }
     }
 }
 

@@ -33,10 +33,12 @@ impl Backend for Fake {
     fn ready(&self) -> Result<Vec<String>, String> {
         Err("the store is being checked".into())
     }
-    fn reload(&self) -> Result<(), Vec<String>> {
+    fn reload(&self) -> Answer<()> {
         match self.reloads.fetch_add(1, Ordering::SeqCst) {
             0 => Ok(()),
-            _ => Err(vec!["line 3: no such key".into()]),
+            1 => Err(BackendError::BadRequest("line 3: no such key\nline 4: nor this".into())),
+            2 => Err(BackendError::Conflict("shop is held".into())),
+            _ => Err(BackendError::Unavailable("the disk is full".into())),
         }
     }
     fn glance(&self) -> LandingView {
@@ -184,6 +186,15 @@ async fn reload_needs_the_token_over_tcp() {
     ] {
         let request = format!("POST /-/reload HTTP/1.1\nContent-Length: 0\n{authorization}");
         assert_eq!(status(&tcp(&window, &request).await.0), code, "{authorization}");
+    }
+    let request = "POST /-/reload HTTP/1.1\nContent-Length: 0\n";
+    for (code, word, said) in [
+        (409, "conflict", "The configuration was not taken; the former one stands. shop is held"),
+        (503, "unavailable", "the disk is full"),
+    ] {
+        let (head, body) = unix(&window.socket, request).await;
+        let answer: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((status(&head), &answer["error"]), (code, &json!({"code": word, "message": said})));
     }
     let closed = open(|settings| settings.operator_token = None).await;
     let request = "PUT /-/reload HTTP/1.1\nContent-Length: 0\nAuthorization: Bearer \n";

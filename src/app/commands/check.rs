@@ -12,7 +12,7 @@ use super::{pretty, say};
 use crate::app::chain::{self, Chain, Gap};
 use crate::app::cli::{CheckArgs, Format};
 use crate::app::setup::Setup;
-use crate::app::{Exit, setup};
+use crate::app::{Exit, setup, unlisted};
 use serde_json::{Value, json};
 
 /// How well something stands.
@@ -61,7 +61,7 @@ impl Finding {
 }
 
 pub fn run(args: &CheckArgs) -> Exit {
-    let setup = match setup::load(args.config.as_deref()) {
+    let mut setup = match setup::load(args.config.as_deref()) {
         Ok(setup) => setup,
         Err(why) => {
             let mistake = |line: &str| Finding::fail("configuration", line, "");
@@ -77,6 +77,7 @@ pub fn run(args: &CheckArgs) -> Exit {
         }
     };
     let mut findings = vec![host::configuration(args.config.as_deref(), &setup)];
+    accounts(&mut setup, &mut findings);
     servers::judge(crate::app::logs::servers(), &mut findings);
     let (agent, running) = host::agent_and_port(&setup);
     let chosen = host::logs(&setup, running, &mut findings);
@@ -107,6 +108,18 @@ pub fn run(args: &CheckArgs) -> Exit {
         Exit::Done if worst == Level::Fail => Exit::Failed,
         exit => exit,
     }
+}
+
+/// What of the accounts file would not be in force, and is not believed below either.
+fn accounts(setup: &mut Setup, findings: &mut Vec<Finding>) {
+    let kept = unlisted::of_setup(setup);
+    if kept.is_empty() {
+        return;
+    }
+    setup.directory = unlisted::with(&setup.directory, &kept);
+    let names: Vec<String> = kept.into_iter().map(|one| one.name).collect();
+    let text = format!("{}, and is held by what the file said before", unlisted::text(&names));
+    findings.push(Finding::warn("accounts", text, unlisted::NEXT));
 }
 
 /// What of a block would be in force.

@@ -161,6 +161,9 @@ impl Pump {
             gate.write_down();
         }
         for request in self.shared.take_requests() {
+            if matches!(request, Request::Settings { .. }) {
+                self.metrics.config_loaded(false, clock::now());
+            }
             refuse(request, &not_durable(why));
         }
     }
@@ -174,10 +177,10 @@ pub fn not_durable(why: &str) -> String {
 fn refuse(request: Request, why: &str) {
     let later = || NotDone::Later(why.to_owned());
     match request {
-        Request::Settings { .. } => tracing::error!("the new settings are not in force, reload again: {why}"),
-        Request::Rename { answer: to, .. } | Request::Close { answer: to, .. } | Request::Forget { answer: to, .. } => {
-            answer(&to, Err(later()));
-        }
+        Request::Settings { answer: to, .. }
+        | Request::Rename { answer: to, .. }
+        | Request::Close { answer: to, .. }
+        | Request::Forget { answer: to, .. } => answer(&to, Err(later())),
         Request::Admit { answer: to, .. } => answer(&to, Err(later())),
         Request::Order { answer: to, .. } => answer(&to, Err(later())),
         Request::Waiting { answer: to, .. } => answer(&to, Err(later())),

@@ -8,6 +8,7 @@ mod beside;
 mod commit;
 mod gate;
 mod input;
+mod listed;
 mod orders;
 mod people;
 mod projection;
@@ -15,6 +16,7 @@ mod rows;
 mod source;
 
 pub use commit::not_durable;
+pub use listed::{LISTED_KIND, read_listed};
 pub use rows::{FIGURES_KIND, KEY_KIND, Kept, figures_of, read_key, restore, seed};
 pub use source::{KeptSource, Source};
 
@@ -116,6 +118,8 @@ pub struct Pump {
     of_gate: BTreeMap<Owner, u64>,
     /// How far the gate's tape was read.
     taped: Position,
+    /// What the accounts file says of those who are held.
+    listed: listed::Listed,
     /// Who waits for the commit that is under way, and is told when it has to be waited for.
     waits: Option<commit::Waits>,
     /// Messages of this batch that the gate should have been asked about.
@@ -185,11 +189,13 @@ impl Pump {
             gate_spoke: false,
             of_gate: BTreeMap::new(),
             taped: kept.taped,
+            listed: listed::Listed { entries: kept.listed, due: false },
             waits: None,
             arrived: Vec::new(),
             hold: HoldGauge::default(),
             alive: kept.alive,
         };
+        pump.listed.due = pump.engine.sanctions.blocked().next().is_some();
         pump.engine.sanctions.begin(pump.setup.hold.clone(), clock::now());
         pump.engine.await_untold();
         // What stands is known to the gate, and what was under way goes on, before a line is read.
@@ -334,6 +340,7 @@ impl Pump {
     fn something_changed(&self) -> bool {
         self.durable
             || self.gate_spoke
+            || self.listed.due
             || !self.batch.is_empty()
             || self.engine.ledger.has_changes()
             || self.sources.iter().any(Source::moved)

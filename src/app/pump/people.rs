@@ -2,6 +2,7 @@
 
 use super::{Pump, rows};
 use crate::app::shared::{Answer, NotDone, Request, answer as reply};
+use crate::app::unlisted;
 use crate::engine::attribution::User;
 use crate::engine::directory::Directory;
 use crate::engine::keys::{self, Key};
@@ -12,15 +13,12 @@ impl Pump {
     pub(super) fn answer_requests(&mut self) {
         for request in self.shared.take_requests() {
             match request {
-                Request::Settings { directory, .. } if !self.unlisted(&directory).is_empty() => {
-                    for name in self.unlisted(&directory) {
-                        tracing::error!(
-                            "{name} is held and the accounts file does not list it any more: its mail would go out. What was in \
-                             force stays in force; list it again, or unblock it first, then reload"
-                        );
-                    }
+                Request::Settings { directory, answer, .. } if !self.unlisted(&directory).is_empty() => {
+                    self.metrics.config_loaded(false, clock::now());
+                    let names = self.unlisted(&directory);
+                    reply(&answer, Err(NotDone::Refused(format!("{}; {}", unlisted::text(&names), unlisted::NEXT))));
                 }
-                Request::Settings { directory, replies, own_addresses, hold } => {
+                Request::Settings { directory, replies, own_addresses, hold, answer } => {
                     self.engine.sanctions.set_settings(hold.clone(), clock::now());
                     self.setup.hold = hold;
                     self.engine.replies = *replies;
@@ -30,10 +28,14 @@ impl Pump {
                         gate.set_directory((*directory).clone());
                     }
                     self.engine.attribution.set_directory(*directory);
+                    self.listed.due = self.engine.sanctions.blocked().next().is_some();
+                    self.shared.set_unlisted(Vec::new());
                     self.ask_again();
+                    self.metrics.config_loaded(true, clock::now());
                     tracing::info!(
                         "accounts file, attribution settings, own addresses, reply patterns, hold and metrics.max_accounts are in force"
                     );
+                    reply(&answer, Ok(()));
                 }
                 Request::Rename { owner, to, answer } => {
                     let done = self.engine.attribution.accounts.rename(owner, &to);
@@ -128,6 +130,7 @@ impl Pump {
         self.engine.tracker.disown(owner);
         self.engine.ledger.forget(owner);
         self.engine.sanctions.forget(owner);
+        self.listed.entries.remove(&owner);
         self.engine.attribution.accounts.forget(owner);
         self.engine.attribution.forget_answers();
         self.metrics.forget(owner);

@@ -1,6 +1,7 @@
 //! The state that travels in the batch's own transaction, as rows, and back from them at start.
 
 use super::Pump;
+use super::listed::{LISTED_KIND, read_listed};
 use super::projection::{Today, history};
 use crate::engine::Engine;
 use crate::engine::accounts::Known;
@@ -13,7 +14,7 @@ use crate::host::tape::Position;
 use crate::mail::{Origin, Owner, Time};
 use crate::metrics::{COUNTERS, Metrics, OwnerFigures, Saved as SavedMetrics, Slot};
 use crate::store::{AccountRow, Row, Saved};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 // Kinds of rows besides the engine's own (1 to 3; 20 and 21 are of sanctions).
@@ -32,6 +33,7 @@ pub const KEY_KIND: u8 = KEY;
 const TAPE: u8 = 15;
 /// When the agent last wrote, where it has a gate.
 const ALIVE: u8 = 16;
+// 17 is in `listed`.
 
 /// What was kept from earlier runs, besides what went into the engine.
 #[derive(Debug, Default)]
@@ -40,6 +42,8 @@ pub struct Kept {
     pub dialects: Vec<(String, Vec<u8>)>,
     pub days: Vec<(Owner, Today)>,
     pub taped: Position,
+    /// What the accounts file said of those who were held.
+    pub listed: BTreeMap<Owner, Vec<u8>>,
     pub alive: Option<Time>,
     /// Rows a new store begins with.
     pub first_rows: Vec<Row>,
@@ -92,6 +96,10 @@ pub fn restore(saved: Saved, engine: &mut Engine, metrics: &Metrics) -> Kept {
             (None, SANCTION_KIND | HELD_KIND) => engine.sanctions.restore_row(row.kind, &row.key, &value),
             (None, TAPE) => read_tape_position(&value).map(|position| kept.taped = position).is_some(),
             (None, ALIVE) => Reader::new(&value).time().map(|at| kept.alive = Some(at)).is_some(),
+            (None, LISTED_KIND) => {
+                let entry = Row { value: Some(value), ..row };
+                read_listed(&entry).map(|(owner, entry)| kept.listed.insert(Owner(owner), entry)).is_some()
+            }
             (None, DIALECT) => {
                 kept.dialects.push((String::from_utf8_lossy(&row.key).into_owned(), value));
                 true
@@ -187,6 +195,7 @@ impl Pump {
         if self.gate.is_some() {
             self.batch.rows.push(alive_row(clock::now()));
         }
+        self.keep_listed();
         let batch = &mut self.batch;
         self.engine.take_rows(|row| {
             batch.rows.push(Row { kind: row.kind.code(), key: row.key, value: row.value });
@@ -287,8 +296,8 @@ fn slot_row(owner: Owner, value: Option<Vec<u8>>) -> Row {
 }
 
 /// Rows of an owner that go when it is forgotten.
-pub fn gone(owner: Owner) -> [Row; 3] {
-    [FIGURES, SLOT, KEY].map(|kind| Row { kind, key: owner.0.to_be_bytes().to_vec(), value: None })
+pub fn gone(owner: Owner) -> [Row; 4] {
+    [FIGURES, SLOT, KEY, LISTED_KIND].map(|kind| Row { kind, key: owner.0.to_be_bytes().to_vec(), value: None })
 }
 
 fn account_row(known: &Known) -> AccountRow {
