@@ -38,6 +38,34 @@ fn trace(site: &Site, arguments: &[&str]) -> (i32, String) {
     )
 }
 
+/// The log shows an address of this host, and the gate knows the process behind it.
+#[test]
+fn what_a_blocked_account_hands_in_by_local_smtp_is_in_its_own_figures() {
+    const ALL: u64 = 20;
+    let site = site(Role::Root);
+    let agent = site.agent();
+    site.tell(&["block", "web1"]);
+    (0..ALL).for_each(|n| site.local("web1", &format!("local{n}-")));
+    site.local("web2", "free");
+    wait_until("all to be on hold", || site.on_hold("local").len() as u64 == ALL);
+    wait_until("the other one", || site.arrived("free").len() == 1);
+    // In the first half minute of a log it may be the rest of a message from before it.
+    wait_until("its figures to have it", || account(&site, "web1")["held"] == ALL);
+    let view = account(&site, "web1");
+    let figures = ["held_messages", "messages", "recipients", "queued"].map(|name| view[name].as_u64());
+    assert_eq!(figures, [Some(ALL); 4], "{view}");
+    // Killed, the next one knows it too.
+    agent.kill();
+    let agent = site.agent();
+    site.local("web1", "local-last");
+    wait_until("the last one to be in them", || account(&site, "web1")["held"] == ALL + 1);
+    site.tell(&["unblock", "web1"]);
+    wait_until("all to arrive", || site.arrived("local").len() as u64 == ALL + 1);
+    wait_until("its figures to have that", || account(&site, "web1")["sent"] == ALL + 1);
+    assert_eq!(account(&site, "web1")["held"], 0);
+    agent.stop();
+}
+
 #[test]
 fn it_is_found_by_its_recipient_and_says_why_it_is_held_and_until_when() {
     told(Role::Root);

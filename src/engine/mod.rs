@@ -19,7 +19,7 @@ pub mod tracker;
 pub mod turnstile;
 pub mod unlisted;
 
-use crate::mail::{Accepted, Event, Fact, Kind, Place, QueueId, Time};
+use crate::mail::{Accepted, Event, Fact, Head, Holder, Kind, Owner, Place, QueueId, Ruling, Time};
 use accounts::Accounts;
 use attribution::Attribution;
 use directory::Directory;
@@ -36,6 +36,11 @@ pub trait Sink {
     const WANTS_CLASSES: bool = true;
 
     fn fact(&mut self, fact: &Fact<'_>);
+
+    /// Whose a message on hold is, where whoever listens has heard of that before the log told of it.
+    fn holder(&mut self, _: &Place) -> Option<Owner> {
+        None
+    }
 }
 
 /// Nobody listens: the ledger alone is wanted (`replay`).
@@ -62,6 +67,8 @@ pub struct Engine {
     pub ruled: Ruled,
     /// Messages on hold of which the gate has told how many they are for, before the log told of them.
     untold: BTreeMap<QueueId, (Place, u32, Time)>,
+    /// Whose messages are that the gate has the server hold, of which the log has not told the acceptance. Not kept.
+    proven: BTreeMap<QueueId, (Owner, Time)>,
 }
 
 /// Most of these, and how long they are waited for: the log is behind the gate by moments.
@@ -82,12 +89,15 @@ impl Engine {
             unremembered: 0,
             ruled: Ruled::default(),
             untold: BTreeMap::new(),
+            proven: BTreeMap::new(),
         }
     }
 
     #[inline]
     pub fn observe<S: Sink>(&mut self, event: &Event<'_>, sink: &mut S) {
+        let proven = self.prove(event, sink);
         let (tracker, mut cx) = self.parts(event.head.at, sink);
+        cx.proven = proven;
         tracker.observe(event, &mut cx);
         if self.tracker.has_gated() {
             self.hear_gated();
@@ -108,6 +118,31 @@ impl Engine {
         {
             self.learn_recipients(place, n, at, sink);
         }
+    }
+
+    /// Whose the message is that this line makes known, where the gate holds it: the gate has proven that, by the socket it
+    /// came by too, and the log shows no more than an address.
+    #[inline]
+    fn prove<S: Sink>(&mut self, event: &Event<'_>, sink: &mut S) -> Option<Owner> {
+        match event.kind {
+            Kind::Held { id: Some(id), by: Holder::Milter, .. } => self.holder(&event.head, id, sink),
+            Kind::Gated { id, ruling: Ruling::AsAnswered } => {
+                let owner = self.holder(&event.head, id, sink)?;
+                if self.proven.len() < MOST_UNTOLD {
+                    self.proven.insert(id, (owner, event.head.at));
+                }
+                None
+            }
+            Kind::Accepted(Accepted { id, .. }) if !self.proven.is_empty() => {
+                self.proven.remove(&id).map(|(owner, _)| owner)
+            }
+            _ => None,
+        }
+    }
+
+    fn holder<S: Sink>(&self, head: &Head<'_>, id: QueueId, sink: &mut S) -> Option<Owner> {
+        let place = Place { server: head.server, instance: head.instance.into(), id };
+        self.sanctions.holder(&place).or_else(|| sink.holder(&place))
     }
 
     /// The gate tells how many a message is for that it holds, perhaps before the log tells of the message.
@@ -157,7 +192,7 @@ impl Engine {
 
     /// Time has passed: `now` is the host's clock, never behind the log by more than its own delay.
     pub fn tick<S: Sink>(&mut self, now: Time, sink: &mut S) {
-        self.untold.retain(|_, (_, _, at)| now.secs_since(*at) < UNTOLD_SECS);
+        self.forget_untold(now);
         let (tracker, mut cx) = self.parts(now, sink);
         tracker.tick(now, now, &mut cx);
     }
@@ -165,9 +200,14 @@ impl Engine {
     /// As `tick`, where lines arrive later than they are stamped: what was waited for until `due` in log time is
     /// decided, and nothing that lines still on their way could answer.
     pub fn tick_behind<S: Sink>(&mut self, now: Time, due: Time, sink: &mut S) {
-        self.untold.retain(|_, (_, _, at)| now.secs_since(*at) < UNTOLD_SECS);
+        self.forget_untold(now);
         let (tracker, mut cx) = self.parts(now, sink);
         tracker.tick(now, due, &mut cx);
+    }
+
+    fn forget_untold(&mut self, now: Time) {
+        self.untold.retain(|_, (_, _, at)| now.secs_since(*at) < UNTOLD_SECS);
+        self.proven.retain(|_, (_, at)| now.secs_since(*at) < UNTOLD_SECS);
     }
 
     /// When `tick` has something to do at the latest, even if no line comes.
@@ -196,7 +236,8 @@ impl Engine {
     }
 
     fn parts<'a, S: Sink>(&'a mut self, at: Time, sink: &'a mut S) -> (&'a mut Tracker, Cx<'a, S>) {
-        let cx = Cx { at, ledger: &mut self.ledger, attribution: &mut self.attribution, replies: &self.replies, sink };
+        let (ledger, attribution, replies) = (&mut self.ledger, &mut self.attribution, &self.replies);
+        let cx = Cx { at, ledger, attribution, replies, sink, proven: None };
         (&mut self.tracker, cx)
     }
 }

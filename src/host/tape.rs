@@ -12,7 +12,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::mail::{OrderId, Origin, Owner, QueueId, Server, Time};
+use crate::mail::{OrderId, Origin, Owner, Place, QueueId, Server, Time};
 
 /// One message that was put on hold by the gate's answer, or thrown away.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,13 @@ pub struct Record {
     pub recipients: u32,
     /// It is not on hold: it was thrown away.
     pub lost: Option<Lost>,
+}
+
+impl Record {
+    /// Where the message is.
+    pub fn place(&self) -> Place {
+        Place { server: self.server, instance: self.instance.as_bytes().into(), id: self.id }
+    }
 }
 
 /// Whom a message that was thrown away was from and for, as far as that is written down.

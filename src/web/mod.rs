@@ -6,6 +6,7 @@
 pub mod api;
 pub mod client;
 mod hosts;
+mod once;
 mod orders;
 mod pages;
 mod places;

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::once::Once;
 use super::reply::{Failure, same_secret};
 use super::routes::{Shared, bad_path};
 use super::{Peer, Settings};
@@ -135,18 +136,23 @@ const SELECTION: [&str; 4] = ["script", "sender", "recipient_domain", "older_tha
 
 /// What was sent, or what is wrong with it in words that say what it should be.
 pub(super) fn read<T: DeserializeOwned>(
-    body: Result<Json<Value>, JsonRejection>,
+    body: Result<Json<Once>, JsonRejection>,
     what: &str,
     wrong: impl FnOnce(&Value) -> String,
 ) -> Result<T, Failure> {
     let bad = |status, message: String| Failure::new(status, "bad_request", message);
-    let Json(body) = body.map_err(|error| match error {
+    let Json(Once { value: body, twice }) = body.map_err(|error| match error {
         JsonRejection::MissingJsonContentType(_) => {
             bad(error.status(), format!("The {what} must be sent with Content-Type: application/json."))
         }
         JsonRejection::JsonSyntaxError(_) => bad(error.status(), format!("The {what} is not JSON.")),
         _ => bad(error.status(), format!("The {what} cannot be read: it is cut off or too long.")),
     })?;
+    if let Some(key) = twice {
+        let key = crate::mail::text::clean(key.as_bytes(), 80);
+        let message = format!("The {what} has `{key}` twice, and which one is meant cannot be told: send it once.");
+        return Err(bad(StatusCode::BAD_REQUEST, message));
+    }
     if !body.is_object() {
         // A list would be read as the fields in their order.
         return Err(bad(StatusCode::UNPROCESSABLE_ENTITY, wrong(&body)));
@@ -186,7 +192,7 @@ pub(super) async fn request(
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     name: Result<Path<String>, PathRejection>,
-    body: Result<Json<Value>, JsonRejection>,
+    body: Result<Json<Once>, JsonRejection>,
 ) -> Result<Response<Body>, Failure> {
     let caller = may_order(&shared.settings, peer, &headers, "give orders for accounts")?;
     let Path(name) = name.map_err(bad_path)?;
@@ -199,7 +205,7 @@ pub(super) async fn select(
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     name: Result<Path<String>, PathRejection>,
-    body: Result<Json<Value>, JsonRejection>,
+    body: Result<Json<Once>, JsonRejection>,
 ) -> Result<Response<Body>, Failure> {
     may_order(&shared.settings, peer, &headers, "look at what is held")?;
     let Path(name) = name.map_err(bad_path)?;

@@ -11,10 +11,10 @@ use axum::middleware::{self, Next};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use serde::Deserialize;
-use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use super::api::{AccountAction, AccountsQuery, Answer, Backend, MetricsQuery, TraceQuery};
+use super::once::Once;
 use super::orders::{self, may_order};
 use super::reply::{Failure, format, gzip, json, plain, secure, takes_gzip};
 use super::{MAX_BODY, Peer, Settings, pages};
@@ -259,7 +259,7 @@ async fn trace(State(shared): State<Shared>, query: Result<Query<TraceQuery>, Qu
 async fn action(
     State(shared): State<Shared>,
     name: Result<Path<String>, PathRejection>,
-    body: Result<Json<Value>, JsonRejection>,
+    body: Result<Json<Once>, JsonRejection>,
 ) -> Reply {
     let Path(name) = name.map_err(bad_path)?;
     let action: AccountAction = orders::read(body, "change", |_| {

@@ -263,6 +263,28 @@ fn operators_are_root_the_agent_and_listed_groups() {
     }
 }
 
+/// The last one would count, and whoever looked at the first would have passed another order.
+#[tokio::test]
+async fn a_key_that_is_there_twice_is_refused() {
+    let window = open(|_| {}).await;
+    for (path, body, code) in [
+        ("request", r#"{"action": "BLOCK", "scope": "all"}"#, 200),
+        ("request", r#"{"action": "UNBLOCK", "scope": "all", "action": "BLOCK"}"#, 400),
+        ("request", r#"{"action": "BLOCK", "action": "BLOCK"}"#, 400),
+        ("select", r#"{"sender": "<>", "sender": "a@b.test"}"#, 400),
+        ("action", r#"{"action": "close", "action": "forget"}"#, 400),
+    ] {
+        let head = "Content-Type: application/json\nContent-Length";
+        // With the end of line that comes behind it.
+        let length = body.len() + 2;
+        let request = format!("POST /api/v1/accounts/a/{path} HTTP/1.1\n{head}: {length}\n\n{body}");
+        let (head, answer) = unix(&window.socket, &request).await;
+        let answer = String::from_utf8(answer).unwrap();
+        assert_eq!(status(&head), code, "{body}: {answer}");
+        assert!(code == 200 || answer.contains("twice") && answer.contains("bad_request"), "{answer}");
+    }
+}
+
 #[tokio::test]
 async fn slow_clients_are_cut_and_never_shut_others_out() {
     let window = open(|settings| {

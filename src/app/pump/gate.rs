@@ -10,9 +10,8 @@ use crate::engine::ruled::{Lost, NotHeld, Ruled};
 use crate::engine::turnstile::{Barred, Room};
 use crate::host::clock;
 use crate::host::tape::{Position, Record};
-use crate::mail::{Dsn, OrderId, Origin, Owner, Place, Server, Time};
+use crate::mail::{Dsn, OrderId, Origin, Owner, Server, Time};
 use crate::metrics::{Decision, GateTally};
-use std::sync::Arc;
 
 /// Log time has whole seconds, and a decision comes before its line.
 const SLACK_SECS: i64 = 2;
@@ -220,32 +219,21 @@ impl Pump {
 
     /// Remembers what the gate holds, so that it can be released.
     pub(super) fn read_tape(&mut self) {
-        let Some(gate) = self.gate.clone() else { return };
-        loop {
-            let (records, bad, position) = match gate.tape.read(self.taped) {
-                Ok(read) => read,
-                Err(why) => {
-                    tracing::error!(
-                        "cannot read {}: {why}; what the gate holds stays on hold",
-                        gate.tape.path().display()
-                    );
-                    return;
-                }
-            };
-            if position == self.taped {
-                return;
-            }
-            if bad > 0 {
-                tracing::error!(
-                    "{} has {bad} damaged records: those messages stay on hold",
-                    gate.tape.path().display()
-                );
-            }
-            for record in records {
-                self.remember(record);
-            }
-            self.taped = position;
-            self.batch.rows.push(rows::tape_row(position));
+        let (Some(gate), Some(ahead)) = (&self.gate, &mut self.ahead) else { return };
+        let heard = ahead.take();
+        let path = gate.tape.path().display();
+        if let Some(why) = heard.trouble {
+            tracing::error!("cannot read {path}: {why}; what the gate holds stays on hold");
+        }
+        if heard.bad > 0 {
+            tracing::error!("{path} has {} damaged records: those messages stay on hold", heard.bad);
+        }
+        for record in heard.records {
+            self.remember(record);
+        }
+        if heard.position != self.taped {
+            self.taped = heard.position;
+            self.batch.rows.push(rows::tape_row(heard.position));
         }
     }
 
@@ -256,8 +244,7 @@ impl Pump {
             return;
         }
         *self.of_gate.entry(record.owner).or_default() += 1;
-        let instance: Arc<[u8]> = record.instance.as_bytes().into();
-        let place = Place { server: record.server, instance, id: record.id };
+        let place = record.place();
         // Exim's log tells at once how many there are, and lists each of them once.
         let recipients = if record.server == Server::Postfix { record.recipients } else { 0 };
         if self.engine.sanctions.note_held(record.owner, place.clone(), record.at) {
@@ -265,7 +252,7 @@ impl Pump {
         } else {
             tracing::error!("too many messages are held: {} is not remembered, and stays on hold", record.id);
         }
-        let mut sink = Projection { batch: &mut self.batch, tally: &mut self.tally, arrived: None };
+        let mut sink = Projection { batch: &mut self.batch, tally: &mut self.tally, arrived: None, ahead: None };
         self.engine.learn_recipients(place, recipients, record.at, &mut sink);
         // Messages that were held for an account that is free by now are released without waiting for their minute.
         self.mend = clock::monotonic();

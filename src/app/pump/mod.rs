@@ -4,6 +4,7 @@
 //! published before it is in the store; a commit that fails is tried again with the same write-set, and nothing more
 //! is read meanwhile (of a backlog one batch more): the log files are the buffer.
 
+mod ahead;
 mod beside;
 mod commit;
 mod gate;
@@ -38,6 +39,7 @@ use crate::host::{clock, files};
 use crate::mail::{Owner, Time};
 use crate::metrics::{Gauges, HoldGauge, Metrics, Tally};
 use crate::store::{Batch, CheckState, Store};
+use ahead::Ahead;
 use beside::{Beside, Shelf};
 use projection::{Arrived, Days, Projection};
 use std::collections::{BTreeMap, BTreeSet};
@@ -116,8 +118,9 @@ pub struct Pump {
     gate_spoke: bool,
     /// Messages that this gate has held and that are remembered, by account.
     of_gate: BTreeMap<Owner, u64>,
-    /// How far the gate's tape was read.
+    /// How far the gate's tape was read and remembered.
     taped: Position,
+    ahead: Option<Ahead>,
     /// What the accounts file says of those who are held.
     listed: listed::Listed,
     /// Who waits for the commit that is under way, and is told when it has to be waited for.
@@ -180,6 +183,7 @@ impl Pump {
             told_trouble: None,
             look_at_room: now,
             clock: (clock::now(), now),
+            ahead: gate.clone().map(|gate| Ahead::new(gate, kept.taped)),
             gate,
             flags,
             sizes,
@@ -264,7 +268,8 @@ impl Pump {
                 let mut more = true;
                 while more {
                     let arrived = self.gate.is_some().then_some(&mut self.arrived);
-                    let mut sink = Projection { batch: &mut self.batch, tally: &mut self.tally, arrived };
+                    let ahead = self.ahead.as_mut();
+                    let mut sink = Projection { batch: &mut self.batch, tally: &mut self.tally, arrived, ahead };
                     let read = source.read(BUDGET, &mut self.engine, &mut self.names, &mut sink);
                     lines += read.lines;
                     more = read.more;
@@ -288,7 +293,8 @@ impl Pump {
             (more, self.behind) = (false, false);
             for source in &mut self.sources {
                 let arrived = self.gate.is_some().then_some(&mut self.arrived);
-                let mut sink = Projection { batch: &mut self.batch, tally: &mut self.tally, arrived };
+                let ahead = self.ahead.as_mut();
+                let mut sink = Projection { batch: &mut self.batch, tally: &mut self.tally, arrived, ahead };
                 let read = source.read(BUDGET, &mut self.engine, &mut self.names, &mut sink);
                 lines += read.lines;
                 more |= read.more;
@@ -300,7 +306,7 @@ impl Pump {
 
     fn pass_time(&mut self, now: Time) {
         let arrived = self.gate.is_some().then_some(&mut self.arrived);
-        let mut sink = Projection { batch: &mut self.batch, tally: &mut self.tally, arrived };
+        let mut sink = Projection { batch: &mut self.batch, tally: &mut self.tally, arrived, ahead: None };
         // Log time goes on from the last line at the pace of the clock. The host's clock would be ahead of a log that
         // is forwarded with a delay, and decide what its next lines are about to say.
         let high = self.engine.tracker.high();

@@ -1,8 +1,9 @@
 //! Facts and changes of the ledger → write-set and tally: plain copying, no judgement.
 
+use super::ahead::Ahead;
 use crate::engine::Sink;
 use crate::engine::ledger::Change;
-use crate::mail::{Counts, Fact, Origin, Owner, QueueId, Server, Time};
+use crate::mail::{Counts, Fact, Origin, Owner, Place, QueueId, Server, Time};
 use crate::metrics::Tally;
 use crate::store::{Batch, HistoryCounts};
 use hashbrown::HashMap;
@@ -15,6 +16,8 @@ pub struct Projection<'a> {
     pub tally: &'a mut Tally,
     /// Messages that a gate should have been asked about.
     pub arrived: Option<&'a mut Vec<Arrived>>,
+    /// Whose messages the gate has held.
+    pub ahead: Option<&'a mut Ahead>,
 }
 
 /// A message that was accepted, for the gate.
@@ -41,6 +44,10 @@ impl Sink for Projection<'_> {
             }
             _ => {}
         }
+    }
+
+    fn holder(&mut self, place: &Place) -> Option<Owner> {
+        self.ahead.as_mut()?.holder(place)
     }
 }
 

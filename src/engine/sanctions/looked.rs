@@ -133,6 +133,11 @@ impl Sanctions {
         others
     }
 
+    /// For whom the agent holds the message that is there.
+    pub fn holder(&self, place: &Place) -> Option<Owner> {
+        self.held.find(place).filter(|(_, entry)| entry.stage != Stage::Intended).map(|(owner, _)| owner)
+    }
+
     pub(super) fn is_others(&self, place: &Place, now: Time) -> bool {
         self.others.get(place).is_some_and(|since| (0..OTHERS_SECS).contains(&now.secs_since(*since)))
     }

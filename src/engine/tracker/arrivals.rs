@@ -256,7 +256,12 @@ impl Tracker {
             Came::Login(login) => cx.attribution.attribute(Arrival::Login(login), sender, cx.at),
             Came::Uid(uid) => cx.attribution.attribute(Arrival::Uid(*uid), sender, cx.at),
             Came::User(login, uid) => cx.attribution.attribute(Arrival::User(login, *uid), sender, cx.at),
-            Came::Smtp(address) => cx.attribution.attribute(Arrival::Smtp(*address), sender, cx.at),
+            Came::Smtp(address) => {
+                let found = cx.attribution.attribute(Arrival::Smtp(*address), sender, cx.at);
+                let here = found.origin == Origin::LocalSmtp;
+                let proven = cx.proven.filter(|owner| here && *owner != found.owner);
+                proven.map_or(found, |owner| Attributed { owner, basis: Basis::Uid, ..found })
+            }
             Came::Internal if sender.is_empty() || leg.notification => {
                 leg.notification = true;
                 Attributed::nobody(Unattributed::Bounce, Origin::Internal)

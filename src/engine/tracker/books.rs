@@ -6,7 +6,7 @@ use crate::engine::Sink;
 use crate::engine::attribution::Attribution;
 use crate::engine::ledger::Ledger;
 use crate::engine::replies::Replies;
-use crate::mail::{Fact, Outcome, QueueId, Time};
+use crate::mail::{Fact, Outcome, Owner, QueueId, Time};
 
 /// What a step of the tracker may use besides the legs.
 pub struct Cx<'a, S> {
@@ -16,6 +16,8 @@ pub struct Cx<'a, S> {
     pub attribution: &'a mut Attribution,
     pub replies: &'a Replies,
     pub sink: &'a mut S,
+    /// Whose the message is that the line at hand makes known, where the gate has proven it.
+    pub proven: Option<Owner>,
 }
 
 impl<S: Sink> Cx<'_, S> {
