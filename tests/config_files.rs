@@ -9,9 +9,10 @@ use std::time::Duration;
 use sendwarden::config::{self, Config, Problem, explain};
 use sendwarden::engine::directory::{AccountSpec, Directory, Policy};
 use sendwarden::engine::replies::Pattern;
+use sendwarden::engine::rules::{Classes, Enforcement, Lane, Rule, Target, built_in};
 use sendwarden::host::journal;
 use sendwarden::host::socket::Address;
-use sendwarden::mail::ReplyClass;
+use sendwarden::mail::{Cause, Measure, ReplyClass, Signal};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -106,7 +107,11 @@ fn every_key_takes_effect() {
         tracking: {max_open_messages: 1000, max_line_bytes: 4096}\nhistory: {hours_days: 1, days_days: 2}\n\
         retention: {errors_days: 1, index_days: 2, index_max_bytes: 2MiB}\nqueue: {directories: [/q], config_directories: [/e], exim_program: /x, interval: 72s}\n\
         gate: {mode: watch, logins: hold, exim_flags: /g}\n\
-        own_addresses: [192.0.2.25, '2001:db8::1']\nreplies: [{pattern: 'a.b', class: loop}]\n";
+        own_addresses: [192.0.2.25, '2001:db8::1']\nreplies: [{pattern: 'a.b', class: loop}]\n\
+        enforcement: {dry_run: false, max_blocks_per_hour: 3, max_age: 2m, respect_unblock: 3h, exempt: [vip]}\n\
+        rules: [{name: error_ratio, action: off}, {name: spam_verdicts, limit: 9, action: block}, {name: own, signal: error_ratio, \
+        window: 90m, limit: 12.5, min_sample: 7, classes: [loop], for: 'plan:pro', action: notify, state: spam, scope: all, \
+        duration: 2h, share: 30}]\n";
     let c = config::parse("f", text.as_bytes()).map_err(|p| explain(&p)).unwrap();
     assert_eq!(c.logs[0].format, config::Format::Php);
     assert_eq!((c.logs[0].mta, c.logs[0].zone.as_deref()), (config::Mta::Postfix, Some("UTC")));
@@ -140,6 +145,30 @@ fn every_key_takes_effect() {
     assert_eq!(c.retention, config::Retention { errors_days: 1, index_days: 2, index_max_bytes: 2 << 20 });
     assert_eq!(c.own_addresses, ["192.0.2.25".parse::<std::net::IpAddr>().unwrap(), "2001:db8::1".parse().unwrap()]);
     assert_eq!(c.replies, [Pattern { pattern: "a.b".into(), class: ReplyClass::Loop }]);
+    let enforcement = Enforcement {
+        dry_run: false,
+        max_blocks_per_hour: 3,
+        max_age_secs: 120,
+        respect_secs: 10_800,
+        exempt: vec!["vip".into()],
+    };
+    assert_eq!(c.enforcement, enforcement);
+    let named = |name: &str| c.rules.iter().find(|rule| *rule.name == *name).cloned();
+    assert_eq!((named("error_ratio"), c.rules.len()), (None, built_in().len()));
+    let spam = built_in().into_iter().find(|rule| &*rule.name == "spam_verdicts").unwrap();
+    assert_eq!(named("spam_verdicts"), Some(Rule { limit: 9, measure: Measure::Block, ..spam }));
+    let own = Rule {
+        min_sample: 7,
+        classes: Classes::of(&[ReplyClass::Loop]),
+        target: Target::Plan("pro".into()),
+        measure: Measure::Notify,
+        cause: Cause::Spam,
+        lane: Lane::All,
+        for_secs: Some(7_200),
+        share: 30,
+        ..Rule::new("own", Signal::ErrorRatio, 5_400, 125)
+    };
+    assert_eq!(named("own"), Some(own));
     let (mode, logins) = (config::GateMode::Watch, config::GateLogins::Hold);
     assert_eq!(c.gate, config::Gate { mode, logins, exim_flags: "/g".into() });
     assert_eq!(
@@ -201,9 +230,9 @@ fn large_bad_or_absent_files_are_refused() {
 fn yaml_and_csv_say_the_same() {
     let yaml =
         b"accounts:\n  - id: one\n    uids: [1001, 1002]\n    unix_users: [web1]\n    logins: [a@s.test, b]\n    \
-        domains: [s.test]\n    networks: [10.0.0.1, 2001:db8::/32]\n    zone: UTC\n  - id: two\n";
-    let csv = b"id,uids,unix_users,logins,domains,networks,zone\n\
-        one,1001 1002,web1,a@s.test;b,s.test,10.0.0.1; 2001:db8::/32,UTC\ntwo,,,,,,\n";
+        domains: [s.test]\n    networks: [10.0.0.1, 2001:db8::/32]\n    plan: pro\n    zone: UTC\n  - id: two\n";
+    let csv = b"id,uids,unix_users,logins,domains,networks,plan,zone\n\
+        one,1001 1002,web1,a@s.test;b,s.test,10.0.0.1; 2001:db8::/32,pro,UTC\ntwo,,,,,,,\n";
     let from_yaml = config::parse_accounts_yaml("f", yaml).map_err(|p| explain(&p)).unwrap();
     let from_csv = config::parse_accounts_csv("f", csv).map_err(|p| explain(&p)).unwrap();
     assert_eq!(from_yaml, from_csv);

@@ -5,6 +5,7 @@ use crate::config::{self, Config, Problem};
 pub use crate::config::{Format, LogInput};
 use crate::engine::directory::Directory;
 use crate::engine::replies::{OwnAddresses, Replies};
+use crate::engine::rules::{Enforcement, Rule};
 use crate::engine::sanctions;
 use crate::engine::turnstile::Room;
 use crate::host::addresses;
@@ -55,6 +56,8 @@ pub struct Setup {
     /// How much of one account may be on hold.
     pub max_held: Room,
     pub min_free: gate::MinFree,
+    pub rules: Vec<Rule>,
+    pub enforcement: Enforcement,
     pub log_level: &'static str,
 }
 
@@ -209,6 +212,8 @@ fn build(config: Config) -> Result<Setup, String> {
         max_held: Room { messages: config.hold.max_held, bytes: config.hold.max_held_bytes, heard: 0 },
         min_free: gate::MinFree { bytes: config.hold.min_free, inodes: config.hold.min_free_inodes },
         hold: hold_settings(&config),
+        rules: config.rules.clone(),
+        enforcement: config.enforcement.clone(),
         log_level: match config.log_level {
             config::LogLevel::Error => "error",
             config::LogLevel::Warn => "warn",

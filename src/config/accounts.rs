@@ -13,7 +13,7 @@ use crate::engine::directory::{AccountSpec, Directory, DirectoryError, Policy};
 
 const MAX_ACCOUNTS_BYTES: u64 = 256 << 20;
 const MAX_ACCOUNTS_NODES: usize = 20_000_000;
-const COLUMNS: &[&str] = &["id", "uids", "unix_users", "logins", "domains", "networks", "zone"];
+const COLUMNS: &[&str] = &["id", "uids", "unix_users", "logins", "domains", "networks", "plan", "zone"];
 
 /// Reads an accounts file, CSV if it is named `*.csv`, else YAML. Errors: every mistake in it.
 pub fn load_accounts(path: &Path) -> Result<Vec<AccountSpec>, Vec<Problem>> {
@@ -67,6 +67,7 @@ fn account(item: &Node, i: usize, found: &mut Vec<Found>) -> AccountSpec {
     s.list("logins", &mut spec.logins, |n| text_of(n).and_then(identity));
     s.list("domains", &mut spec.domains, |n| text_of(n).and_then(domain));
     s.list("networks", &mut spec.networks, |n| text_of(n).and_then(network));
+    s.optional("plan", &mut spec.plan, plan);
     s.optional("zone", &mut spec.zone, zone);
     if matches!(item, Node::Map(_) | Node::Null) && s.node("id").is_none() {
         s.wrong("id", "an account needs an id", "add `id: NAME`");
@@ -176,6 +177,7 @@ fn row(header: &csv::StringRecord, record: &csv::StringRecord, line: usize, foun
             "logins" => collect(values, &mut spec.logins, identity),
             "domains" => collect(values, &mut spec.domains, domain),
             "networks" => collect(values, &mut spec.networks, network),
+            "plan" if !cell.is_empty() => plan(cell).map(|v| spec.plan = Some(v)),
             "zone" if !cell.is_empty() => zone(cell).map(|v| spec.zone = Some(v)),
             _ => Ok(()),
         };
@@ -225,6 +227,14 @@ fn id(text: &str) -> Result<String, Bad> {
         _ if good => Ok(text.to_owned()),
         _ => Err((format!("`{text}` is not an account id"), hint())),
     }
+}
+
+/// What rules call a plan by.
+pub(super) fn plan(text: &str) -> Result<String, Bad> {
+    let shape = |c: u8| c.is_ascii_alphanumeric() || b"._+-".contains(&c);
+    let good = !text.is_empty() && text.len() <= 64 && text.bytes().all(shape);
+    let hint = || "1 to 64 of A-Z a-z 0-9 . _ + -".to_owned();
+    if good { Ok(text.to_owned()) } else { Err((format!("`{text}` is not the name of a plan"), hint())) }
 }
 
 /// A login or a unix user: whatever the server logs, within reason.

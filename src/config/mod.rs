@@ -8,6 +8,7 @@ mod logs;
 mod node;
 mod problem;
 mod read;
+mod rules;
 mod schema;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -20,6 +21,7 @@ pub use schema::key_paths;
 
 use crate::engine::directory::Policy;
 use crate::engine::replies::Pattern;
+use crate::engine::rules::{Enforcement, Rule, built_in};
 use crate::host::{helper, journal, socket};
 
 /// A configuration file is small: more is a mistake or an attack.
@@ -53,6 +55,10 @@ pub struct Config {
     pub own_addresses: Vec<IpAddr>,
     /// The operator's own reply patterns, tried before the built-in ones.
     pub replies: Vec<Pattern>,
+    /// What rules may do.
+    pub enforcement: Enforcement,
+    /// The built-in rules, as they were changed, and the operator's own.
+    pub rules: Vec<Rule>,
 }
 
 /// One log to follow.
@@ -269,6 +275,8 @@ impl Default for Config {
             },
             own_addresses: Vec::new(),
             replies: Vec::new(),
+            enforcement: Enforcement::default(),
+            rules: built_in(),
         }
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::node::Node;
 use super::problem::Found;
 use super::read::{self, Bad, Section, absolute, address, network, open, text_of};
-use super::{AccountLabel, Backfill, Config, GateLogins, GateMode, LogLevel, logs};
+use super::{AccountLabel, Backfill, Config, GateLogins, GateMode, LogLevel, logs, rules};
+use crate::engine::rules::Enforcement;
 use crate::engine::replies::{self, MAX_PATTERNS, OwnAddresses, Pattern, Replies};
 use crate::mail::ReplyClass;
 
@@ -33,6 +34,8 @@ const KEYS: &[(&str, &[&str])] = &[
             "hold",
             "own_addresses",
             "replies",
+            "enforcement",
+            "rules",
         ],
     ),
     (
@@ -61,6 +64,24 @@ const KEYS: &[(&str, &[&str])] = &[
     ("helper", &["socket"]),
     ("hold", &["held_max", "max_held", "max_held_bytes", "min_free", "min_free_inodes"]),
     ("replies[]", &["pattern", "class"]),
+    ("enforcement", &["dry_run", "max_blocks_per_hour", "max_age", "respect_unblock", "exempt"]),
+    (
+        "rules[]",
+        &[
+            "name",
+            "signal",
+            "window",
+            "limit",
+            "min_sample",
+            "classes",
+            "for",
+            "action",
+            "state",
+            "scope",
+            "duration",
+            "share",
+        ],
+    ),
 ];
 
 /// Every key the file can have, as paths (`metrics.public`, `logs[].path`).
@@ -160,9 +181,24 @@ pub(super) fn read(node: &Node, found: &mut Vec<Found>) -> Config {
     s.size("min_free", &mut c.hold.min_free, 0..=1 << 60);
     s.number("min_free_inodes", &mut c.hold.min_free_inodes, 0..=u64::MAX >> 1);
 
+    enforcement(top.section("enforcement", keys("enforcement")), &mut c.enforcement);
+
     top.list("own_addresses", &mut c.own_addresses, |item| text_of(item).and_then(address));
     replies(node, &mut c.replies, found);
+    rules::read(node, keys("rules[]"), &mut c.rules, found);
     c
+}
+
+/// What rules may do.
+fn enforcement(mut s: Section<'_, '_>, e: &mut Enforcement) {
+    s.flag("dry_run", &mut e.dry_run);
+    s.number("max_blocks_per_hour", &mut e.max_blocks_per_hour, 0..=100_000);
+    for (key, secs) in [("max_age", &mut e.max_age_secs), ("respect_unblock", &mut e.respect_secs)] {
+        let mut long = Duration::from_secs(u64::try_from(*secs).unwrap_or(0));
+        s.duration(key, &mut long, MINUTE..=TEN_YEARS);
+        *secs = i64::try_from(long.as_secs()).unwrap_or(i64::MAX);
+    }
+    s.list("exempt", &mut e.exempt, |item| text_of(item).map(str::to_owned));
 }
 
 fn backfill(top: &mut Section<'_, '_>, target: &mut Backfill) {

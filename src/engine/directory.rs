@@ -14,6 +14,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 #[derive(Debug, Clone, Default)]
 pub struct Directory {
     accounts: Box<[AccountSpec]>,
+    ids: Table<Box<str>>,
     uids: Table<u32>,
     unix_users: Table<Box<str>>,
     logins: Table<Box<str>>,
@@ -38,6 +39,8 @@ pub struct AccountSpec {
     /// Domains without `@`, compared in ASCII lower case.
     pub domains: Vec<String>,
     pub networks: Vec<IpNet>,
+    /// What the customer has bought, for rules that are for it.
+    pub plan: Option<String>,
     /// IANA time zone in which the account's day begins; `None`: the host's zone.
     pub zone: Option<String>,
 }
@@ -126,7 +129,7 @@ impl Directory {
         let mut errors = Vec::new();
         let lower = |s: &String| s.to_ascii_lowercase().into_boxed_str();
         let exact = |s: &String| s.clone().into_boxed_str();
-        Table::build(Identity::Id, &accounts, |a| std::iter::once(exact(&a.id)), &mut errors);
+        let ids = Table::build(Identity::Id, &accounts, |a| std::iter::once(exact(&a.id)), &mut errors);
         let uids = Table::build(Identity::Uid, &accounts, |a| a.uids.iter().copied(), &mut errors);
         let unix_users = Table::build(Identity::UnixUser, &accounts, |a| a.unix_users.iter().map(exact), &mut errors);
         let logins = Table::build(Identity::Login, &accounts, |a| a.logins.iter().map(lower), &mut errors);
@@ -138,7 +141,7 @@ impl Directory {
         let lengths_v4 = lengths(&networks, |n| matches!(n, IpNet::V4(_)));
         let lengths_v6 = lengths(&networks, |n| matches!(n, IpNet::V6(_)));
         let accounts = accounts.into_boxed_slice();
-        Ok(Directory { accounts, uids, unix_users, logins, domains, networks, lengths_v4, lengths_v6, policy })
+        Ok(Directory { accounts, ids, uids, unix_users, logins, domains, networks, lengths_v4, lengths_v6, policy })
     }
 
     /// The account of an authenticated login; a login `box@site.test` nobody lists belongs to the account listing the
@@ -181,6 +184,12 @@ impl Directory {
 
     pub fn accounts(&self) -> &[AccountSpec] {
         &self.accounts
+    }
+
+    /// The account with this id.
+    pub fn account(&self, id: &str) -> Option<&AccountSpec> {
+        let at = self.ids.find(|key| (**key).cmp(id))?;
+        self.accounts.get(usize::try_from(at).ok()?)
     }
 
     /// The accounts as they were given.
@@ -328,6 +337,8 @@ mod tests {
         assert_eq!(d.by_network("::ffff:10.1.3.4".parse().unwrap()), Some("two"));
         assert_eq!(d.by_network("2001:db8::1".parse().unwrap()), Some("one"));
         assert_eq!(d.by_network("192.0.2.1".parse().unwrap()), None);
+        assert_eq!(d.account("two").map(|spec| spec.logins.len()), Some(1));
+        assert_eq!(d.account("Two"), None);
     }
 
     #[test]

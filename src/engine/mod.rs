@@ -13,6 +13,7 @@ pub mod ledger;
 pub mod marks;
 pub mod replies;
 pub mod ruled;
+pub mod rules;
 pub mod sanctions;
 pub mod scripts;
 pub mod tracker;
@@ -26,6 +27,7 @@ use directory::Directory;
 use ledger::Ledger;
 use replies::Replies;
 use ruled::Ruled;
+use rules::Rules;
 use sanctions::Sanctions;
 use std::collections::BTreeMap;
 use tracker::{Cx, Row, RowKind, Settings, Stopped, Tracker};
@@ -59,6 +61,7 @@ pub struct Engine {
     pub ledger: Ledger,
     pub replies: Replies,
     pub sanctions: Sanctions,
+    pub rules: Rules,
     /// Mail of a blocked account waits in the queue and is not on hold, or that of a free one is: time to mend.
     pub slipped: bool,
     /// Messages that our rules at the server hold, and for which there is no room in the sanctions: they stay on hold.
@@ -81,6 +84,7 @@ impl Engine {
         let accounts = Accounts::new(seed, directory.policy().max_known_accounts);
         Engine {
             ledger: Ledger::new(settings.keep_rows),
+            rules: Rules::new(Vec::new(), settings.keep_rows, seed),
             tracker: Tracker::new(settings, seed),
             attribution: Attribution::new(accounts, directory, seed),
             replies,
@@ -227,17 +231,35 @@ impl Engine {
         tracker.tell_open(&mut cx);
     }
 
-    pub fn take_rows(&mut self, each: impl FnMut(Row)) {
-        self.tracker.take_rows(each);
+    pub fn take_rows(&mut self, mut each: impl FnMut(Row)) {
+        self.tracker.take_rows(&mut each);
+        self.rules.take_rows(|row| {
+            let (kind, key, value) = match row {
+                rules::Row::Usage(key, value) => (RowKind::Usage, key, value),
+                rules::Row::Record(key, value) => (RowKind::Counted, key, value),
+            };
+            each(Row { kind, key, value });
+        });
     }
 
     pub fn restore_row(&mut self, kind: RowKind, key: &[u8], value: &[u8]) -> bool {
-        self.tracker.restore_row(kind, key, value)
+        match kind {
+            RowKind::Usage => self.rules.restore_row(rules::Row::Usage(key.to_vec(), Some(value.to_vec()))),
+            RowKind::Counted => self.rules.restore_row(rules::Row::Record(key.to_vec(), Some(value.to_vec()))),
+            RowKind::State | RowKind::Leg | RowKind::Script => self.tracker.restore_row(kind, key, value),
+        }
+    }
+
+    /// All rows were taken up. False when something of them could not be read.
+    pub fn restored(&mut self) -> bool {
+        self.rules.restored(&self.attribution)
     }
 
     fn parts<'a, S: Sink>(&'a mut self, at: Time, sink: &'a mut S) -> (&'a mut Tracker, Cx<'a, S>) {
         let (ledger, attribution, replies) = (&mut self.ledger, &mut self.attribution, &self.replies);
-        let cx = Cx { at, ledger, attribution, replies, sink, proven: None };
+        let (now, rules) = (self.tracker.high(), &mut self.rules);
+        let ending = tracker::Ending::default();
+        let cx = Cx { at, now, ledger, attribution, replies, rules, sink, proven: None, ending };
         (&mut self.tracker, cx)
     }
 }

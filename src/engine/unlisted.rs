@@ -89,6 +89,7 @@ mod tests {
             logins: vec!["Box@shop.test".into()],
             domains: vec!["Shop.test".into()],
             networks: vec!["10.1.0.0/16".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
+            plan: None,
             zone: Some("Europe/Paris".into()),
         }
     }
@@ -111,6 +112,7 @@ mod tests {
             logins: vec!["box@shop.test".into(), "box@market.test".into()],
             domains: vec!["shop.test".into(), "market.test".into()],
             networks: vec!["10.1.2.3/16".parse().unwrap(), "10.2.0.0/16".parse().unwrap()],
+            plan: None,
             zone: None,
         };
         let policy = Policy { min_uid: 7, ..Policy::default() };

@@ -18,6 +18,7 @@ pub mod server;
 pub mod step;
 pub mod text;
 pub mod time;
+pub mod verdict;
 
 pub use account::{Basis, Evidence, Origin, Owner, Unattributed};
 pub use address::{AddressList, EndedList};
@@ -37,3 +38,4 @@ pub use script::{Script, ScriptClaim, ScriptSource};
 pub use server::Server;
 pub use step::{Run, Step, Talk};
 pub use time::Time;
+pub use verdict::{Measure, Signal, Verdict};

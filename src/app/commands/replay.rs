@@ -2,6 +2,7 @@
 
 mod files;
 mod table;
+mod verdicts;
 
 use super::{complain, counted, grouped, say};
 use crate::app::cli::{Format, ReplayArgs};
@@ -11,11 +12,12 @@ use crate::engine::Engine;
 use crate::engine::attribution::Wanted;
 use crate::engine::directory::Directory;
 use crate::engine::replies::Replies;
+use crate::engine::rules::built_in;
 use crate::engine::tracker::Settings;
 use crate::host::clock;
 use crate::host::follow;
 use crate::host::names::Names;
-use crate::mail::{Counts, Owner, Server};
+use crate::mail::{Counts, Owner, Server, Verdict};
 use crate::mta::any::Any;
 pub(super) use files::Lines;
 use files::{feed, in_order, stamps};
@@ -26,15 +28,15 @@ use std::path::{Path, PathBuf};
 
 /// Reads all files in the order of their first stamps and prints who sent what.
 pub fn run(args: &ReplayArgs) -> Exit {
-    let directory = match &args.config {
+    let (directory, replies, rules) = match &args.config {
         Some(path) => match setup::load(Some(path)) {
-            Ok(setup) => setup.directory,
+            Ok(setup) => (setup.directory, setup.replies, setup.rules),
             Err(why) => {
                 complain(&why);
                 return Exit::Usage;
             }
         },
-        None => Directory::default(),
+        None => (Directory::default(), Replies::default(), built_in()),
     };
     let mut users = match passwd(args.passwd.as_deref()) {
         Ok(users) => users,
@@ -43,7 +45,8 @@ pub fn run(args: &ReplayArgs) -> Exit {
             return Exit::Usage;
         }
     };
-    let mut engine = Engine::new(Settings::default(), directory, Replies::default(), clock::seed());
+    let mut engine = Engine::new(Settings::default(), directory, replies, clock::seed());
+    engine.rules.set(rules);
     let started = clock::monotonic();
     let only = args.mta.only();
     let named = without_doubles(&args.files);
@@ -58,6 +61,7 @@ pub fn run(args: &ReplayArgs) -> Exit {
     let progress = progress(total, args.format);
     let mut ingest = Ingest::new(Any::new(stamps(clock::now()), only));
     let (mut bytes, mut broken) = (0, 0);
+    let mut verdicts: Vec<Verdict> = Vec::new();
     for file in files {
         ingest.mta.set_reference(file.reference);
         let mut names = |wanted: Wanted<'_>| ingest::user(&mut users, wanted);
@@ -70,14 +74,15 @@ pub fn run(args: &ReplayArgs) -> Exit {
     }
     ingest.finish();
     engine.finish(&mut ());
+    verdicts.append(&mut engine.rules.take_verdicts());
     progress.finish_and_clear();
     let seconds = started.elapsed().as_secs_f64();
     if broken == 0 {
         remarks(&args.files, only, ingest.counts).iter().for_each(|remark| complain(remark));
     }
     let said = match args.format {
-        Format::Json => say(&json_of(&engine, ingest.counts, seconds, bytes).to_string()),
-        Format::Text => say(&text_of(&engine, &ingest, seconds, bytes)),
+        Format::Json => say(&json_of(&engine, &verdicts, ingest.counts, seconds, bytes).to_string()),
+        Format::Text => say(&text_of(&engine, &verdicts, &ingest, seconds, bytes)),
     };
     // The figures are right for what was read; that it was not all, a script must see.
     if broken > 0 { Exit::Failed } else { said }
@@ -143,7 +148,7 @@ fn counts_json(counts: &Counts) -> Value {
     })
 }
 
-fn json_of(engine: &Engine, lines: LineCounts, seconds: f64, bytes: u64) -> Value {
+fn json_of(engine: &Engine, verdicts: &[Verdict], lines: LineCounts, seconds: f64, bytes: u64) -> Value {
     let mut accounts = Map::new();
     let mut reasons = Map::new();
     let mut unattributed = Counts::default();
@@ -162,7 +167,7 @@ fn json_of(engine: &Engine, lines: LineCounts, seconds: f64, bytes: u64) -> Valu
         "accounts": accounts,
         "unattributed": counts_json(&unattributed),
         "unattributed_by_reason": reasons,
-        "verdicts": [],
+        "verdicts": verdicts.iter().map(|verdict| verdicts::json(engine, verdict)).collect::<Vec<Value>>(),
         "seconds": (seconds * 1_000.0).round() / 1_000.0,
         "bytes": bytes,
     })
@@ -171,7 +176,7 @@ fn json_of(engine: &Engine, lines: LineCounts, seconds: f64, bytes: u64) -> Valu
 /// Most accounts shown in the text form.
 const SHOWN: usize = 40;
 
-fn text_of(engine: &Engine, ingest: &Ingest<Any>, seconds: f64, bytes: u64) -> String {
+fn text_of(engine: &Engine, verdicts: &[Verdict], ingest: &Ingest<Any>, seconds: f64, bytes: u64) -> String {
     let mut out = String::new();
     let lines = ingest.counts;
     let rate = lines.total as f64 / seconds.max(1e-9);
@@ -200,6 +205,7 @@ fn text_of(engine: &Engine, ingest: &Ingest<Any>, seconds: f64, bytes: u64) -> S
     }
     table.row("total", &total);
     out.push_str(&table.text);
+    out.push_str(&verdicts::text(engine, verdicts));
     if !ingest.unknown.by.is_empty() {
         out.push_str("\nNot understood:\n");
         for ((daemon, why), n) in &ingest.unknown.by {

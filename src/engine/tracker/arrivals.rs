@@ -57,6 +57,7 @@ impl Tracker {
         let Some(leg) = self.table.edit(slot) else { return };
         leg.notification = came == Came::Internal;
         (leg.came, leg.last, leg.size) = (came, head.at, accepted.size);
+        leg.client = client_hash(client);
         leg.expected = leg.expected.max(several.len().max(1) as u32);
         for recipient in several {
             // What was handed on while it was accepted has come to something already.
@@ -90,6 +91,7 @@ impl Tracker {
         }
         leg.parent = accepted.notice_of;
         books::book(leg, leg.expected.saturating_sub(leg.booked), cx);
+        books::recipients(leg, cx);
         self.use_spares(slot, cx);
         self.accepted_on_hold(slot, head.at, cx);
     }
@@ -128,6 +130,7 @@ impl Tracker {
         let hold = self.sweeps.take_hold(self.places.host(head.host), head.pid, head.at);
         if let Some(leg) = self.table.edit(slot) {
             leg.hold_pending = hold;
+            leg.client = client_hash(if address.is_empty() { client } else { address });
             leg.parent = hop_of.filter(|_| login.is_none());
             if let Some(details) = leg.details.as_deref_mut() {
                 details.client = if address.is_empty() { kept(client) } else { kept(address) };
@@ -373,6 +376,11 @@ impl Tracker {
             details.sender = kept(sender);
         }
     }
+}
+
+/// What tells clients apart, in few bytes; never 0 for one that there is.
+fn client_hash(client: &[u8]) -> u32 {
+    if client.is_empty() { 0 } else { (crate::engine::rules::identity(client) as u32).max(1) }
 }
 
 /// An address of a log line: plain IPv4 or IPv6, perhaps with the `IPv6:` prefix.

@@ -1,23 +1,38 @@
 //! The only moves of the books: book, settle, hand over, hold. Each keeps
 //! recipients = ended + queued for the leg's owner, after every single call.
 
-use super::leg::{Class, Ended, Leg, Seen};
+use super::leg::{Came, Class, Ended, Leg, Seen};
 use crate::engine::Sink;
 use crate::engine::attribution::Attribution;
 use crate::engine::ledger::Ledger;
 use crate::engine::replies::Replies;
-use crate::mail::{Fact, Outcome, Owner, QueueId, Time};
+use crate::engine::rules::{Mail, Rules, What};
+use crate::mail::{Fact, Origin, Outcome, Owner, QueueId, ReplyClass, Time};
 
 /// What a step of the tracker may use besides the legs.
 pub struct Cx<'a, S> {
-    /// Log time of the line at hand.
+    /// Stamp of the line at hand.
     pub at: Time,
+    /// Log time.
+    pub now: Time,
     pub ledger: &'a mut Ledger,
     pub attribution: &'a mut Attribution,
     pub replies: &'a Replies,
+    pub rules: &'a mut Rules,
     pub sink: &'a mut S,
     /// Whose the message is that the line at hand makes known, where the gate has proven it.
     pub proven: Option<Owner>,
+    /// What is known of the end of recipients that the line at hand tells of.
+    pub ending: Ending,
+}
+
+/// What matters to rules of how a recipient ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ending {
+    /// It is nothing that rules should count: delivered on this host, or refused because of this host's own address.
+    pub passed_over: bool,
+    /// Of an error.
+    pub class: Option<ReplyClass>,
 }
 
 impl<S: Sink> Cx<'_, S> {
@@ -26,6 +41,30 @@ impl<S: Sink> Cx<'_, S> {
         self.ledger.apply(&fact);
         self.sink.fact(&fact);
     }
+
+    /// Rules count what happens to a message.
+    #[inline]
+    pub fn count(&mut self, leg: &Leg, what: What) {
+        if self.rules.is_empty() {
+            return;
+        }
+        let login = match &leg.came {
+            Came::Login(login) => &**login,
+            _ => b"",
+        };
+        let Leg { owner, origin, basis, .. } = *leg;
+        let mail = Mail { owner, origin, basis, login, at: self.at, now: self.now };
+        self.rules.count(&mail, what, self.attribution);
+    }
+
+    /// What of the account waits and is on hold has changed.
+    fn count_levels(&mut self, leg: &Leg) {
+        if self.rules.has_levels() {
+            let counts = self.ledger.get(leg.owner).counts;
+            self.count(leg, What::Held(counts.held));
+            self.count(leg, What::Queued(counts.queued.saturating_sub(counts.held)));
+        }
+    }
 }
 
 /// A message was accepted: once per message, whatever its queue ids.
@@ -33,6 +72,19 @@ pub fn message<S: Sink>(leg: &Leg, cx: &mut Cx<'_, S>) {
     let Leg { server, id, owner, origin, basis, .. } = leg;
     let (server, owner, origin, basis) = (*server, *owner, *origin, *basis);
     cx.emit(Fact::Message { at: cx.at, server, id, owner, origin, basis });
+    cx.count(leg, What::Message);
+    if origin == Origin::SmtpAuth && leg.client != 0 {
+        cx.count(leg, What::Address(u64::from(leg.client)));
+    }
+}
+
+/// Rules count the recipients that lines have named so far.
+pub fn recipients<S: Sink>(leg: &Leg, cx: &mut Cx<'_, S>) {
+    if !cx.rules.is_empty() {
+        for (recipient, _) in leg.seen.iter().filter(|(_, seen)| *seen != Seen::Expanded) {
+            cx.count(leg, What::Recipient(recipient));
+        }
+    }
 }
 
 /// Books `n` further recipients.
@@ -45,6 +97,8 @@ pub fn book<S: Sink>(leg: &mut Leg, n: u32, cx: &mut Cx<'_, S>) {
     if leg.held {
         cx.emit(Fact::Hold { at: cx.at, owner: leg.owner, n: n as i32 });
     }
+    cx.count(leg, What::Recipients(n));
+    cx.count_levels(leg);
 }
 
 /// `n` booked recipients end; never more than are open.
@@ -58,6 +112,14 @@ pub fn close_out<S: Sink>(leg: &mut Leg, outcome: Outcome, n: u32, cx: &mut Cx<'
     }
     leg.done += n;
     cx.emit(Fact::Settled { at: cx.at, server: leg.server, owner: leg.owner, outcome, n });
+    if cx.ending.passed_over {
+        return;
+    }
+    match outcome {
+        Outcome::Sent => cx.count(leg, What::Sent(n)),
+        Outcome::Bounced | Outcome::Expired => cx.count(leg, What::Failed(cx.ending.class, n)),
+        Outcome::Deleted | Outcome::Unaccounted => {}
+    }
 }
 
 /// `n` booked recipients leave this leg for another one; the books do not move.
@@ -94,6 +156,7 @@ pub fn hold<S: Sink>(leg: &mut Leg, held: bool, cx: &mut Cx<'_, S>) {
     let open = leg.open() as i32;
     if open > 0 {
         cx.emit(Fact::Hold { at: cx.at, owner: leg.owner, n: if held { open } else { -open } });
+        cx.count_levels(leg);
     }
 }
 

@@ -3,9 +3,10 @@
 use super::books::{self, Settling};
 use super::leg::{Came, Class, Details, Ended, Seen};
 use super::table::Slot;
-use super::{Cx, MAX_TEXT, Tracker, kept, push_tight, state_of};
+use super::{Cx, Ending, MAX_TEXT, Tracker, kept, push_tight, state_of};
 use crate::engine::Sink;
 use crate::engine::replies::Judgement;
+use crate::engine::rules::What;
 use crate::mail::address;
 use crate::mail::{
     Attempt, Dsn, End, ErrorFact, Fact, Head, Outcome, QueueId, RecipientState, RecipientTrace, ScriptClaim, Status,
@@ -45,7 +46,8 @@ impl Tracker {
         if self.table.get(slot).is_some_and(|leg| leg.probe) {
             return;
         }
-        let failed = matches!(attempt.status, Status::Deferred | Status::Bounced | Status::Expired) && S::WANTS_CLASSES;
+        let wanted = S::WANTS_CLASSES || cx.rules.wants_classes();
+        let failed = matches!(attempt.status, Status::Deferred | Status::Bounced | Status::Expired) && wanted;
         let judged = failed.then(|| cx.replies.judge(attempt.dsn, attempt.reply));
         cx.emit(Fact::Attempt {
             at: head.at,
@@ -66,6 +68,9 @@ impl Tracker {
             if let Some(accepted) = accepted {
                 leg.expands |= recipient != accepted && !is_sink(attempt);
                 books::place(leg, recipient, accepted, most, cx);
+            }
+            if leg.class == Class::Own && leg.seen.get(recipient).is_none() {
+                cx.count(leg, What::Recipient(recipient));
             }
         }
         match attempt.status {
@@ -99,6 +104,12 @@ impl Tracker {
                 } else {
                     leg.spare_deferrals += 1;
                 }
+                let excused = attempt.local || judged.is_some_and(|judged| judged.own_address.is_some());
+                if let Some(judged) = judged.filter(|_| !excused)
+                    && matches!(leg.class, Class::Own | Class::Child)
+                {
+                    cx.count(leg, What::Refused(judged.class));
+                }
                 self.trace(slot, attempt, head.at, RecipientState::Deferred);
             }
             Status::Probe => {}
@@ -122,12 +133,21 @@ impl Tracker {
         };
         let most = self.settings.max_recipients;
         let Some(leg) = self.table.edit(slot) else { return };
+        let own_fault = judged.is_some_and(|judged| judged.own_address.is_some());
+        cx.ending = Ending { passed_over: attempt.local || own_fault, class: judged.map(|judged| judged.class) };
         let settled = books::settle(leg, recipient, outcome, most, cx);
+        let ending = std::mem::take(&mut cx.ending);
         let late = match settled {
             Settling::Counted => false,
             Settling::Again(Seen::Ended(Outcome::Sent)) if outcome == Outcome::Bounced => true,
             Settling::Again(_) => return,
         };
+        if late
+            && !ending.passed_over
+            && let Some(class) = ending.class
+        {
+            cx.count(leg, What::Late(class));
+        }
         if matches!(outcome, Outcome::Bounced | Outcome::Expired) && (S::WANTS_CLASSES || late) {
             let sender: Box<[u8]> = leg.details.as_deref().map_or(Box::default(), |details| details.sender.clone());
             let judged = judged.unwrap_or_else(|| cx.replies.judge(attempt.dsn, attempt.reply));

@@ -115,6 +115,8 @@ pub struct Leg {
     /// Legs to which recipients went on before they were handed to this one.
     pub spare_hands: Box<[QueueId]>,
     pub seen: SeenSet,
+    /// Hash of the client's address, of what came with a login; 0 when there is none.
+    pub client: u32,
     /// Hash of host and Message-ID; 0 when there is none.
     pub message: u64,
     /// The queue id this one continues, for people.
@@ -263,6 +265,7 @@ impl Leg {
             spare_deferrals: 0,
             spare_hands: Box::default(),
             seen: SeenSet::default(),
+            client: 0,
             message: 0,
             parent: None,
             claimed_by: 0,

@@ -37,7 +37,7 @@ mod rows;
 mod sweep;
 mod table;
 
-pub use books::Cx;
+pub use books::{Cx, Ending};
 pub use gated::{Gated, Stopped};
 pub use rows::{Row, RowKind};
 
@@ -163,8 +163,12 @@ impl Tracker {
         }
         match self.time.see(head.at) {
             Step::Same => {}
-            Step::Forward => self.resolve_due(self.high(), cx),
+            Step::Forward => {
+                cx.now = self.high();
+                self.resolve_due(cx.now, cx);
+            }
             Step::Back => {
+                cx.now = self.high();
                 self.resolve_due(Time(i64::MAX), cx);
                 self.blind_until = head.at.plus_secs(GRACE_SECS);
             }

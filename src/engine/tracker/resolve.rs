@@ -90,6 +90,7 @@ impl Tracker {
             let n = leg.expected.max(known).saturating_sub(leg.booked);
             books::book(leg, n, cx);
         }
+        books::recipients(leg, cx);
         self.use_spares(slot, cx);
     }
 

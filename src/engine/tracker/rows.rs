@@ -18,6 +18,9 @@ pub enum RowKind {
     Leg,
     /// A claim about a script that waits for its message.
     Script,
+    /// What the rules have counted of somebody, and what they counted in a batch: `rules` writes and reads them.
+    Usage,
+    Counted,
 }
 
 impl RowKind {
@@ -26,6 +29,8 @@ impl RowKind {
             RowKind::State => 1,
             RowKind::Leg => 2,
             RowKind::Script => 3,
+            RowKind::Usage => 4,
+            RowKind::Counted => 5,
         }
     }
 
@@ -34,6 +39,8 @@ impl RowKind {
             1 => Some(RowKind::State),
             2 => Some(RowKind::Leg),
             3 => Some(RowKind::Script),
+            4 => Some(RowKind::Usage),
+            5 => Some(RowKind::Counted),
             _ => None,
         }
     }
@@ -47,8 +54,8 @@ pub struct Row {
     pub value: Option<Vec<u8>>,
 }
 
-/// The first version had no recipients that come of others.
-const VERSION: u64 = 2;
+/// The first version had no recipients that come of others, the second no client of a login.
+const VERSION: u64 = 3;
 
 impl Tracker {
     /// Rows that changed since the last call.
@@ -83,7 +90,8 @@ impl Tracker {
         let mut saved = Reader::new(value);
         let Some(version @ 1..=VERSION) = saved.u64() else { return false };
         match kind {
-            RowKind::State | RowKind::Script => self.restore_state(&mut saved).is_some(),
+            RowKind::State => self.restore_state(&mut saved).is_some(),
+            RowKind::Script | RowKind::Usage | RowKind::Counted => false,
             RowKind::Leg => {
                 let Ok(serial) = <[u8; 8]>::try_from(key) else { return false };
                 match read_leg(version, u64::from_be_bytes(serial), &mut saved) {
@@ -160,7 +168,7 @@ fn write_leg(leg: &Leg, out: &mut Writer) {
     }
     out.u64(leg.message).maybe_id(leg.parent).u64(leg.claimed_by).u64(leg.size);
     out.time(leg.first).time(leg.last).time(leg.deadline);
-    out.u32(leg.placed).u64(u64::from(leg.given_up) | u64::from(leg.expands) << 1);
+    out.u32(leg.placed).u64(u64::from(leg.given_up) | u64::from(leg.expands) << 1).u32(leg.client);
     out.u64(u64::from(leg.details.is_some()));
     if let Some(details) = leg.details.as_deref() {
         write_details(details, out);
@@ -246,6 +254,9 @@ fn read_leg(version: u64, serial: u64, saved: &mut Reader<'_>) -> Option<Leg> {
         leg.placed = saved.u32()?;
         let flags = saved.u64()?;
         (leg.given_up, leg.expands) = (flags & 1 == 1, flags & 2 == 2);
+    }
+    if version > 2 {
+        leg.client = saved.u32()?;
     }
     if saved.u64()? != 0 {
         leg.details = Some(Box::new(read_details(saved)?));

@@ -1,0 +1,82 @@
+//! What the rules would have said of old logs.
+
+use super::counted;
+use crate::engine::Engine;
+use crate::mail::{Signal, Verdict};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// Most verdicts in the text form.
+const SHOWN: usize = 40;
+
+pub fn json(engine: &Engine, verdict: &Verdict) -> Value {
+    json!({
+        "time": stamp(verdict),
+        "account": engine.attribution.accounts.name(verdict.owner),
+        "rule": &*verdict.rule,
+        "signal": verdict.signal.name(),
+        "observed": number(verdict.signal, verdict.observed),
+        "limit": number(verdict.signal, verdict.limit),
+        "window": verdict.window_secs,
+        "action": verdict.measure.name(),
+        "scope": verdict.scope.to_string(),
+        "state": verdict.cause.state().name(),
+        "evidence": if verdict.proven { "proven" } else { "claimed" },
+    })
+}
+
+/// A share is a percentage.
+fn number(signal: Signal, value: u64) -> Value {
+    match signal {
+        Signal::ErrorRatio => json!(value as f64 / 10.0),
+        _ => json!(value),
+    }
+}
+
+fn stamp(verdict: &Verdict) -> String {
+    jiff::Timestamp::from_second(verdict.at.secs()).map_or_else(|_| String::new(), |at| at.to_string())
+}
+
+/// Behind the figures: nothing where no rule spoke.
+pub fn text(engine: &Engine, verdicts: &[Verdict]) -> String {
+    if verdicts.is_empty() {
+        return String::new();
+    }
+    let mut accounts: BTreeMap<&str, u64> = BTreeMap::new();
+    for verdict in verdicts {
+        *accounts.entry(&verdict.rule).or_default() += 1;
+    }
+    let by: Vec<String> = accounts.iter().map(|(rule, n)| format!("{rule} {n}")).collect();
+    let n = counted(verdicts.len() as u64, "verdict", "verdicts");
+    let mut out = format!("\nThe rules would have spoken: {n} ({})\n", by.join(", "));
+    for verdict in verdicts.iter().take(SHOWN) {
+        let window = match verdict.window_secs {
+            0 => String::new(),
+            secs => format!(" in {}", long(secs)),
+        };
+        out.push_str(&format!(
+            "  {}  {:<24} {:<26} {} {}{window}, limit {} ({})\n",
+            stamp(verdict),
+            engine.attribution.accounts.name(verdict.owner),
+            &*verdict.rule,
+            verdict.signal.shown(verdict.observed),
+            verdict.signal.name().replace('_', " "),
+            verdict.signal.shown(verdict.limit),
+            verdict.measure.name(),
+        ));
+    }
+    if verdicts.len() > SHOWN {
+        let more = counted((verdicts.len() - SHOWN) as u64, "more verdict", "more verdicts");
+        out.push_str(&format!("  … and {more}: use --format json\n"));
+    }
+    out
+}
+
+/// `3600` is `1h`.
+fn long(secs: u32) -> String {
+    match secs {
+        secs if secs % 86_400 == 0 => format!("{}d", secs / 86_400),
+        secs if secs % 3_600 == 0 => format!("{}h", secs / 3_600),
+        secs => format!("{}m", secs / 60),
+    }
+}

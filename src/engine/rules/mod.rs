@@ -1,0 +1,369 @@
+//! Rules: what an account sends is counted in sliding windows, and a limit that is crossed gives a verdict.
+//!
+//! Pure. A verdict arises from what is counted, never because time passes, and what becomes of it is decided elsewhere.
+//! Log time drives the windows. What is proven and what is only claimed of an account are counted apart: nobody can fill
+//! another one's windows by writing its name. Memory is bounded: by the rules, by the accounts, and by [`MAX_SUBJECTS`].
+//!
+//! State comes back from two kinds of rows: what was counted since, batch by batch (`record`), and now and then a subject
+//! as a whole. So a batch writes little, however many it is about.
+
+mod distinct;
+mod judge;
+mod record;
+mod rule;
+mod slots;
+mod usage;
+mod window;
+
+pub use judge::{Enforcement, Fate, Judge};
+pub use record::Row;
+pub use rule::{Classes, Lane, Rule, Target, built_in};
+
+use super::attribution::Attribution;
+use crate::mail::{Basis, Evidence, Origin, Owner, ReplyClass, Scope, Signal, Time, Verdict};
+use hashbrown::HashMap;
+use record::Records;
+pub use slots::identity;
+use slots::{Slot, Slots, Topic, Way};
+use usage::{Cell, Usage, lower_bound};
+
+/// Most rules: each is a bit.
+pub const MAX_RULES: usize = 64;
+/// Most logins, and accounts by claimed evidence, that are counted for themselves. Of more, none is counted.
+const MAX_SUBJECTS: usize = 200_000;
+/// Most verdicts that wait for somebody to ask.
+const MAX_VERDICTS: usize = 100_000;
+
+/// A message, as far as it matters for counting.
+#[derive(Debug, Clone, Copy)]
+pub struct Mail<'a> {
+    pub owner: Owner,
+    pub origin: Origin,
+    pub basis: Basis,
+    /// Empty where there is none, or it is not known.
+    pub login: &'a [u8],
+    /// The stamp of the line at hand, and log time.
+    pub at: Time,
+    pub now: Time,
+}
+
+/// What is to be counted of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// It was accepted.
+    Message,
+    /// It has so many recipients more.
+    Recipients(u32),
+    /// One of them, by hash.
+    Recipient(u64),
+    /// So many recipients ended, elsewhere. The class of an error, where it has one.
+    Sent(u32),
+    Failed(Option<ReplyClass>, u32),
+    /// One that was sent failed later.
+    Late(ReplyClass),
+    /// A receiver put it off.
+    Refused(ReplyClass),
+    /// The address that it came from, by hash.
+    Address(u64),
+    /// So many recipients of the account wait now, or are on hold.
+    Queued(u64),
+    Held(u64),
+}
+
+impl What {
+    const fn topic(self) -> Topic {
+        match self {
+            What::Message => Topic::Message,
+            What::Recipients(_) => Topic::Recipients,
+            What::Recipient(_) => Topic::Recipient,
+            What::Sent(_) | What::Failed(..) | What::Late(_) => Topic::Ended,
+            What::Refused(_) => Topic::Refused,
+            What::Address(_) => Topic::Address,
+            What::Queued(_) => Topic::Queued,
+            What::Held(_) => Topic::Held,
+        }
+    }
+}
+
+/// Of whom something is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Subject {
+    owner: Owner,
+    /// What is proven of the account, what is claimed of it, or the hash of a login.
+    part: u64,
+}
+
+const PROVEN: u64 = 0;
+const CLAIMED: u64 = 1;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Rules {
+    rules: Vec<Rule>,
+    /// By the rules' numbers.
+    identities: Vec<u64>,
+    slots: Slots,
+    /// What is proven, by owner.
+    proven: Vec<Option<Box<Usage>>>,
+    others: HashMap<Subject, Box<Usage>, foldhash::quality::FixedState>,
+    verdicts: Vec<Verdict>,
+    records: Records,
+    wants_classes: bool,
+    has_levels: bool,
+    /// Subjects, and verdicts, for which there was no room.
+    pub without_room: u64,
+}
+
+impl Rules {
+    /// `keep_rows`: what is counted is to be stored. Of more than [`MAX_RULES`] rules the first ones are taken.
+    pub fn new(rules: Vec<Rule>, keep_rows: bool, seed: u64) -> Rules {
+        let mut new = Rules {
+            rules: Vec::new(),
+            identities: Vec::new(),
+            slots: Slots::default(),
+            proven: Vec::new(),
+            others: HashMap::with_hasher(foldhash::quality::FixedState::with_seed(seed)),
+            verdicts: Vec::new(),
+            records: Records::new(keep_rows),
+            wants_classes: false,
+            has_levels: false,
+            without_room: 0,
+        };
+        new.set(rules);
+        new
+    }
+
+    /// Others from now on. What both look at is kept.
+    pub fn set(&mut self, mut rules: Vec<Rule>) {
+        rules.truncate(MAX_RULES);
+        let slots = Slots::new(&rules);
+        let all = self.proven.iter_mut().flatten().chain(self.others.values_mut());
+        all.for_each(|usage| usage.move_to(&self.slots.list, &slots.list));
+        self.identities = rules.iter().map(|rule| identity(rule.name.as_bytes())).collect();
+        self.wants_classes = rules.iter().any(|rule| rule.signal.has_classes());
+        self.has_levels = rules.iter().any(|rule| rule.signal.is_level());
+        (self.rules, self.slots) = (rules, slots);
+    }
+
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// Why receivers refuse matters.
+    #[inline]
+    pub fn wants_classes(&self) -> bool {
+        self.wants_classes
+    }
+
+    #[inline]
+    pub fn has_levels(&self) -> bool {
+        self.has_levels
+    }
+
+    /// The accounts file changed: who is on which plan is asked anew.
+    pub fn forget_plans(&mut self) {
+        self.proven.iter_mut().flatten().chain(self.others.values_mut()).for_each(|usage| usage.rules = None);
+    }
+
+    /// An account is forgotten.
+    pub fn forget(&mut self, owner: Owner) {
+        if let Some(usage) = self.proven.get_mut(owner.0 as usize)
+            && usage.take().is_some()
+        {
+            self.records.gone(Subject { owner, part: PROVEN });
+        }
+        let its: Vec<Subject> = self.others.keys().filter(|subject| subject.owner == owner).copied().collect();
+        for subject in its {
+            self.others.remove(&subject);
+            self.records.gone(subject);
+        }
+    }
+
+    pub fn has_verdicts(&self) -> bool {
+        !self.verdicts.is_empty()
+    }
+
+    /// Verdicts since the last call, in the order of the lines.
+    pub fn take_verdicts(&mut self) -> Vec<Verdict> {
+        std::mem::take(&mut self.verdicts)
+    }
+
+    #[inline]
+    pub fn count(&mut self, mail: &Mail<'_>, what: What, attribution: &Attribution) {
+        if self.rules.is_empty() || !mail.owner.is_account() {
+            return;
+        }
+        let Some(way) = Way::of(mail.origin) else { return };
+        if !self.slots.of(way, what.topic()).is_empty() {
+            let proven = mail.basis.evidence() == Evidence::Proven;
+            let part = if proven { PROVEN } else { CLAIMED };
+            self.count_as(Subject { owner: mail.owner, part }, way, mail, what, attribution);
+        }
+        if way == Way::Auth && !mail.login.is_empty() && !self.slots.of(Way::Login, what.topic()).is_empty() {
+            let part = login_part(mail.login);
+            self.count_as(Subject { owner: mail.owner, part }, Way::Login, mail, what, attribution);
+        }
+    }
+
+    fn count_as(&mut self, subject: Subject, way: Way, mail: &Mail<'_>, what: What, attribution: &Attribution) {
+        let (now, at) = (seconds(mail.now), seconds(mail.at.min(mail.now)));
+        self.records.add(subject, way, what, at, now);
+        let Some(usage) = usage_of(&mut self.proven, &mut self.others, subject, &self.slots.list) else {
+            self.without_room += 1;
+            return;
+        };
+        self.records.touch(subject, usage);
+        for slot_at in self.slots.of(way, what.topic()) {
+            let (Some(slot), Some(cell)) =
+                (self.slots.list.get(usize::from(*slot_at)), usage.cells.get_mut(usize::from(*slot_at)))
+            else {
+                continue;
+            };
+            let Some(value) = value_of(slot, cell, what, at / slot.bucket, now / slot.bucket) else { continue };
+            if value.observed <= slot.least {
+                continue;
+            }
+            let about = match usage.rules {
+                Some(about) => about,
+                None => {
+                    let about = about(&self.rules, &self.slots, subject.owner, attribution);
+                    usage.rules = Some(about);
+                    about
+                }
+            };
+            for number in slot.rules.iter().filter(|number| about >> **number & 1 == 1) {
+                let number = usize::from(*number);
+                let (Some(rule), Some(identity)) = (self.rules.get(number), self.identities.get(number)) else {
+                    continue;
+                };
+                if value.observed <= rule.limit || value.sample < u64::from(rule.min_sample) {
+                    continue;
+                }
+                if !usage.may_tell(*identity, now, rule.window_secs) {
+                    continue;
+                }
+                if self.verdicts.len() >= MAX_VERDICTS {
+                    self.without_room += 1;
+                    continue;
+                }
+                self.verdicts.push(verdict(rule, subject, mail, value.observed));
+            }
+        }
+    }
+}
+
+/// What a slot says now.
+struct Value {
+    observed: u64,
+    /// Of how many it was observed, where that matters.
+    sample: u64,
+}
+
+/// Counts, and says what there is then. `None`: it is nothing for this slot.
+fn value_of(slot: &Slot, cell: &mut Cell, what: What, at: u32, now: u32) -> Option<Value> {
+    let counts = |class: Option<ReplyClass>| class.is_some_and(|class| slot.classes.holds(class));
+    let observed = match (cell, what) {
+        (Cell::Count(window), What::Message) => window.add(at, now, 1),
+        (Cell::Count(window), What::Recipients(n)) => window.add(at, now, n),
+        (Cell::Count(window), What::Failed(class, n)) if counts(class) => window.add(at, now, n),
+        (Cell::Count(window), What::Refused(class) | What::Late(class)) if counts(Some(class)) => window.add(at, now, 1),
+        (Cell::Distinct(distinct), What::Recipient(hash) | What::Address(hash)) => {
+            distinct.add(hash, at, now, slot.most)
+        }
+        (Cell::Ratio(both), What::Sent(n)) => {
+            both.1.add(at, now, n);
+            return None;
+        }
+        (Cell::Ratio(both), What::Failed(class, n)) if counts(class) => {
+            let (errors, ended) = (both.0.add(at, now, n), both.1.add(at, now, n));
+            return Some(Value { observed: lower_bound(errors, ended), sample: ended });
+        }
+        (Cell::Ratio(both), What::Late(class)) if counts(Some(class)) => {
+            let (errors, ended) = (both.0.add(at, now, 1), both.1.look(now));
+            return Some(Value { observed: lower_bound(errors, ended), sample: ended });
+        }
+        (Cell::Level, What::Queued(n) | What::Held(n)) => n,
+        _ => return None,
+    };
+    Some(Value { observed, sample: u64::MAX })
+}
+
+fn usage_of<'u>(
+    proven: &'u mut Vec<Option<Box<Usage>>>,
+    others: &'u mut HashMap<Subject, Box<Usage>, foldhash::quality::FixedState>,
+    subject: Subject,
+    slots: &[Slot],
+) -> Option<&'u mut Usage> {
+    if subject.part == PROVEN {
+        let at = subject.owner.0 as usize;
+        if at >= proven.len() {
+            proven.resize_with(at + 1, || None);
+        }
+        return proven.get_mut(at).map(|usage| &mut **usage.get_or_insert_with(|| Box::new(Usage::new(slots))));
+    }
+    if others.len() >= MAX_SUBJECTS && !others.contains_key(&subject) {
+        return None;
+    }
+    Some(&mut **others.entry(subject).or_insert_with(|| Box::new(Usage::new(slots))))
+}
+
+/// Which rules are about an account.
+fn about(rules: &[Rule], slots: &Slots, owner: Owner, attribution: &Attribution) -> u64 {
+    let key = attribution.accounts.get(owner).map_or("", |known| &*known.key);
+    let plan = attribution.directory().account(key).and_then(|spec| spec.plan.as_deref());
+    slots::rules_for(rules, slots, key, plan)
+}
+
+fn verdict(rule: &Rule, subject: Subject, mail: &Mail<'_>, observed: u64) -> Verdict {
+    let scope = match rule.lane {
+        Lane::Script => Scope::Script,
+        Lane::All => Scope::All,
+        Lane::Login => Scope::Login(super::accounts::name_from(mail.login).into()),
+    };
+    Verdict {
+        at: mail.at.min(mail.now),
+        owner: mail.owner,
+        rule: rule.name.clone(),
+        signal: rule.signal,
+        observed,
+        limit: rule.limit,
+        window_secs: if rule.signal.is_level() { 0 } else { rule.window_secs },
+        measure: rule.measure,
+        scope,
+        cause: rule.cause,
+        for_secs: rule.for_secs,
+        proven: subject.part != CLAIMED,
+    }
+}
+
+/// Logins are the same in any case, as servers take them.
+fn login_part(login: &[u8]) -> u64 {
+    identity(&login.to_ascii_lowercase()).max(CLAIMED + 1)
+}
+
+fn seconds(at: Time) -> u32 {
+    u32::try_from(at.secs().max(0)).unwrap_or(u32::MAX)
+}
+
+/// Grows by half, from one on: of most accounts there is little.
+fn push_tight<T>(list: &mut Vec<T>, item: T) {
+    if list.len() == list.capacity() {
+        list.reserve_exact((list.len() / 2).max(1));
+    }
+    list.push(item);
+}
+
+impl Signal {
+    /// What a value of it is, for people: `312` of a ratio are `31.2 %`.
+    pub fn shown(self, value: u64) -> String {
+        match self {
+            Signal::ErrorRatio => format!("{}.{} %", value / 10, value % 10),
+            _ => value.to_string(),
+        }
+    }
+}

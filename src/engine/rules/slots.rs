@@ -1,0 +1,245 @@
+//! Slots: what is counted, for all rules that look at the same thing over the same time.
+
+use super::rule::{Classes, Lane, Rule, Target};
+use super::window::PARTS;
+use crate::mail::{Origin, Signal};
+use std::collections::BTreeMap;
+
+/// How a slot counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    Count,
+    Ratio,
+    Distinct,
+    Level,
+}
+
+impl Shape {
+    fn of(signal: Signal) -> Shape {
+        match signal {
+            Signal::ErrorRatio => Shape::Ratio,
+            Signal::DistinctRecipients | Signal::LoginAddresses => Shape::Distinct,
+            Signal::Queued | Signal::Held => Shape::Level,
+            _ => Shape::Count,
+        }
+    }
+
+    pub fn from_code(code: u8) -> Option<Shape> {
+        [Shape::Count, Shape::Ratio, Shape::Distinct, Shape::Level].get(usize::from(code)).copied()
+    }
+}
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    pub signal: Signal,
+    pub shape: Shape,
+    /// Seconds of a bucket.
+    pub bucket: u32,
+    pub classes: Classes,
+    pub lane: Lane,
+    /// The highest limit of its rules.
+    pub most: u64,
+    /// The lowest: nothing is looked at before it is crossed.
+    pub least: u64,
+    /// Numbers of its rules.
+    pub rules: Vec<u8>,
+    /// Stays the same over restarts and changes of the rules.
+    pub identity: u64,
+}
+
+/// How a message is counted, which decides where it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// By a program.
+    Script,
+    /// With a login, as the account's.
+    Auth,
+    /// With a login, as the login's.
+    Login,
+}
+
+impl Way {
+    pub const ALL: [Way; 3] = [Way::Script, Way::Auth, Way::Login];
+
+    pub const fn of(origin: Origin) -> Option<Way> {
+        match origin {
+            Origin::Script | Origin::LocalSmtp => Some(Way::Script),
+            Origin::SmtpAuth => Some(Way::Auth),
+            Origin::Incoming | Origin::Internal => None,
+        }
+    }
+
+    const fn falls_into(self, lane: Lane) -> bool {
+        match self {
+            Way::Script => matches!(lane, Lane::Script | Lane::All),
+            Way::Auth => matches!(lane, Lane::All),
+            Way::Login => matches!(lane, Lane::Login),
+        }
+    }
+}
+
+/// What can be counted of a message; the place in [`Slots::by`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topic {
+    Message,
+    Recipients,
+    Recipient,
+    Ended,
+    Refused,
+    Address,
+    Queued,
+    Held,
+}
+
+impl Topic {
+    pub const ALL: [Topic; 8] = [
+        Topic::Message,
+        Topic::Recipients,
+        Topic::Recipient,
+        Topic::Ended,
+        Topic::Refused,
+        Topic::Address,
+        Topic::Queued,
+        Topic::Held,
+    ];
+
+    const fn moves(self, signal: Signal) -> bool {
+        match self {
+            Topic::Message => matches!(signal, Signal::Messages),
+            Topic::Recipients => matches!(signal, Signal::Recipients),
+            Topic::Recipient => matches!(signal, Signal::DistinctRecipients),
+            Topic::Ended => {
+                matches!(signal, Signal::Errors | Signal::ErrorRatio | Signal::UnknownRecipients | Signal::SpamVerdicts)
+            }
+            Topic::Refused => matches!(signal, Signal::SpamVerdicts),
+            Topic::Address => matches!(signal, Signal::LoginAddresses),
+            Topic::Queued => matches!(signal, Signal::Queued),
+            Topic::Held => matches!(signal, Signal::Held),
+        }
+    }
+}
+
+/// All of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Slots {
+    pub list: Vec<Slot>,
+    /// Which of them something moves, by way and topic.
+    by: [[Vec<u8>; Topic::ALL.len()]; Way::ALL.len()],
+}
+
+impl Slots {
+    /// Of at most [`MAX_RULES`](super::MAX_RULES) rules.
+    pub fn new(rules: &[Rule]) -> Slots {
+        let mut list: Vec<Slot> = Vec::new();
+        let mut known: BTreeMap<(Signal, u32, Classes, Lane), usize> = BTreeMap::new();
+        for (number, rule) in rules.iter().enumerate() {
+            let key = (rule.signal, rule.window_secs, rule.classes, rule.lane);
+            let at = *known.entry(key).or_insert_with(|| {
+                list.push(Slot {
+                    signal: rule.signal,
+                    shape: Shape::of(rule.signal),
+                    bucket: (rule.window_secs / PARTS).max(1),
+                    classes: rule.classes,
+                    lane: rule.lane,
+                    most: 0,
+                    least: u64::MAX,
+                    rules: Vec::new(),
+                    identity: identity_of(rule),
+                });
+                list.len() - 1
+            });
+            if let Some(slot) = list.get_mut(at) {
+                slot.rules.push(number as u8);
+                (slot.most, slot.least) = (slot.most.max(rule.limit), slot.least.min(rule.limit));
+            }
+        }
+        let moved = |way: Way, topic: Topic| {
+            let falls = |slot: &Slot| way.falls_into(slot.lane) && topic.moves(slot.signal);
+            (0..).zip(&list).filter(|(_, slot)| falls(slot)).map(|(at, _)| at).collect()
+        };
+        let by = Way::ALL.map(|way| Topic::ALL.map(|topic| moved(way, topic)));
+        Slots { list, by }
+    }
+
+    #[inline]
+    pub fn of(&self, way: Way, topic: Topic) -> &[u8] {
+        self.by.get(way as usize).and_then(|topics| topics.get(topic as usize)).map_or(&[], |slots| slots)
+    }
+
+}
+
+fn identity_of(rule: &Rule) -> u64 {
+    let mut bytes = vec![rule.signal.code(), rule.lane as u8];
+    bytes.extend(rule.window_secs.to_le_bytes());
+    bytes.extend(rule.classes.bits().to_le_bytes());
+    identity(&bytes)
+}
+
+/// A hash that is the same for good (FNV-1a, 64 bits).
+pub fn identity(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Which rules are about an account with this key and plan: one bit each. Of those that share a slot, those for fewer
+/// accounts win.
+pub fn rules_for(rules: &[Rule], slots: &Slots, key: &str, plan: Option<&str>) -> u64 {
+    let applies = |rule: &Rule| match &rule.target {
+        Target::All => true,
+        Target::Plan(wanted) => plan == Some(wanted),
+        Target::Account(wanted) => **wanted == *key,
+    };
+    let chosen = |rule: &Rule| (identity(key.as_bytes()) % 100) < u64::from(rule.share);
+    let mut bits = 0;
+    for slot in &slots.list {
+        let its = || slot.rules.iter().filter_map(|at| Some((*at, rules.get(usize::from(*at))?)));
+        let rank = its().filter(|(_, rule)| applies(rule)).map(|(_, rule)| rule.target.rank()).max();
+        for (at, _) in its().filter(|(_, rule)| applies(rule) && Some(rule.target.rank()) == rank && chosen(rule)) {
+            bits |= 1 << at;
+        }
+    }
+    bits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(name: &str, limit: u64, target: Target) -> Rule {
+        Rule { target, ..Rule::new(name, Signal::Messages, 3_600, limit) }
+    }
+
+    #[test]
+    fn rules_that_look_at_the_same_share_a_slot_and_the_narrower_win() {
+        let rules = [
+            rule("all", 5, Target::All),
+            rule("all2", 50, Target::All),
+            rule("plan", 500, Target::Plan("pro".into())),
+            rule("one", 9, Target::Account("shop".into())),
+            Rule::new("day", Signal::Messages, 86_400, 7),
+        ];
+        let slots = Slots::new(&rules);
+        assert_eq!(slots.list.len(), 2);
+        assert_eq!((slots.list[0].least, slots.list[0].most), (5, 500));
+        for (key, plan, bits) in
+            [("x", None, 0b10011), ("x", Some("pro"), 0b10100), ("shop", Some("pro"), 0b11000), ("y", Some("z"), 0b10011)]
+        {
+            assert_eq!(rules_for(&rules, &slots, key, plan), bits, "{key} {plan:?}");
+        }
+        assert_eq!(slots.of(Way::Script, Topic::Message), [0, 1]);
+        assert!(slots.of(Way::Auth, Topic::Message).is_empty());
+    }
+
+    #[test]
+    fn a_share_of_accounts_stays_the_same_and_grows() {
+        let share = |share| [Rule { share, ..rule("a", 5, Target::All) }];
+        let of = |percent: u8| -> Vec<usize> {
+            let rules = share(percent);
+            let slots = Slots::new(&rules);
+            (0..10_000).filter(|n| rules_for(&rules, &slots, &format!("web{n}"), None) == 1).collect()
+        };
+        let (one, ten, all) = (of(1), of(10), of(100));
+        assert!((50..200).contains(&one.len()) && (800..1_200).contains(&ten.len()) && all.len() == 10_000);
+        assert!(one.iter().all(|n| ten.contains(n)) && of(0).is_empty());
+    }
+}

@@ -1,0 +1,132 @@
+//! Verdicts: what a rule judged of an account. Pure data; what is made of one is decided elsewhere.
+
+use super::{Cause, Owner, Scope, Time};
+use std::sync::Arc;
+
+/// What a rule looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Signal {
+    /// Messages accepted.
+    Messages,
+    /// Recipients accepted.
+    Recipients,
+    /// Different recipients.
+    DistinctRecipients,
+    /// Recipients that ended in an error that is the sender's.
+    Errors,
+    /// The share of such errors among the recipients that ended: its lower bound at 95 % confidence, in tenths of a percent.
+    ErrorRatio,
+    /// Recipients that do not exist.
+    UnknownRecipients,
+    /// Refusals that call the mail spam, those that are tried again included.
+    SpamVerdicts,
+    /// Recipients that wait in the queue now, those on hold left out.
+    Queued,
+    /// Recipients on hold now.
+    Held,
+    /// Different addresses from which one login sends.
+    LoginAddresses,
+}
+
+impl Signal {
+    pub const ALL: [Signal; 10] = [
+        Signal::Messages,
+        Signal::Recipients,
+        Signal::DistinctRecipients,
+        Signal::Errors,
+        Signal::ErrorRatio,
+        Signal::UnknownRecipients,
+        Signal::SpamVerdicts,
+        Signal::Queued,
+        Signal::Held,
+        Signal::LoginAddresses,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Signal::Messages => "messages",
+            Signal::Recipients => "recipients",
+            Signal::DistinctRecipients => "distinct_recipients",
+            Signal::Errors => "errors",
+            Signal::ErrorRatio => "error_ratio",
+            Signal::UnknownRecipients => "unknown_recipients",
+            Signal::SpamVerdicts => "spam_verdicts",
+            Signal::Queued => "queued",
+            Signal::Held => "held",
+            Signal::LoginAddresses => "login_addresses",
+        }
+    }
+
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// What a block for it is for, where the rule does not say.
+    pub const fn cause(self) -> Cause {
+        match self {
+            Signal::Errors | Signal::ErrorRatio | Signal::UnknownRecipients => Cause::Errors,
+            Signal::SpamVerdicts => Cause::Spam,
+            _ => Cause::Volume,
+        }
+    }
+
+    /// It is the number that there is now, and has no window.
+    pub const fn is_level(self) -> bool {
+        matches!(self, Signal::Queued | Signal::Held)
+    }
+
+    /// Only refusals of certain classes count for it.
+    pub const fn has_classes(self) -> bool {
+        matches!(self, Signal::Errors | Signal::ErrorRatio | Signal::UnknownRecipients | Signal::SpamVerdicts)
+    }
+}
+
+/// What a rule does when its limit is crossed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Measure {
+    /// It is written down.
+    Observe,
+    /// People are told.
+    Notify,
+    /// The account's mail is held.
+    Block,
+}
+
+impl Measure {
+    pub const ALL: [Measure; 3] = [Measure::Observe, Measure::Notify, Measure::Block];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Measure::Observe => "observe",
+            Measure::Notify => "notify",
+            Measure::Block => "block",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Measure> {
+        Measure::ALL.into_iter().find(|measure| measure.name() == name)
+    }
+}
+
+/// A rule's limit was crossed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Log time of the line that crossed it.
+    pub at: Time,
+    pub owner: Owner,
+    pub rule: Arc<str>,
+    pub signal: Signal,
+    /// In the unit of the signal, as the limit.
+    pub observed: u64,
+    pub limit: u64,
+    /// 0 where the signal has no window.
+    pub window_secs: u32,
+    pub measure: Measure,
+    /// What a block holds, and what it is for.
+    pub scope: Scope,
+    pub cause: Cause,
+    /// When a block ends by itself.
+    pub for_secs: Option<u32>,
+    /// Whose the message is that crossed it was proven, not claimed.
+    pub proven: bool,
+}
