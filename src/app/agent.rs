@@ -54,6 +54,8 @@ pub fn run(mut setup: Setup, start: Start) -> Result<Exit, String> {
     let settings =
         TrackerSettings { max_open: setup.max_open, details: true, keep_rows: true, ..TrackerSettings::default() };
     let mut engine = Engine::new(settings, setup.directory.clone(), setup.replies.clone(), seed);
+    engine.rules.set(setup.rules.clone());
+    engine.judge.set(setup.enforcement.clone());
     let metrics = Arc::new(Metrics::new(setup.metrics.clone()));
     let mut kept = pump::restore(saved, &mut engine, &metrics);
     kept.first_rows.extend(seed_row);
@@ -282,8 +284,8 @@ async fn reload(backend: &Arc<AgentBackend>) {
     use web::Backend;
     let backend = backend.clone();
     let done = tokio::task::spawn_blocking(move || backend.reload()).await;
-    if !matches!(done, Ok(Ok(()))) {
-        tracing::debug!("why is logged there");
+    if let Err(why) = done {
+        tracing::error!("reading the configuration again has failed, what was in force goes on: {why}");
     }
 }
 

@@ -151,6 +151,8 @@ impl AgentBackend {
             replies: Box::new(new.replies),
             own_addresses: new.own_addresses,
             hold: new.hold.clone(),
+            rules: new.rules,
+            enforcement: Box::new(new.enforcement),
             answer,
         })?;
         self.metrics.set_max_accounts(new.metrics.max_accounts);

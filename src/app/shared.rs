@@ -5,6 +5,7 @@ use super::selection::Waiting;
 use crate::engine::attribution::User;
 use crate::engine::directory::Directory;
 use crate::engine::replies::Replies;
+use crate::engine::rules::{Enforcement, Rule};
 use crate::engine::sanctions::{self, HeldAccount, Outcome};
 use crate::host::follow::wake;
 use crate::mail::{Order, Owner, Scope, ServiceState, Time};
@@ -59,6 +60,8 @@ pub enum Request {
         replies: Box<Replies>,
         own_addresses: Vec<IpAddr>,
         hold: sanctions::Settings,
+        rules: Vec<Rule>,
+        enforcement: Box<Enforcement>,
         answer: Answer,
     },
     Rename {

@@ -3,13 +3,14 @@
 use super::backend::nobody;
 use super::orders::{Sanctioned, log_line};
 use super::pump::{FIGURES_KIND, KEY_KIND, figures_of, read_key};
+use crate::engine::rules::Fate;
 use crate::engine::tracker::RowKind;
 use crate::host::clock;
-use crate::mail::{Counts, Owner, Time, text};
-use crate::store::{AccountRow, ScriptRecord, Views};
+use crate::mail::{Counts, Owner, Signal, Time, text};
+use crate::store::{AccountRow, ScriptRecord, VerdictRow, Views};
 use crate::web::api::{
     AccountView, AccountsQuery, AccountsView, Answer, BackendError, ErrorView, ErrorsView, HistoryPoint, HistoryView,
-    ScriptView, StatusView,
+    ScriptView, StatusView, VerdictView,
 };
 use jiff::Timestamp;
 use jiff::civil::date;
@@ -110,6 +111,7 @@ fn account_view(row: &AccountRow, counts: &Counts, figures: &Figures, sanctioned
         held_since: None,
         drip: None,
         orders: Vec::new(),
+        verdicts: Vec::new(),
     };
     sanctioned.tell(Owner(row.owner), &mut view);
     view
@@ -161,8 +163,9 @@ fn sort(accounts: &mut [AccountView], by: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Lines of the order log shown with an account.
+/// Lines of the order log shown with an account, and what rules said of it.
 const ORDERS: usize = 20;
+const VERDICTS: usize = 20;
 
 pub fn account(views: &Views, name: &str) -> Answer<AccountView> {
     let Named { owner, name, key, row } = named(views, name)?;
@@ -173,6 +176,7 @@ pub fn account(views: &Views, name: &str) -> Answer<AccountView> {
     let mut view = account_view(&row, &counts, &figures, &Sanctioned::read(views).map_err(unavailable)?);
     view.key = key;
     view.orders = views.audit(owner.0, ORDERS).map_err(unavailable)?.into_iter().map(log_line).collect();
+    view.verdicts = views.verdicts(owner.0, VERDICTS).map_err(unavailable)?.into_iter().map(verdict).collect();
     if !owner.is_account() {
         view.first_seen = None;
     }
@@ -221,6 +225,31 @@ pub fn errors(views: &Views, name: &str, limit: u32) -> Answer<ErrorsView> {
         script: record.script.map(script),
     });
     Ok(ErrorsView { account: name, errors: errors.collect() })
+}
+
+fn verdict(row: VerdictRow) -> VerdictView {
+    let signal = Signal::ALL.into_iter().find(|signal| signal.name() == row.signal);
+    let number = |n: u64| if signal == Some(Signal::ErrorRatio) { n as f64 / 10.0 } else { n as f64 };
+    let outcome = Fate::from_name(&row.outcome).map_or("", Fate::shown);
+    VerdictView {
+        time: when(row.at),
+        observed: number(row.observed),
+        limit: number(row.limit),
+        text: format!(
+            "{} {}, limit {}: {outcome}",
+            signal.map_or_else(|| row.observed.to_string(), |signal| signal.shown(row.observed)),
+            row.signal.replace('_', " "),
+            signal.map_or_else(|| row.limit.to_string(), |signal| signal.shown(row.limit)),
+        ),
+        rule: row.rule,
+        signal: row.signal,
+        window: row.window,
+        action: row.action,
+        outcome: row.outcome,
+        scope: row.scope,
+        evidence: if row.proven { "proven" } else { "claimed" }.to_owned(),
+        order: row.order,
+    }
 }
 
 /// Figures of the whole host. What only a running agent knows is left empty.

@@ -135,7 +135,9 @@ fn limit(s: &mut Section<'_, '_>, rule: &mut Rule) {
 
 fn window(text: &str) -> Result<Duration, Bad> {
     let bad = || (format!("`{text}` is no window"), "write whole minutes from 1m to 30d, such as 15m, 1h or 7d".into());
-    let fits = |long: &Duration| (MINUTE..=MONTH).contains(long) && long.as_secs() % 60 == 0 && long.subsec_nanos() == 0;
+    let fits = |long: &Duration| {
+        (MINUTE..=MONTH).contains(long) && long.as_secs().is_multiple_of(60) && long.subsec_nanos() == 0
+    };
     duration(text).filter(fits).ok_or_else(bad)
 }
 
@@ -159,7 +161,8 @@ fn target(text: &str) -> Result<Target, Bad> {
 /// A label of metrics, and a word in the order log.
 fn name(text: &str) -> Result<String, Bad> {
     let shape = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_';
-    let good = text.len() <= 64 && text.bytes().all(shape) && text.bytes().next().is_some_and(|c| c.is_ascii_lowercase());
+    let good =
+        text.len() <= 64 && text.bytes().all(shape) && text.bytes().next().is_some_and(|c| c.is_ascii_lowercase());
     let hint = || "up to 64 of a-z, 0-9 and _, beginning with a letter".to_owned();
     if good { Ok(text.to_owned()) } else { Err((format!("`{text}` is not the name of a rule"), hint())) }
 }

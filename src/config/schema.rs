@@ -6,8 +6,8 @@ use super::node::Node;
 use super::problem::Found;
 use super::read::{self, Bad, Section, absolute, address, network, open, text_of};
 use super::{AccountLabel, Backfill, Config, GateLogins, GateMode, LogLevel, logs, rules};
-use crate::engine::rules::Enforcement;
 use crate::engine::replies::{self, MAX_PATTERNS, OwnAddresses, Pattern, Replies};
+use crate::engine::rules::Enforcement;
 use crate::mail::ReplyClass;
 
 /// Sections and their keys; `""` is the top of the file, `logs[]` one entry of the list.

@@ -27,7 +27,7 @@ use directory::Directory;
 use ledger::Ledger;
 use replies::Replies;
 use ruled::Ruled;
-use rules::Rules;
+use rules::{Judge, Rules};
 use sanctions::Sanctions;
 use std::collections::BTreeMap;
 use tracker::{Cx, Row, RowKind, Settings, Stopped, Tracker};
@@ -62,6 +62,7 @@ pub struct Engine {
     pub replies: Replies,
     pub sanctions: Sanctions,
     pub rules: Rules,
+    pub judge: Judge,
     /// Mail of a blocked account waits in the queue and is not on hold, or that of a free one is: time to mend.
     pub slipped: bool,
     /// Messages that our rules at the server hold, and for which there is no room in the sanctions: they stay on hold.
@@ -85,6 +86,7 @@ impl Engine {
         Engine {
             ledger: Ledger::new(settings.keep_rows),
             rules: Rules::new(Vec::new(), settings.keep_rows, seed),
+            judge: Judge::default(),
             tracker: Tracker::new(settings, seed),
             attribution: Attribution::new(accounts, directory, seed),
             replies,

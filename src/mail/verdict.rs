@@ -70,6 +70,14 @@ impl Signal {
         }
     }
 
+    /// What a value of it is, for people: `312` of a ratio are `31.2 %`.
+    pub fn shown(self, value: u64) -> String {
+        match self {
+            Signal::ErrorRatio => format!("{}.{} %", value / 10, value % 10),
+            _ => value.to_string(),
+        }
+    }
+
     /// It is the number that there is now, and has no window.
     pub const fn is_level(self) -> bool {
         matches!(self, Signal::Queued | Signal::Held)
@@ -129,4 +137,65 @@ pub struct Verdict {
     pub for_secs: Option<u32>,
     /// Whose the message is that crossed it was proven, not claimed.
     pub proven: bool,
+}
+
+impl Verdict {
+    /// What was seen, in a line: `51 recipients in 1h, limit 50`.
+    pub fn text(&self) -> String {
+        let Verdict { signal, observed, limit, window_secs, .. } = self;
+        let window = match *window_secs {
+            0 => String::new(),
+            secs => format!(" in {}", long(secs)),
+        };
+        let name = signal.name().replace('_', " ");
+        let login = match &self.scope {
+            Scope::Login(login) => format!(" of login {login}"),
+            Scope::Script | Scope::All => String::new(),
+        };
+        format!("{} {name}{login}{window}, limit {}", signal.shown(*observed), signal.shown(*limit))
+    }
+}
+
+/// `3600` is `1h`.
+fn long(secs: u32) -> String {
+    match secs {
+        secs if secs.is_multiple_of(86_400) => format!("{}d", secs / 86_400),
+        secs if secs.is_multiple_of(3_600) => format!("{}h", secs / 3_600),
+        secs => format!("{}m", secs / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_says_what_was_seen() {
+        let verdict = Verdict {
+            at: Time::ZERO,
+            owner: Owner(16),
+            rule: "r".into(),
+            signal: Signal::ErrorRatio,
+            observed: 312,
+            limit: 300,
+            window_secs: 86_400,
+            measure: Measure::Block,
+            scope: Scope::Script,
+            cause: Cause::Errors,
+            for_secs: None,
+            proven: true,
+        };
+        assert_eq!(verdict.text(), "31.2 % error ratio in 1d, limit 30.0 %");
+        let login = Scope::Login("a@b".into());
+        let addresses =
+            Verdict { signal: Signal::LoginAddresses, observed: 4, limit: 3, scope: login, ..verdict.clone() };
+        assert_eq!(Verdict { window_secs: 900, ..addresses }.text(), "4 login addresses of login a@b in 15m, limit 3");
+        let queued = Verdict { signal: Signal::Queued, observed: 4, limit: 3, window_secs: 0, ..verdict };
+        assert_eq!(queued.text(), "4 queued, limit 3");
+    }
+
+    #[test]
+    fn names_of_measures_lead_back() {
+        assert!(Measure::ALL.iter().all(|measure| Measure::from_name(measure.name()) == Some(*measure)));
+    }
 }

@@ -20,6 +20,8 @@ const REPLIES: usize = 200;
 const SMALL: usize = 256;
 const DAEMONS: usize = 64;
 const SOURCES: usize = 64;
+/// Rules times outcomes, with some that there were before.
+const VERDICTS: usize = 1_280;
 /// Store key of what forgotten accounts left in `other`.
 const RESIDUE: &str = "residue";
 
@@ -325,6 +327,9 @@ impl State {
         for (source, reason, n) in tally.lost {
             let name = self.source_name(source);
             self.count(Family::LinesLost, &[&name, reason], SMALL, &["other", "other"], n);
+        }
+        for (rule, outcome, n) in std::mem::take(&mut tally.verdicts) {
+            self.count(Family::Verdicts, &[&rule, outcome], VERDICTS, &["other", outcome], n);
         }
         for (daemon, n) in tally.unparsed {
             self.count(Family::Unparsed, &[&daemon], DAEMONS, &["other"], n);

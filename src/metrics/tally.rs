@@ -23,6 +23,7 @@ pub struct Tally {
     pub(super) sources: Vec<(SourceId, SourceTally)>,
     pub(super) parse_failures: Vec<(SourceId, &'static str, u64)>,
     pub(super) unparsed: Vec<(String, u64)>,
+    pub(super) verdicts: Vec<(String, &'static str, u64)>,
     pub(super) lost: Vec<(SourceId, &'static str, u64)>,
     pub(super) evictions: Vec<(&'static str, u64)>,
     pub(super) gate: GateTally,
@@ -105,6 +106,14 @@ impl Tally {
         match result {
             "warned" => self.hold(Family::HeldWarnings, ["", ""], 1),
             _ => self.hold(Family::Orders, [action, result], 1),
+        }
+    }
+
+    /// A rule has spoken; `outcome` is one of a closed set, and rules are few.
+    pub fn verdict(&mut self, rule: &str, outcome: &'static str) {
+        match self.verdicts.iter_mut().find(|(of, what, _)| of == rule && *what == outcome) {
+            Some((_, _, count)) => *count += 1,
+            None => self.verdicts.push((rule.to_owned(), outcome, 1)),
         }
     }
 

@@ -28,6 +28,8 @@ pub struct Batch {
     pub errors: Vec<ErrorRow>,
     /// The order log: what was ordered, and what came of it.
     pub audit: Vec<AuditRow>,
+    /// What rules said, in the order of the log.
+    pub verdicts: Vec<VerdictRow>,
     pub(super) index: IndexBuffer,
 }
 
@@ -54,6 +56,30 @@ pub struct AuditRow {
     pub reason: String,
     pub outcome: String,
     pub details: String,
+}
+
+/// What a rule said of an account, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VerdictRow {
+    /// Log time of the line that crossed the limit.
+    #[serde(serialize_with = "super::record::secs")]
+    pub at: Time,
+    pub owner: u32,
+    pub rule: String,
+    pub signal: String,
+    /// In the unit of the signal (of a ratio: tenths of a percent), as the limit.
+    pub observed: u64,
+    pub limit: u64,
+    /// In seconds; 0 where the signal has none.
+    pub window: u32,
+    /// `observe`, `notify` or `block`.
+    pub action: String,
+    pub outcome: String,
+    pub scope: String,
+    /// Whose the mail is was proven, not claimed.
+    pub proven: bool,
+    /// Of the block that it led to, else empty.
+    pub order: String,
 }
 
 /// An account as it is kept. Names may recur: a recycled name is another account, with another owner number.
@@ -174,6 +200,7 @@ impl Batch {
             && self.history.is_empty()
             && self.errors.is_empty()
             && self.audit.is_empty()
+            && self.verdicts.is_empty()
             && self.index.records() == 0
     }
 
@@ -186,6 +213,7 @@ impl Batch {
         clear(&mut self.history);
         clear(&mut self.errors);
         clear(&mut self.audit);
+        clear(&mut self.verdicts);
         self.index.clear();
     }
 }

@@ -3,7 +3,8 @@
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::{
-    AccountRow, AuditRow, Batch, CheckState, CommitError, Durability, ErrorRow, HistoryCounts, HistoryRow, Store, chunk,
+    AccountRow, AuditRow, Batch, CheckState, CommitError, Durability, ErrorRow, HistoryCounts, HistoryRow, Store,
+    VerdictRow, chunk,
 };
 use crate::mail::Counts;
 
@@ -76,6 +77,7 @@ fn write_batch(conn: &Connection, batch: &Batch, index: chunk::IndexState) -> ru
     history(conn, &batch.history)?;
     errors(conn, &batch.errors)?;
     audit(conn, &batch.audit)?;
+    verdicts(conn, &batch.verdicts)?;
     chunk::write(conn, &batch.index, index)
 }
 
@@ -201,6 +203,30 @@ fn audit(conn: &Connection, audit: &[AuditRow]) -> rusqlite::Result<()> {
     )?;
     for a in audit {
         add.execute(params![a.at.0, a.owner, a.order, a.action, a.scope, a.by, a.reason, a.outcome, a.details])?;
+    }
+    Ok(())
+}
+
+fn verdicts(conn: &Connection, verdicts: &[VerdictRow]) -> rusqlite::Result<()> {
+    let mut add = conn.prepare_cached(
+        "INSERT INTO verdict(at, owner, rule, signal, observed, most, window, action, outcome, scope, proven, order_id)
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+    )?;
+    for v in verdicts {
+        add.execute(params![
+            v.at.0,
+            v.owner,
+            v.rule,
+            v.signal,
+            int(v.observed),
+            int(v.limit),
+            v.window,
+            v.action,
+            v.outcome,
+            v.scope,
+            v.proven,
+            v.order
+        ])?;
     }
     Ok(())
 }

@@ -68,6 +68,7 @@ fn forget_figures(conn: &Connection, owner: u32) -> rusqlite::Result<()> {
         "DELETE FROM total WHERE owner = ?1",
         "DELETE FROM error WHERE owner = ?1",
         "DELETE FROM audit WHERE owner = ?1",
+        "DELETE FROM verdict WHERE owner = ?1",
     ] {
         conn.execute(sql, [owner])?;
     }

@@ -30,7 +30,7 @@ mod tests;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use batch::{AccountRow, AuditRow, Batch, ErrorRow, HistoryCounts, HistoryRow, Row};
+pub use batch::{AccountRow, AuditRow, Batch, ErrorRow, HistoryCounts, HistoryRow, Row, VerdictRow};
 pub use error::{CommitError, OpenError, ViewError};
 pub use leg::{LegRecord, RecipientRecord};
 pub use open::{CheckState, Saved};

@@ -57,6 +57,14 @@ const MIGRATIONS: &[&str] = &["
         details TEXT NOT NULL);
     CREATE INDEX audit_owner ON audit(owner, id);
     CREATE INDEX audit_at ON audit(at);
+", "
+    CREATE TABLE verdict(
+        id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, owner INTEGER NOT NULL, rule TEXT NOT NULL,
+        signal TEXT NOT NULL, observed INTEGER NOT NULL, most INTEGER NOT NULL, window INTEGER NOT NULL,
+        action TEXT NOT NULL, outcome TEXT NOT NULL, scope TEXT NOT NULL, proven INTEGER NOT NULL,
+        order_id TEXT NOT NULL);
+    CREATE INDEX verdict_owner ON verdict(owner, id);
+    CREATE INDEX verdict_at ON verdict(at);
 "];
 
 /// The version this program writes.

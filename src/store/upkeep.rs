@@ -17,6 +17,7 @@ pub struct Expired {
     pub chunks: u64,
     pub errors: u64,
     pub audit: u64,
+    pub verdicts: u64,
     pub hours: u64,
     pub days: u64,
     /// There is more to delete: call again soon.
@@ -96,6 +97,10 @@ fn expire(
         .prepare_cached("DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < ?1 ORDER BY at LIMIT ?2)")?
         .execute([before(settings.audit_days).0, ERRORS])? as u64;
 
+    expired.verdicts = conn
+        .prepare_cached("DELETE FROM verdict WHERE id IN (SELECT id FROM verdict WHERE at < ?1 ORDER BY at LIMIT ?2)")?
+        .execute([before(settings.audit_days).0, ERRORS])? as u64;
+
     let hour = before(settings.hourly_days).hour();
     expired.hours = conn
         .prepare_cached(
@@ -113,6 +118,7 @@ fn expire(
     expired.more = expired.chunks >= CHUNKS as u64
         || expired.errors >= ERRORS as u64
         || expired.audit >= ERRORS as u64
+        || expired.verdicts >= ERRORS as u64
         || expired.hours >= HOURS as u64
         || expired.days >= HOURS as u64;
     Ok((expired, index))

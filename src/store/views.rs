@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row as SqlRow, params};
 
 use super::{
     AccountRow, AuditRow, DayRecord, ErrorRecord, FILE_NAME, HistoryCounts, HourRecord, Row, ScriptRecord, Trace,
-    TraceQuery, ViewError, open, schema, trace,
+    TraceQuery, VerdictRow, ViewError, open, schema, trace,
 };
 use crate::mail::{Counts, Time};
 
@@ -122,6 +122,19 @@ impl Views {
                  FROM audit WHERE owner = ?1 ORDER BY id DESC LIMIT ?2",
             )?
             .query_map(params![owner, limit], audit_row)?
+            .collect()
+        })
+    }
+
+    /// What rules said of an owner, newest first.
+    pub fn verdicts(&self, owner: u32, limit: usize) -> Result<Vec<VerdictRow>, ViewError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.read(|conn| {
+            conn.prepare_cached(
+                "SELECT at, owner, rule, signal, observed, most, window, action, outcome, scope, proven, order_id
+                 FROM verdict WHERE owner = ?1 ORDER BY id DESC LIMIT ?2",
+            )?
+            .query_map(params![owner, limit], verdict_row)?
             .collect()
         })
     }
@@ -248,6 +261,23 @@ fn audit_row(row: &SqlRow<'_>) -> rusqlite::Result<AuditRow> {
         reason: row.get(6)?,
         outcome: row.get(7)?,
         details: row.get(8)?,
+    })
+}
+
+fn verdict_row(row: &SqlRow<'_>) -> rusqlite::Result<VerdictRow> {
+    Ok(VerdictRow {
+        at: Time(row.get(0)?),
+        owner: row.get(1)?,
+        rule: row.get(2)?,
+        signal: row.get(3)?,
+        observed: count(row, 4)?,
+        limit: count(row, 5)?,
+        window: row.get(6)?,
+        action: row.get(7)?,
+        outcome: row.get(8)?,
+        scope: row.get(9)?,
+        proven: row.get(10)?,
+        order: row.get(11)?,
     })
 }
 

@@ -128,6 +128,35 @@ pub struct AccountView {
     /// The last orders, newest first; only where one account was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub orders: Vec<OrderLogView>,
+    /// What rules said of it last, newest first; only where one account was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub verdicts: Vec<VerdictView>,
+}
+
+/// What a rule said of the account.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct VerdictView {
+    /// Of the line that crossed the limit.
+    pub time: String,
+    pub rule: String,
+    pub signal: String,
+    /// Of `error_ratio` a percentage.
+    pub observed: f64,
+    pub limit: f64,
+    /// In seconds; 0 where the signal has none.
+    pub window: u32,
+    /// `observe`, `notify` or `block`.
+    pub action: String,
+    /// What became of it: docs/rules.md.
+    pub outcome: String,
+    /// The same for people.
+    pub text: String,
+    pub scope: String,
+    /// `proven` or `claimed`.
+    pub evidence: String,
+    /// The block that it led to.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub order: String,
 }
 
 /// Why mail of an account is held, and who may change that.

@@ -8,11 +8,12 @@ mod log;
 mod scripts;
 mod servers;
 
-use super::{pretty, say};
+use super::{counted, pretty, say};
 use crate::app::chain::{self, Chain, Gap};
 use crate::app::cli::{CheckArgs, Format};
 use crate::app::setup::Setup;
 use crate::app::{Exit, setup, unlisted};
+use crate::mail::Measure;
 use serde_json::{Value, json};
 
 /// How well something stands.
@@ -86,6 +87,7 @@ pub fn run(args: &CheckArgs) -> Exit {
     findings.extend(agent);
     findings.extend(host::queues(&setup));
     findings.extend(host::helper(&setup));
+    findings.push(rules(&setup));
     gate(&chain::look(&chain::Wanted::of(&setup)), &setup, &mut findings);
     flags::judge(&setup, &mut findings);
     let (mut figures, mut told) = (Vec::new(), scripts::Told::default());
@@ -120,6 +122,26 @@ fn accounts(setup: &mut Setup, findings: &mut Vec<Finding>) {
     let names: Vec<String> = kept.into_iter().map(|one| one.name).collect();
     let text = format!("{}, and is held by what the file said before", unlisted::text(&names));
     findings.push(Finding::warn("accounts", text, unlisted::NEXT));
+}
+
+/// What the rules may do.
+fn rules(setup: &Setup) -> Finding {
+    let armed: Vec<&str> =
+        setup.rules.iter().filter(|rule| rule.measure == Measure::Block).map(|rule| &*rule.name).collect();
+    let all = counted(setup.rules.len() as u64, "rule", "rules");
+    match (armed.len(), setup.enforcement.dry_run) {
+        (0, _) => Finding::ok("rules", format!("{all}, none of which blocks anybody")),
+        (n, true) => Finding::warn(
+            "rules",
+            format!(
+                "{} muted ({}): enforcement.dry_run is on",
+                counted(n as u64, "armed rule is", "armed rules are"),
+                armed.join(", ")
+            ),
+            "when what they say is what you want, set enforcement.dry_run: false",
+        ),
+        (_, false) => Finding::ok("rules", format!("{all}; these block: {}", armed.join(", "))),
+    }
 }
 
 /// What of a block would be in force.

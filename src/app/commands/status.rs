@@ -110,6 +110,14 @@ fn sanction(view: &Value) -> String {
     for order in orders.iter().take(5) {
         out.push_str(&log_line(order));
     }
+    let verdicts = items(view, "verdicts");
+    if !verdicts.is_empty() {
+        out.push_str("\nwhat rules saw, newest first\n");
+    }
+    for verdict in verdicts.iter().take(5) {
+        let word = |key| words(verdict, key);
+        out.push_str(&format!("  {}  {}: {}\n", word("time"), word("rule"), word("text")));
+    }
     out
 }
 

@@ -9,6 +9,7 @@ mod beside;
 mod commit;
 mod gate;
 mod input;
+mod judge;
 mod listed;
 mod orders;
 mod people;
@@ -131,6 +132,8 @@ pub struct Pump {
     hold: HoldGauge,
     /// The last commit of the agent before this one.
     alive: Option<Time>,
+    /// Verdicts that wait.
+    verdicts: judge::Waiting,
 }
 
 impl Pump {
@@ -198,6 +201,7 @@ impl Pump {
             arrived: Vec::new(),
             hold: HoldGauge::default(),
             alive: kept.alive,
+            verdicts: judge::Waiting::default(),
         };
         pump.listed.due = pump.engine.sanctions.blocked().next().is_some();
         pump.engine.sanctions.begin(pump.setup.hold.clone(), clock::now());
@@ -234,6 +238,7 @@ impl Pump {
             if !more {
                 self.pass_time(now);
             }
+            self.judge(now);
             self.hear_gate();
             self.find_bypass();
             self.keep_orders(now, !more && !self.behind);
@@ -288,6 +293,10 @@ impl Pump {
         while more && lines < BATCH_LINES && began.elapsed() < limit {
             // The next one is at hand, so that lines are visible soon.
             if began.elapsed() > LIVE && self.has_written() {
+                break;
+            }
+            // Somebody may have to be blocked, before more is read.
+            if self.engine.rules.has_verdicts() {
                 break;
             }
             (more, self.behind) = (false, false);

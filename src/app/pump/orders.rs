@@ -39,6 +39,7 @@ impl Pump {
         self.hear_gate();
         let now = clock::now();
         let queued = self.engine.tracker.queued(|owner| owner == order.owner);
+        self.respect(order);
         let record = self.engine.sanctions.accept(order, &queued, now);
         let (outcome, details) = (record.outcome, record.details.clone());
         self.log_order(&record);

@@ -18,7 +18,7 @@ impl Pump {
                     let names = self.unlisted(&directory);
                     reply(&answer, Err(NotDone::Refused(format!("{}; {}", unlisted::text(&names), unlisted::NEXT))));
                 }
-                Request::Settings { directory, replies, own_addresses, hold, answer } => {
+                Request::Settings { directory, replies, own_addresses, hold, rules, enforcement, answer } => {
                     self.engine.sanctions.set_settings(hold.clone(), clock::now());
                     self.setup.hold = hold;
                     self.engine.replies = *replies;
@@ -28,12 +28,14 @@ impl Pump {
                         gate.set_directory((*directory).clone());
                     }
                     self.engine.attribution.set_directory(*directory);
+                    self.engine.rules.set(rules);
+                    self.engine.judge.set(*enforcement);
                     self.listed.due = self.engine.sanctions.blocked().next().is_some();
                     self.shared.set_unlisted(Vec::new());
                     self.ask_again();
                     self.metrics.config_loaded(true, clock::now());
                     tracing::info!(
-                        "accounts file, attribution settings, own addresses, reply patterns, hold and metrics.max_accounts are in force"
+                        "accounts file, attribution settings, own addresses, reply patterns, hold, rules, enforcement and metrics.max_accounts are in force"
                     );
                     reply(&answer, Ok(()));
                 }
@@ -130,6 +132,7 @@ impl Pump {
         self.engine.tracker.disown(owner);
         self.engine.ledger.forget(owner);
         self.engine.sanctions.forget(owner);
+        self.engine.rules.forget(owner);
         self.listed.entries.remove(&owner);
         self.engine.attribution.accounts.forget(owner);
         self.engine.attribution.forget_answers();

@@ -1,6 +1,7 @@
 //! The state that travels in the batch's own transaction, as rows, and back from them at start.
 
 use super::Pump;
+use super::judge::JUDGE;
 use super::listed::{LISTED_KIND, read_listed};
 use super::projection::{Today, history};
 use crate::engine::Engine;
@@ -33,7 +34,7 @@ pub const KEY_KIND: u8 = KEY;
 const TAPE: u8 = 15;
 /// When the agent last wrote, where it has a gate.
 const ALIVE: u8 = 16;
-// 17 is in `listed`.
+// 17 is in `listed`, 18 in `judge`.
 
 /// What was kept from earlier runs, besides what went into the engine.
 #[derive(Debug, Default)]
@@ -100,6 +101,7 @@ pub fn restore(saved: Saved, engine: &mut Engine, metrics: &Metrics) -> Kept {
                 let entry = Row { value: Some(value), ..row };
                 read_listed(&entry).map(|(owner, entry)| kept.listed.insert(Owner(owner), entry)).is_some()
             }
+            (None, JUDGE) => engine.judge.restore_row(&value).is_some(),
             (None, DIALECT) => {
                 kept.dialects.push((String::from_utf8_lossy(&row.key).into_owned(), value));
                 true
@@ -108,6 +110,7 @@ pub fn restore(saved: Saved, engine: &mut Engine, metrics: &Metrics) -> Kept {
         };
         kept.damaged += u64::from(!good);
     }
+    kept.damaged += u64::from(!engine.restored());
     let until = clock::now();
     let known: Vec<OwnerFigures<'_>> = engine
         .ledger
@@ -202,6 +205,9 @@ impl Pump {
         });
         let sanctions = self.engine.sanctions.take_rows();
         self.batch.rows.extend(sanctions.into_iter().map(|row| Row { kind: row.kind, key: row.key, value: row.value }));
+        if let Some(value) = self.engine.judge.take_row(clock::now()) {
+            self.batch.rows.push(Row { kind: JUDGE, key: Vec::new(), value: Some(value) });
+        }
         for owner in self.engine.attribution.accounts.take_changed() {
             if let Some(known) = self.engine.attribution.accounts.get(owner) {
                 self.batch.accounts.push(account_row(known));

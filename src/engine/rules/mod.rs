@@ -20,7 +20,7 @@ pub use record::Row;
 pub use rule::{Classes, Lane, Rule, Target, built_in};
 
 use super::attribution::Attribution;
-use crate::mail::{Basis, Evidence, Origin, Owner, ReplyClass, Scope, Signal, Time, Verdict};
+use crate::mail::{Basis, Evidence, Origin, Owner, ReplyClass, Scope, Time, Verdict};
 use hashbrown::HashMap;
 use record::Records;
 pub use slots::identity;
@@ -271,7 +271,9 @@ fn value_of(slot: &Slot, cell: &mut Cell, what: What, at: u32, now: u32) -> Opti
         (Cell::Count(window), What::Message) => window.add(at, now, 1),
         (Cell::Count(window), What::Recipients(n)) => window.add(at, now, n),
         (Cell::Count(window), What::Failed(class, n)) if counts(class) => window.add(at, now, n),
-        (Cell::Count(window), What::Refused(class) | What::Late(class)) if counts(Some(class)) => window.add(at, now, 1),
+        (Cell::Count(window), What::Refused(class) | What::Late(class)) if counts(Some(class)) => {
+            window.add(at, now, 1)
+        }
         (Cell::Distinct(distinct), What::Recipient(hash) | What::Address(hash)) => {
             distinct.add(hash, at, now, slot.most)
         }
@@ -356,14 +358,4 @@ fn push_tight<T>(list: &mut Vec<T>, item: T) {
         list.reserve_exact((list.len() / 2).max(1));
     }
     list.push(item);
-}
-
-impl Signal {
-    /// What a value of it is, for people: `312` of a ratio are `31.2 %`.
-    pub fn shown(self, value: u64) -> String {
-        match self {
-            Signal::ErrorRatio => format!("{}.{} %", value / 10, value % 10),
-            _ => value.to_string(),
-        }
-    }
 }

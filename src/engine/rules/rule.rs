@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn built_in_rules_observe_and_have_names_of_their_own() {
         let rules = built_in();
-        assert!(rules.iter().all(|rule| rule.measure == Measure::Observe && rule.window_secs % 60 == 0));
+        assert!(rules.iter().all(|rule| rule.measure == Measure::Observe && rule.window_secs.is_multiple_of(60)));
         let mut names: Vec<&str> = rules.iter().map(|rule| &*rule.name).collect();
         names.sort_unstable();
         names.dedup();

@@ -166,7 +166,6 @@ impl Slots {
     pub fn of(&self, way: Way, topic: Topic) -> &[u8] {
         self.by.get(way as usize).and_then(|topics| topics.get(topic as usize)).map_or(&[], |slots| slots)
     }
-
 }
 
 fn identity_of(rule: &Rule) -> u64 {
@@ -221,9 +220,12 @@ mod tests {
         let slots = Slots::new(&rules);
         assert_eq!(slots.list.len(), 2);
         assert_eq!((slots.list[0].least, slots.list[0].most), (5, 500));
-        for (key, plan, bits) in
-            [("x", None, 0b10011), ("x", Some("pro"), 0b10100), ("shop", Some("pro"), 0b11000), ("y", Some("z"), 0b10011)]
-        {
+        for (key, plan, bits) in [
+            ("x", None, 0b10011),
+            ("x", Some("pro"), 0b10100),
+            ("shop", Some("pro"), 0b11000),
+            ("y", Some("z"), 0b10011),
+        ] {
             assert_eq!(rules_for(&rules, &slots, key, plan), bits, "{key} {plan:?}");
         }
         assert_eq!(slots.of(Way::Script, Topic::Message), [0, 1]);

@@ -188,9 +188,14 @@ mod tests {
 
     #[test]
     fn a_small_sample_proves_little() {
-        for (errors, ended, least, most) in
-            [(0, 0, 0, 0), (5, 5, 560, 570), (0, 1_000, 0, 0), (30, 100, 210, 225), (300, 1_000, 270, 275), (9, 3, 430, 440)]
-        {
+        for (errors, ended, least, most) in [
+            (0, 0, 0, 0),
+            (5, 5, 560, 570),
+            (0, 1_000, 0, 0),
+            (30, 100, 210, 225),
+            (300, 1_000, 270, 275),
+            (9, 3, 430, 440),
+        ] {
             let bound = lower_bound(errors, ended);
             assert!((least..=most).contains(&bound), "{errors} of {ended}: {bound}");
         }

@@ -33,7 +33,8 @@ impl Tracker {
         let (came, client) = match accepted.by {
             Submitter::User(login) => (Came::User(kept(login), cx.attribution.uid_of(login)), &[][..]),
             Submitter::Login { login, client, address } => {
-                (Came::Login(kept(login)), if address.is_empty() { client } else { address })
+                let from = if address.is_empty() { client } else { address };
+                (Came::Login(kept(login), client_hash(from)), from)
             }
             Submitter::Smtp { client, address } => {
                 (Came::Smtp(read_address(address)), if address.is_empty() { client } else { address })
@@ -57,7 +58,6 @@ impl Tracker {
         let Some(leg) = self.table.edit(slot) else { return };
         leg.notification = came == Came::Internal;
         (leg.came, leg.last, leg.size) = (came, head.at, accepted.size);
-        leg.client = client_hash(client);
         leg.expected = leg.expected.max(several.len().max(1) as u32);
         for recipient in several {
             // What was handed on while it was accepted has come to something already.
@@ -123,14 +123,13 @@ impl Tracker {
         cx: &mut Cx<'_, S>,
     ) {
         let came = match login {
-            Some(login) => Came::Login(kept(login)),
+            Some(login) => Came::Login(kept(login), client_hash(if address.is_empty() { client } else { address })),
             None => Came::Smtp(read_address(address)),
         };
         let slot = self.arrive(head, id, came, cx);
         let hold = self.sweeps.take_hold(self.places.host(head.host), head.pid, head.at);
         if let Some(leg) = self.table.edit(slot) {
             leg.hold_pending = hold;
-            leg.client = client_hash(if address.is_empty() { client } else { address });
             leg.parent = hop_of.filter(|_| login.is_none());
             if let Some(details) = leg.details.as_deref_mut() {
                 details.client = if address.is_empty() { kept(client) } else { kept(address) };
@@ -256,7 +255,7 @@ impl Tracker {
         let maybe_hop = local && (at <= self.blind_until || self.table.same_message(slot).next().is_some());
         let Some(leg) = self.table.edit(slot) else { return };
         let attributed = match &leg.came {
-            Came::Login(login) => cx.attribution.attribute(Arrival::Login(login), sender, cx.at),
+            Came::Login(login, _) => cx.attribution.attribute(Arrival::Login(login), sender, cx.at),
             Came::Uid(uid) => cx.attribution.attribute(Arrival::Uid(*uid), sender, cx.at),
             Came::User(login, uid) => cx.attribution.attribute(Arrival::User(login, *uid), sender, cx.at),
             Came::Smtp(address) => {

@@ -7,7 +7,7 @@ use crate::engine::attribution::Attribution;
 use crate::engine::ledger::Ledger;
 use crate::engine::replies::Replies;
 use crate::engine::rules::{Mail, Rules, What};
-use crate::mail::{Fact, Origin, Outcome, Owner, QueueId, ReplyClass, Time};
+use crate::mail::{Fact, Outcome, Owner, QueueId, ReplyClass, Time};
 
 /// What a step of the tracker may use besides the legs.
 pub struct Cx<'a, S> {
@@ -49,7 +49,7 @@ impl<S: Sink> Cx<'_, S> {
             return;
         }
         let login = match &leg.came {
-            Came::Login(login) => &**login,
+            Came::Login(login, _) => &**login,
             _ => b"",
         };
         let Leg { owner, origin, basis, .. } = *leg;
@@ -73,8 +73,8 @@ pub fn message<S: Sink>(leg: &Leg, cx: &mut Cx<'_, S>) {
     let (server, owner, origin, basis) = (*server, *owner, *origin, *basis);
     cx.emit(Fact::Message { at: cx.at, server, id, owner, origin, basis });
     cx.count(leg, What::Message);
-    if origin == Origin::SmtpAuth && leg.client != 0 {
-        cx.count(leg, What::Address(u64::from(leg.client)));
+    if let Came::Login(_, client @ 1..) = leg.came {
+        cx.count(leg, What::Address(u64::from(client)));
     }
 }
 

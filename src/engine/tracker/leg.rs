@@ -27,7 +27,8 @@ pub enum Came {
     Unseen,
     /// Only the header line was seen: made by the server itself, or its arrival was before the log began.
     Internal,
-    Login(Box<[u8]>),
+    /// With a login, from a client: a hash of its address, 0 when there is none.
+    Login(Box<[u8]>, u32),
     Uid(u32),
     /// Submitted by a local user; the uid where the name service knew one.
     User(Box<[u8]>, Option<u32>),
@@ -115,8 +116,6 @@ pub struct Leg {
     /// Legs to which recipients went on before they were handed to this one.
     pub spare_hands: Box<[QueueId]>,
     pub seen: SeenSet,
-    /// Hash of the client's address, of what came with a login; 0 when there is none.
-    pub client: u32,
     /// Hash of host and Message-ID; 0 when there is none.
     pub message: u64,
     /// The queue id this one continues, for people.
@@ -265,7 +264,6 @@ impl Leg {
             spare_deferrals: 0,
             spare_hands: Box::default(),
             seen: SeenSet::default(),
-            client: 0,
             message: 0,
             parent: None,
             claimed_by: 0,

@@ -54,8 +54,8 @@ pub struct Row {
     pub value: Option<Vec<u8>>,
 }
 
-/// The first version had no recipients that come of others, the second no client of a login.
-const VERSION: u64 = 3;
+/// The first version had no recipients that come of others.
+const VERSION: u64 = 2;
 
 impl Tracker {
     /// Rows that changed since the last call.
@@ -133,7 +133,7 @@ fn write_leg(leg: &Leg, out: &mut Writer) {
     match &leg.came {
         Came::Unseen => out.u64(0),
         Came::Internal => out.u64(1),
-        Came::Login(login) => out.u64(2).bytes(login),
+        Came::Login(login, client) => out.u64(9).bytes(login).u32(*client),
         Came::Uid(uid) => out.u64(3).u32(*uid),
         Came::Smtp(None) => out.u64(4),
         Came::Smtp(Some(address)) => out.u64(5).bytes(address.to_string().as_bytes()),
@@ -168,7 +168,7 @@ fn write_leg(leg: &Leg, out: &mut Writer) {
     }
     out.u64(leg.message).maybe_id(leg.parent).u64(leg.claimed_by).u64(leg.size);
     out.time(leg.first).time(leg.last).time(leg.deadline);
-    out.u32(leg.placed).u64(u64::from(leg.given_up) | u64::from(leg.expands) << 1).u32(leg.client);
+    out.u32(leg.placed).u64(u64::from(leg.given_up) | u64::from(leg.expands) << 1);
     out.u64(u64::from(leg.details.is_some()));
     if let Some(details) = leg.details.as_deref() {
         write_details(details, out);
@@ -209,7 +209,8 @@ fn read_leg(version: u64, serial: u64, saved: &mut Reader<'_>) -> Option<Leg> {
     leg.came = match saved.u64()? {
         0 => Came::Unseen,
         1 => Came::Internal,
-        2 => Came::Login(saved.bytes()?.into()),
+        2 => Came::Login(saved.bytes()?.into(), 0),
+        9 => Came::Login(saved.bytes()?.into(), saved.u32()?),
         3 => Came::Uid(saved.u32()?),
         4 => Came::Smtp(None),
         5 => Came::Smtp(Some(std::str::from_utf8(saved.bytes()?).ok()?.parse().ok()?)),
@@ -254,9 +255,6 @@ fn read_leg(version: u64, serial: u64, saved: &mut Reader<'_>) -> Option<Leg> {
         leg.placed = saved.u32()?;
         let flags = saved.u64()?;
         (leg.given_up, leg.expands) = (flags & 1 == 1, flags & 2 == 2);
-    }
-    if version > 2 {
-        leg.client = saved.u32()?;
     }
     if saved.u64()? != 0 {
         leg.details = Some(Box::new(read_details(saved)?));

@@ -50,33 +50,13 @@ pub fn text(engine: &Engine, verdicts: &[Verdict]) -> String {
     let n = counted(verdicts.len() as u64, "verdict", "verdicts");
     let mut out = format!("\nThe rules would have spoken: {n} ({})\n", by.join(", "));
     for verdict in verdicts.iter().take(SHOWN) {
-        let window = match verdict.window_secs {
-            0 => String::new(),
-            secs => format!(" in {}", long(secs)),
-        };
-        out.push_str(&format!(
-            "  {}  {:<24} {:<26} {} {}{window}, limit {} ({})\n",
-            stamp(verdict),
-            engine.attribution.accounts.name(verdict.owner),
-            &*verdict.rule,
-            verdict.signal.shown(verdict.observed),
-            verdict.signal.name().replace('_', " "),
-            verdict.signal.shown(verdict.limit),
-            verdict.measure.name(),
-        ));
+        let (name, what) = (engine.attribution.accounts.name(verdict.owner), verdict.text());
+        let measure = verdict.measure.name();
+        out.push_str(&format!("  {}  {name:<24} {:<26} {what} ({measure})\n", stamp(verdict), &*verdict.rule));
     }
     if verdicts.len() > SHOWN {
         let more = counted((verdicts.len() - SHOWN) as u64, "more verdict", "more verdicts");
         out.push_str(&format!("  … and {more}: use --format json\n"));
     }
     out
-}
-
-/// `3600` is `1h`.
-fn long(secs: u32) -> String {
-    match secs {
-        secs if secs % 86_400 == 0 => format!("{}d", secs / 86_400),
-        secs if secs % 3_600 == 0 => format!("{}h", secs / 3_600),
-        secs => format!("{}m", secs / 60),
-    }
 }

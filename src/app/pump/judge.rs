@@ -1,0 +1,143 @@
+//! What the rules said, in the pump: decided, written down, told, and made an order where it blocks.
+//!
+//! A verdict that blocks is an order like a person's: it is in the store, with the lines that led to it, before anything
+//! is done for it. One for an account of which something is being done waits for that.
+
+use super::Pump;
+use crate::engine::rules::Fate;
+use crate::engine::sanctions::Outcome;
+use crate::host::clock;
+use crate::mail::{Action, Actor, Measure, Order, OrderId, Owner, Role, Time, Verdict};
+use crate::store::VerdictRow;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// The row of what keeps rules from blocking.
+pub(super) const JUDGE: u8 = 18;
+/// Verdicts that wait because something is being done for their accounts.
+const MOST_WAITING: usize = 10_000;
+/// How often it is told that there are too many automatic blocks.
+const TELL_AGAIN: Duration = Duration::from_secs(600);
+
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    verdicts: VecDeque<Verdict>,
+    /// When it was told last that the budget is spent.
+    told_budget: Option<Instant>,
+}
+
+impl Pump {
+    /// Takes what the rules have said since the last call.
+    pub(super) fn judge(&mut self, now: Time) {
+        for verdict in std::mem::take(&mut self.verdicts.verdicts) {
+            self.pronounce(verdict, now);
+        }
+        if self.engine.rules.has_verdicts() {
+            for verdict in self.engine.rules.take_verdicts() {
+                self.pronounce(verdict, now);
+            }
+        }
+    }
+
+    fn pronounce(&mut self, verdict: Verdict, now: Time) {
+        let Some(known) = self.engine.attribution.accounts.get(verdict.owner) else { return };
+        let (key, name) = (known.key.clone(), known.name.clone());
+        let mut fate = self.engine.judge.decide(&verdict, &key, now);
+        let mut order = String::new();
+        if fate == Fate::Blocks {
+            if self.engine.sanctions.account(verdict.owner).change.is_some() {
+                if self.verdicts.verdicts.len() < MOST_WAITING {
+                    self.verdicts.verdicts.push_back(verdict);
+                }
+                return;
+            }
+            let given = block(&verdict, now);
+            let queued = self.engine.tracker.queued(|owner| owner == verdict.owner);
+            let record = self.engine.sanctions.accept(&given, &queued, now);
+            order = given.id.to_string();
+            match record.outcome {
+                Outcome::Already => fate = Fate::Already,
+                _ => self.engine.judge.blocked(now),
+            }
+            self.log_order(&record);
+        }
+        self.tell(&verdict, fate, &name);
+        self.tally.verdict(&verdict.rule, fate.name());
+        self.batch.verdicts.push(row(&verdict, fate, order));
+        // What somebody may act on is there after a power cut.
+        self.durable |= verdict.measure != Measure::Observe;
+    }
+
+    fn tell(&mut self, verdict: &Verdict, fate: Fate, name: &str) {
+        let (rule, what) = (&verdict.rule, verdict.text());
+        match fate {
+            Fate::Observed => tracing::debug!("rule {rule}: {name}: {what}"),
+            Fate::Blocks => {
+                tracing::warn!("rule {rule} blocks {name}: {what}; to let it send: sendwarden unblock {name}")
+            }
+            Fate::Budget => {
+                let due = self.verdicts.told_budget.is_none_or(|at| at.elapsed() >= TELL_AGAIN);
+                if due {
+                    self.verdicts.told_budget = Some(clock::monotonic());
+                    tracing::error!(
+                        "rules would block more accounts than enforcement.max_blocks_per_hour ({}) allows, and the next of \
+                         them is {name} (rule {rule}: {what}): no more are blocked within this hour; look at what happens: \
+                         one receiver, this host's address, or a rule that is too strict",
+                        self.engine.judge.enforcement().max_blocks_per_hour
+                    );
+                }
+            }
+            _ => tracing::warn!("rule {rule}: {name}: {what}: {}", fate.shown()),
+        }
+    }
+
+    /// A person lifts a block: the rule that made it respects that for a while.
+    pub(super) fn respect(&mut self, order: &Order) {
+        if order.part.is_none()
+            && order.action != Action::Block
+            && matches!(order.by.role(), Role::Operator | Role::Owner)
+            && let Some(Actor::Rule(rule)) = self.blocked_by(order.owner)
+        {
+            self.engine.judge.lifted(order.owner, &rule, order.at);
+        }
+    }
+
+    fn blocked_by(&self, owner: Owner) -> Option<Actor> {
+        self.engine.sanctions.account(owner).block.map(|block| block.by)
+    }
+}
+
+fn block(verdict: &Verdict, now: Time) -> Order {
+    let by = Actor::Rule(verdict.rule.as_ref().into());
+    Order {
+        id: OrderId::new(now, clock::seed()),
+        owner: verdict.owner,
+        action: Action::Block,
+        scope: verdict.scope.clone(),
+        cause: verdict.cause,
+        liftable_by: by.liftable_by(),
+        by,
+        reason: verdict.text(),
+        at: now,
+        until: verdict.for_secs.map(|secs| now.plus_secs(i64::from(secs))),
+        part: None,
+        drip: None,
+    }
+}
+
+fn row(verdict: &Verdict, fate: Fate, order: String) -> VerdictRow {
+    VerdictRow {
+        at: verdict.at,
+        owner: verdict.owner.0,
+        rule: verdict.rule.to_string(),
+        signal: verdict.signal.name().to_owned(),
+        observed: verdict.observed,
+        limit: verdict.limit,
+        window: verdict.window_secs,
+        action: verdict.measure.name().to_owned(),
+        outcome: fate.name().to_owned(),
+        scope: verdict.scope.to_string(),
+        proven: verdict.proven,
+        order,
+    }
+}
