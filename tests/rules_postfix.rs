@@ -92,6 +92,47 @@ fn the_account_that_crosses_a_limit_is_blocked_and_nobody_else() {
 }
 
 #[test]
+fn what_a_rule_did_is_taken_back_and_rules_are_switched_off() {
+    let site = Site::new(&format!("{GATE}enforcement: {{dry_run: false}}\n{BURST}"), Role::Root);
+    let mut agent = site.agent();
+    let blocked = |user: &str| wait_until("a block", || status(&site, user)["sanction"]["by"] == "rule burst");
+    for user in ["web1", "web2"] {
+        send(&site, user, &names(&format!("{user}u"), 13));
+        blocked(user);
+    }
+    site.order(&["block", "shop", "--reason", "by hand"]);
+    let told = site.tell(&["undo", "--rule", "burst", "--since", "1h", "--dry-run"]);
+    assert!(
+        told.contains("web1  blocked ") && told.contains("2 accounts that it has blocked would be unblocked"),
+        "{told}"
+    );
+    assert_eq!(status(&site, "web1")["state"], "ko");
+    assert!(site.tell(&["undo", "--rule", "other", "--since", "1h"]).contains("has blocked nobody since"));
+    wait_until("the blocks to be carried out", || {
+        ["web1", "web2"].iter().all(|user| status(&site, user)["sanction"]["under_way"].is_null())
+    });
+    let told = site.tell(&["undo", "--rule", "burst", "--since", "1h"]);
+    assert!(told.contains("2 accounts that it has blocked unblocked"), "{told}");
+    for user in ["web1", "web2"] {
+        wait_until("all mail to be delivered", || site.arrived(&format!("{user}u")).len() == 13);
+        assert_eq!(status(&site, user)["state"], "ok");
+    }
+    assert_eq!(status(&site, "shop")["state"], "ko", "a person's block stands");
+
+    assert!(site.tell(&["enforcement", "off"]).starts_with("enforcement off: rules say what they would do"));
+    assert!(site.tell(&["status"]).contains("rules that would block: burst; muted: enforcement is off"));
+    // Also after a crash.
+    agent.kill();
+    agent = site.agent();
+    send(&site, "web4", &names("o", 13));
+    assert_eq!(accounted(&site, "o", 13), (13, 0));
+    wait_until("the verdict", || status(&site, "web4")["verdicts"][0]["outcome"] == "enforcement_off");
+    assert_eq!(site.tell(&["enforcement", "on"]).trim(), "enforcement on; 1 rule is to block");
+    assert_eq!(site.tell(&["enforcement", "on"]).trim(), "it is on already");
+    agent.stop();
+}
+
+#[test]
 fn a_dry_run_touches_nothing_and_says_what_it_would_do() {
     let site = Site::new(&format!("{GATE}{BURST}"), Role::Root);
     let agent = site.agent();

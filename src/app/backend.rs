@@ -5,12 +5,13 @@ use super::flags;
 use super::gate::Gate;
 use super::ingest;
 use super::instances::Instances;
+use super::numbers::counted;
 use super::orders;
 use super::powers::Powers;
 use super::pump::not_durable;
 use super::selection::{Selections, Waiting};
 use super::setup::{self, Setup};
-use super::shared::{NotDone, Reply, Request, Shared};
+use super::shared::{NotDone, Reply, Request, Shared, Undo};
 use super::traces;
 use super::unlisted;
 use super::views::{self, Named};
@@ -18,14 +19,17 @@ use crate::engine::attribution::Wanted;
 use crate::engine::sanctions::Outcome;
 use crate::host::names::Names;
 use crate::host::{clock, process};
-use crate::mail::{Actor, Envelope, Owner, Place};
+use crate::mail::{Actor, Envelope, Owner, Place, text};
 use crate::metrics::{Metrics, Scrape};
 use crate::store::Views;
 use crate::web::api::{
     AccountAction, AccountActionView, AccountView, AccountsQuery, AccountsView, Answer, Backend, BackendError,
     ErrorsView, HistoryView, LandingView, MetricsQuery, SourceView, StatusView, TraceQuery, TraceView,
 };
-use crate::web::{Caller, OrderAction, OrderRequest, OrderView, SelectRequest, SelectionView};
+use crate::web::{
+    Caller, EnforcementView, OrderAction, OrderRequest, OrderView, SelectRequest, SelectionView, UndoRequest, UndoView,
+    UndoneView,
+};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -168,6 +172,17 @@ impl AgentBackend {
         (!names.is_empty()).then(gap)
     }
 
+    /// Who gives an order.
+    fn actor(&self, caller: Caller) -> Actor {
+        match caller {
+            Caller::Token => Actor::Token,
+            Caller::User { uid } => {
+                let user = Names::of_host(self.started_with.name_timeout).user(uid);
+                Actor::Person { uid, name: user.map(|user| user.login).unwrap_or_default().into() }
+            }
+        }
+    }
+
     /// An account that has not sent yet.
     fn admit(&self, name: &str) -> Answer<Owner> {
         let mut names = Names::of_host(self.started_with.name_timeout);
@@ -263,6 +278,7 @@ impl Backend for AgentBackend {
         if self.gate.is_some() || status.held_accounts > 0 {
             status.queue_trouble = self.powerless();
         }
+        (status.armed_rules, status.rules_muted) = (state.armed_rules, state.rules_muted);
         status.not_in_force = self.not_in_force();
         status.not_in_force.extend(self.left_out());
         status.sources = state
@@ -319,13 +335,7 @@ impl Backend for AgentBackend {
         if !owner.is_account() {
             return Err(BackendError::BadRequest(format!("{name} is not an account")));
         }
-        let by = match caller {
-            Caller::Token => Actor::Token,
-            Caller::User { uid } => {
-                let user = Names::of_host(self.started_with.name_timeout).user(uid);
-                Actor::Person { uid, name: user.map(|user| user.login).unwrap_or_default().into() }
-            }
-        };
+        let by = self.actor(caller);
         let mut order =
             orders::read(request, owner, by, clock::now(), clock::seed()).map_err(BackendError::BadRequest)?;
         if let Some(selection) = &request.selection {
@@ -424,6 +434,44 @@ impl Backend for AgentBackend {
             _ => name,
         };
         Ok(AccountActionView { account, done })
+    }
+
+    fn enforcement(&self, on: bool, caller: Caller) -> Answer<EnforcementView> {
+        let by = self.actor(caller);
+        let changed = self.change(|answer| Request::Enforcement { on, by, answer })?;
+        let state = self.shared.state();
+        let armed = counted(state.armed_rules.len() as u64, "rule is to block", "rules are to block");
+        let done = match (changed, on) {
+            (false, on) => format!("it is {} already", if on { "on" } else { "off" }),
+            (true, false) => format!("enforcement off: rules say what they would do, and block nobody; {armed}"),
+            (true, true) => match state.rules_muted.filter(|why| why.contains("dry_run")) {
+                Some(why) => format!("enforcement on; {armed}, and block nobody all the same: {why}"),
+                None => format!("enforcement on; {armed}"),
+            },
+        };
+        Ok(EnforcementView { on, done })
+    }
+
+    fn undo(&self, wanted: &UndoRequest, caller: Caller) -> Answer<UndoView> {
+        let since = orders::since(&wanted.since, clock::now()).map_err(BackendError::BadRequest)?;
+        let undo = Undo { rule: wanted.rule.clone(), since, by: self.actor(caller), dry_run: wanted.dry_run };
+        let undone = self.change(|answer| Request::Undo { undo, answer })?;
+        let n = counted(undone.len() as u64, "account that it has blocked", "accounts that it has blocked");
+        let rule = text::clean(wanted.rule.as_bytes(), 64);
+        let done = match (undone.is_empty(), wanted.dry_run) {
+            (true, _) => format!("rule {rule} has blocked nobody since {} who is blocked now", views::when(since)),
+            (false, true) => format!("rule {rule}: {n} would be unblocked; nothing was done"),
+            (false, false) => format!("rule {rule}: {n} unblocked"),
+        };
+        let accounts = undone.into_iter().map(|one| UndoneView {
+            account: one.account,
+            blocked: views::when(one.blocked),
+            reason: one.reason,
+            held: one.held,
+            outcome: one.outcome.to_owned(),
+            details: one.details,
+        });
+        Ok(UndoView { rule, since: views::when(since), accounts: accounts.collect(), done })
     }
 }
 

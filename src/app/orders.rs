@@ -78,6 +78,15 @@ pub fn filter(wanted: &SelectRequest) -> Result<Filter, String> {
     Ok(filter)
 }
 
+/// A point in time: so long before now, or RFC 3339.
+pub fn since(text: &str, now: Time) -> Result<Time, String> {
+    if let Some(secs) = seconds(text) {
+        return Ok(now.plus_secs(-secs));
+    }
+    let stamp = text.parse::<jiff::Timestamp>().map(|stamp| Time(stamp.as_microsecond()));
+    stamp.map_err(|_| "the time is such as 2h (a number with m, h or d), or 2026-11-28T05:00:00Z".to_owned())
+}
+
 fn seconds(span: &str) -> Option<i64> {
     let (number, unit) = span.split_at_checked(span.find(|c: char| !c.is_ascii_digit())?)?;
     let unit = match unit {

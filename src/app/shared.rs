@@ -8,7 +8,7 @@ use crate::engine::replies::Replies;
 use crate::engine::rules::{Enforcement, Rule};
 use crate::engine::sanctions::{self, HeldAccount, Outcome};
 use crate::host::follow::wake;
-use crate::mail::{Order, Owner, Scope, ServiceState, Time};
+use crate::mail::{Actor, Order, Owner, Scope, ServiceState, Time};
 use std::net::IpAddr;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +20,9 @@ pub struct PumpState {
     /// Why nothing can be written; `None` when the store is up.
     pub store_trouble: Option<String>,
     pub open_messages: u64,
+    /// Rules that are to block, and why they do not.
+    pub armed_rules: Vec<String>,
+    pub rules_muted: Option<String>,
     /// Every source was read to its end at least once.
     pub caught_up: bool,
     pub stopped: bool,
@@ -88,11 +91,42 @@ pub enum Request {
         order: Box<Order>,
         answer: OrderAnswer,
     },
+    /// Whether rules may block.
+    Enforcement {
+        on: bool,
+        by: Actor,
+        answer: Reply<bool>,
+    },
+    Undo {
+        undo: Undo,
+        answer: Reply<Vec<Undone>>,
+    },
     /// What of an account waits on hold.
     Waiting {
         owner: Owner,
         answer: Reply<Vec<Waiting>>,
     },
+}
+
+/// Whom a rule has blocked since then is to be unblocked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undo {
+    pub rule: String,
+    pub since: Time,
+    pub by: Actor,
+    /// Nothing is done.
+    pub dry_run: bool,
+}
+
+/// One of them, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undone {
+    pub account: String,
+    pub blocked: Time,
+    pub reason: String,
+    pub held: u64,
+    pub outcome: &'static str,
+    pub details: String,
 }
 
 /// An order that was taken, or was not needed: it is in the store, and the gate knows of it.

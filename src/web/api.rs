@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::orders::{Caller, OrderRequest, OrderView, SelectRequest, SelectionView};
+use super::rules::{EnforcementView, UndoRequest, UndoView};
 use crate::metrics::Format;
 
 /// A scrape as it came in.
@@ -54,6 +55,9 @@ pub trait Backend: Send + Sync + 'static {
     fn order(&self, name: &str, order: &OrderRequest, caller: Caller) -> Answer<OrderView>;
     fn select(&self, name: &str, wanted: &SelectRequest) -> Answer<SelectionView>;
     fn account_action(&self, name: &str, action: &AccountAction) -> Answer<AccountActionView>;
+    /// Whether rules may block.
+    fn enforcement(&self, on: bool, caller: Caller) -> Answer<EnforcementView>;
+    fn undo(&self, wanted: &UndoRequest, caller: Caller) -> Answer<UndoView>;
 }
 
 /// Figures of the landing page.
@@ -340,6 +344,11 @@ pub struct StatusView {
     pub queue_trouble: Option<String>,
     /// What of a block is not in force, and what to do; looked at when there is an agent.
     pub not_in_force: Vec<String>,
+    /// The rules that are to block, and why they do not; of a running agent.
+    #[serde(default)]
+    pub armed_rules: Vec<String>,
+    #[serde(default)]
+    pub rules_muted: Option<String>,
     pub sources: Vec<SourceView>,
     /// COUNTS of the whole host, and of what belongs to no account.
     pub totals: serde_json::Value,

@@ -12,6 +12,7 @@ mod pages;
 mod places;
 mod reply;
 mod routes;
+mod rules;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 pub use api::Backend;
 pub use orders::{Caller, OrderAction, OrderRequest, OrderView, SelectRequest, SelectionView};
+pub use rules::{EnforcementRequest, EnforcementView, UndoRequest, UndoView, UndoneView};
 pub use serve::{Listeners, serve};
 
 /// Limits and secrets of the window.

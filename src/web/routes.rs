@@ -17,7 +17,7 @@ use super::api::{AccountAction, AccountsQuery, Answer, Backend, MetricsQuery, Tr
 use super::once::Once;
 use super::orders::{self, may_order};
 use super::reply::{Failure, format, gzip, json, plain, secure, takes_gzip};
-use super::{MAX_BODY, Peer, Settings, pages};
+use super::{MAX_BODY, Peer, Settings, pages, rules};
 
 /// Calls into the backend at a time: clients that go away must not pile up work behind them.
 const CALLS: usize = 8;
@@ -83,7 +83,9 @@ pub(super) fn router(shared: Shared) -> Router {
         .layer(middleware::from_fn_with_state(shared.clone(), operators_only))
         // Judges by itself who may: also over TCP, with a token.
         .route("/accounts/{account}/select", post(orders::select))
-        .route("/accounts/{account}/request", post(orders::request));
+        .route("/accounts/{account}/request", post(orders::request))
+        .route("/enforcement", post(rules::enforcement))
+        .route("/undo", post(rules::undo));
     Router::new()
         .route("/", get(landing))
         .route("/metrics", get(metrics))

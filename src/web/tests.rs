@@ -80,6 +80,12 @@ impl Backend for Fake {
     fn account_action(&self, name: &str, action: &AccountAction) -> Answer<AccountActionView> {
         Ok(AccountActionView { account: name.into(), done: format!("{action:?}") })
     }
+    fn enforcement(&self, on: bool, caller: Caller) -> Answer<EnforcementView> {
+        Ok(EnforcementView { on, done: format!("{caller:?}") })
+    }
+    fn undo(&self, wanted: &UndoRequest, caller: Caller) -> Answer<UndoView> {
+        Ok(UndoView { done: format!("{wanted:?} {caller:?}"), ..UndoView::default() })
+    }
 }
 
 struct Window {

@@ -9,6 +9,7 @@ pub mod helper;
 pub mod history;
 pub mod order;
 pub mod replay;
+pub mod rules;
 pub mod run;
 pub mod setup;
 pub mod status;

@@ -167,6 +167,12 @@ fn host(view: &Value, accounts: &Value) -> String {
     } else {
         out.push_str("no agent is running here (or this user may not ask it): figures as of its last commit\n");
     }
+    let armed: Vec<&str> = items(view, "armed_rules").iter().filter_map(Value::as_str).collect();
+    match (armed.len(), words(view, "rules_muted")) {
+        (0, _) => {}
+        (_, "") => out.push_str(&format!("rules that block: {}\n", armed.join(", "))),
+        (_, why) => out.push_str(&format!("rules that would block: {}; muted: {why}\n", armed.join(", "))),
+    }
     for source in items(view, "sources") {
         let trouble = words(source, "trouble");
         let state = match (trouble, number(source, "backlog_bytes")) {

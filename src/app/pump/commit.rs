@@ -183,6 +183,8 @@ fn refuse(request: Request, why: &str) {
         | Request::Forget { answer: to, .. } => answer(&to, Err(later())),
         Request::Admit { answer: to, .. } => answer(&to, Err(later())),
         Request::Order { answer: to, .. } => answer(&to, Err(later())),
+        Request::Enforcement { answer: to, .. } => answer(&to, Err(later())),
+        Request::Undo { answer: to, .. } => answer(&to, Err(later())),
         Request::Waiting { answer: to, .. } => answer(&to, Err(later())),
     }
 }

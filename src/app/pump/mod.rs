@@ -16,6 +16,7 @@ mod people;
 mod projection;
 mod rows;
 mod source;
+mod undo;
 
 pub use commit::not_durable;
 pub use listed::{LISTED_KIND, read_listed};
@@ -375,6 +376,8 @@ impl Pump {
             sources: self.sources.iter().map(Source::state).collect(),
             store_trouble: None,
             open_messages: self.engine.tracker.open() as u64,
+            armed_rules: self.engine.rules.armed().map(str::to_owned).collect(),
+            rules_muted: self.engine.judge.muted().map(str::to_owned),
             caught_up: !more && !self.behind,
             stopped: false,
         };

@@ -52,6 +52,8 @@ impl Pump {
                 }
                 Request::Order { order, answer } => self.take_order(&order, &answer),
                 Request::Admit { name, user, answer } => reply(&answer, self.admit(&name, user)),
+                Request::Enforcement { on, by, answer } => self.enforce(on, &by, &answer),
+                Request::Undo { undo, answer } => self.undo(&undo, &answer),
                 Request::Waiting { owner, answer } => {
                     reply(&answer, Ok(self.waiting(owner)));
                 }

@@ -45,6 +45,8 @@ pub enum Fate {
     Already,
     /// An armed rule would have blocked it, if `dry_run` were not on.
     DryRun,
+    /// The same, if a person had not said that rules block nobody.
+    SwitchedOff,
     Exempt,
     /// Whose the mail is was only claimed.
     Claimed,
@@ -57,12 +59,13 @@ pub enum Fate {
 }
 
 impl Fate {
-    pub const ALL: [Fate; 10] = [
+    pub const ALL: [Fate; 11] = [
         Fate::Observed,
         Fate::Notified,
         Fate::Blocks,
         Fate::Already,
         Fate::DryRun,
+        Fate::SwitchedOff,
         Fate::Exempt,
         Fate::Claimed,
         Fate::Backlog,
@@ -77,6 +80,7 @@ impl Fate {
             Fate::Blocks => "blocked",
             Fate::Already => "already_blocked",
             Fate::DryRun => "dry_run",
+            Fate::SwitchedOff => "enforcement_off",
             Fate::Exempt => "exempt",
             Fate::Claimed => "claimed_evidence",
             Fate::Backlog => "backlog",
@@ -97,6 +101,7 @@ impl Fate {
             Fate::Blocks => "blocked",
             Fate::Already => "it was blocked already",
             Fate::DryRun => "would block, but enforcement.dry_run is on",
+            Fate::SwitchedOff => "would block, but enforcement is off",
             Fate::Exempt => "would block, but the account is exempt",
             Fate::Claimed => "would block, but whose the mail is was only claimed",
             Fate::Backlog => "would block, but the lines are old",
@@ -113,6 +118,8 @@ const MAX_LIFTED: usize = 100_000;
 #[derive(Debug, Default)]
 pub struct Judge {
     enforcement: Enforcement,
+    /// A person has said that rules block nobody.
+    off: bool,
     /// When the automatic blocks of the last hour were.
     blocks: VecDeque<Time>,
     /// Which rule's blocks were lifted by a person, and when.
@@ -150,6 +157,9 @@ impl Judge {
         if lifted.is_some_and(|at| (0..*respect_secs).contains(&now.secs_since(*at))) {
             return Fate::Respected;
         }
+        if self.off {
+            return Fate::SwitchedOff;
+        }
         if *dry_run {
             return Fate::DryRun;
         }
@@ -160,6 +170,22 @@ impl Judge {
             return Fate::Budget;
         }
         Fate::Blocks
+    }
+
+    /// Whether rules may block, as a person says; true when that is another answer than before.
+    pub fn enforce(&mut self, on: bool) -> bool {
+        let changed = self.off == on;
+        (self.off, self.changed) = (!on, self.changed || changed);
+        changed
+    }
+
+    /// Why rules block nobody.
+    pub fn muted(&self) -> Option<&'static str> {
+        match (self.off, self.enforcement.dry_run) {
+            (true, _) => Some("enforcement is off: sendwarden enforcement on"),
+            (false, true) => Some("enforcement.dry_run is on"),
+            (false, false) => None,
+        }
     }
 
     /// A block was ordered.
@@ -194,7 +220,7 @@ impl Judge {
         let respect = self.enforcement.respect_secs;
         self.lifted.retain(|_, at| now.secs_since(*at) < respect);
         let mut out = Writer::default();
-        out.u64(self.blocks.len() as u64);
+        out.u64(u64::from(self.off)).u64(self.blocks.len() as u64);
         for at in &self.blocks {
             out.time(*at);
         }
@@ -206,6 +232,7 @@ impl Judge {
 
     pub fn restore_row(&mut self, value: &[u8]) -> Option<()> {
         let mut saved = Reader::new(value);
+        self.off = saved.u64()? != 0;
         for _ in 0..saved.u64()? {
             self.blocks.push_back(saved.time()?);
         }
@@ -261,6 +288,9 @@ mod tests {
         assert_eq!(judge.decide(&Verdict { owner: Owner(18), ..block.clone() }, "a", now), Fate::Blocks);
         let later = now.plus_secs(86_401);
         assert_eq!(judge.decide(&Verdict { at: later, ..block.clone() }, "a", later), Fate::Blocks);
+        assert_eq!((judge.muted(), judge.enforce(false), judge.enforce(false)), (None, true, false));
+        assert_eq!(judge.decide(&Verdict { at: later, ..block.clone() }, "a", later), Fate::SwitchedOff);
+        assert!(judge.muted().is_some() && judge.enforce(true));
         judge.set(Enforcement::default());
         assert_eq!(judge.decide(&Verdict { at: later, ..block }, "a", later), Fate::DryRun);
     }
@@ -275,10 +305,12 @@ mod tests {
             judge.blocked(now);
         }
         judge.lifted(Owner(3), "r", Time::from_secs(11_200));
+        judge.enforce(false);
         let row = judge.take_row(Time::from_secs(11_200)).unwrap();
         assert_eq!(judge.take_row(Time::from_secs(11_200)), None);
         let mut again = armed();
         again.restore_row(&row).unwrap();
+        assert!(again.enforce(true), "off also after a restart");
         assert_eq!((again.blocks.clone(), again.lifted.clone()), (judge.blocks, judge.lifted));
         assert_eq!(again.left(Time::from_secs(11_300)), 0);
         assert_eq!(again.decide(&block(13_599), "a", Time::from_secs(13_599)), Fate::Budget);

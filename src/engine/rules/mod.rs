@@ -20,7 +20,7 @@ pub use record::Row;
 pub use rule::{Classes, Lane, Rule, Target, built_in};
 
 use super::attribution::Attribution;
-use crate::mail::{Basis, Evidence, Origin, Owner, ReplyClass, Scope, Time, Verdict};
+use crate::mail::{Basis, Evidence, Measure, Origin, Owner, ReplyClass, Scope, Time, Verdict};
 use hashbrown::HashMap;
 use record::Records;
 pub use slots::identity;
@@ -147,6 +147,11 @@ impl Rules {
 
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// Names of those that are to block.
+    pub fn armed(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().filter(|rule| rule.measure == Measure::Block).map(|rule| &*rule.name)
     }
 
     #[inline]
