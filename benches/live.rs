@@ -46,7 +46,8 @@ fn main() -> ExitCode {
     let source = folder.join("source.log");
     let mut file = BufWriter::with_capacity(1 << 20, File::create(&source).unwrap());
     let truth = corpus::write(&mix, &mut file).unwrap();
-    drop(file);
+    // Or the kernel would write gigabytes of it to the disk beside the measurement.
+    file.into_inner().unwrap().sync_all().unwrap();
     println!("{} lines, {:.0} MB, {}", truth.lines.total, truth.lines.bytes as f64 / 1e6, mix.describe());
     println!("figures: {:?}", truth.books.totals());
 

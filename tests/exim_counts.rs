@@ -500,7 +500,8 @@ impl Sink for Told {
     fn fact(&mut self, fact: &Fact<'_>) {
         if let Fact::Leg(leg) = fact {
             let shown = |address: &[u8]| String::from_utf8_lossy(address).into_owned();
-            self.0.extend(leg.recipients.iter().map(|one| (shown(&one.address), one.state.name(), one.attempts)));
+            self.0
+                .extend(leg.recipients.iter().map(|one| (shown(one.texts.address()), one.state.name(), one.attempts)));
         }
     }
 }

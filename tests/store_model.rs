@@ -9,7 +9,7 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use sendwarden::mail::{
-    Basis, Counts, Dsn, LegFact, Origin, Outcome, Owner, QueueId, RecipientState, RecipientTrace, Time,
+    Basis, Counts, Dsn, LegFact, Origin, Outcome, Owner, QueueId, RecipientState, RecipientTrace, Time, TraceTexts,
 };
 use sendwarden::store::{
     AccountRow, Batch, Durability, ErrorRow, FILE_NAME, HistoryCounts, Row, Settings, Store, TraceQuery, Views,
@@ -143,9 +143,7 @@ fn apply(changes: &[Change], batch: &mut Batch, model: &mut Model) {
             }
             Change::Leg(id, owner, to) => {
                 let recipients = [RecipientTrace {
-                    address: address(to).into_bytes().into(),
-                    relay: Box::default(),
-                    reply: Box::default(),
+                    texts: TraceTexts::new(address(to).as_bytes(), b"", b""),
                     dsn: Dsn::NONE,
                     state: RecipientState::Ended(Outcome::Sent),
                     attempts: 1,

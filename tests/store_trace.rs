@@ -1,7 +1,9 @@
 //! Finding messages again: by each key, across hops, from the newest on, through tail and chunks.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test may stop anywhere")]
 
-use sendwarden::mail::{Basis, Dsn, LegFact, Origin, Outcome, Owner, QueueId, RecipientState, RecipientTrace, Time};
+use sendwarden::mail::{
+    Basis, Dsn, LegFact, Origin, Outcome, Owner, QueueId, RecipientState, RecipientTrace, Time, TraceTexts,
+};
 use sendwarden::store::{Batch, Durability, Settings, Store, Trace, TraceQuery, Views};
 
 fn id(text: &str) -> QueueId {
@@ -10,9 +12,7 @@ fn id(text: &str) -> QueueId {
 
 fn to(address: &str, next: Option<&str>) -> RecipientTrace {
     RecipientTrace {
-        address: address.as_bytes().into(),
-        relay: Box::from(&b"mx[192.0.2.1]:25"[..]),
-        reply: Box::from(&b"250 2.0.0 ok\x1b[2J"[..]),
+        texts: TraceTexts::new(address.as_bytes(), b"mx[192.0.2.1]:25", b"250 2.0.0 ok\x1b[2J"),
         dsn: Dsn::new(2, 0, 0),
         state: if next.is_some() { RecipientState::Handed } else { RecipientState::Ended(Outcome::Sent) },
         attempts: 2,

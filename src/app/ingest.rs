@@ -151,6 +151,9 @@ impl<M: Mta> Ingest<M> {
         names: &mut impl FnMut(Wanted<'_>) -> Option<User>,
         sink: &mut S,
     ) {
+        if events.len() > 1 {
+            engine.fetch(events);
+        }
         for event in events {
             if self.counts.event(event, self.until, &mut self.newest) {
                 learn(event, engine, names);

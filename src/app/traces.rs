@@ -302,7 +302,7 @@ impl OpenLegs<'_> {
             || self.linked.contains(id)
             || leg.parent.is_some_and(|parent| self.linked.contains(parent.as_str()))
             || same(leg.message_id)
-            || leg.recipients.iter().any(|recipient| same(&recipient.address))
+            || leg.recipients.iter().any(|recipient| same(recipient.texts.address()))
     }
 }
 
@@ -331,11 +331,11 @@ fn open_leg(leg: &LegFact<'_>, names: &HashMap<u32, String>) -> TraceLeg {
             .recipients
             .iter()
             .map(|recipient| TraceRecipient {
-                recipient: shown(&recipient.address),
-                relay: shown(&recipient.relay),
+                recipient: shown(recipient.texts.address()),
+                relay: shown(recipient.texts.relay()),
                 state: recipient.state.name().to_owned(),
                 dsn: if recipient.dsn.is_none() { String::new() } else { recipient.dsn.to_string() },
-                reply: shown(&recipient.reply),
+                reply: shown(recipient.texts.reply()),
                 attempts: recipient.attempts,
                 last: when(recipient.last),
                 next: recipient.next.as_ref().map(|id| id.to_string()),

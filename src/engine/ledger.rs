@@ -39,6 +39,13 @@ impl Ledger {
         Ledger { keep_changes, ..Ledger::default() }
     }
 
+    /// Looks at the figures of an owner; what it returns means nothing.
+    #[inline]
+    pub fn look(&self, owner: Owner) -> u64 {
+        let slot = self.slots.get(owner.0 as usize).copied().map_or(0, u64::from);
+        self.accounts.get(owner.0 as usize).map_or(slot, |account| slot ^ account.counts.sent ^ account.last.0 as u64)
+    }
+
     pub fn get(&self, owner: Owner) -> Account {
         self.accounts.get(owner.0 as usize).copied().unwrap_or_default()
     }

@@ -233,15 +233,24 @@ impl Engine {
         tracker.tell_open(&mut cx);
     }
 
-    pub fn take_rows(&mut self, mut each: impl FnMut(Row)) {
-        self.tracker.take_rows(&mut each);
-        self.rules.take_rows(|row| {
-            let (kind, key, value) = match row {
-                rules::Row::Usage(key, value) => (RowKind::Usage, key, value),
-                rules::Row::Record(key, value) => (RowKind::Counted, key, value),
-            };
-            each(Row { kind, key, value });
+    /// See [`Tracker::fetch`].
+    #[inline]
+    pub fn fetch(&self, events: &[Event<'_>]) {
+        self.tracker.fetch(events, &self.ledger);
+    }
+
+    /// See [`Tracker::tell_rows`].
+    pub fn tell_rows(&mut self, mut each: impl FnMut(RowKind, &[u8], Option<&[u8]>)) {
+        self.tracker.tell_rows(&mut each);
+        self.rules.take_rows(|row| match row {
+            rules::Row::Usage(key, value) => each(RowKind::Usage, &key, value.as_deref()),
+            rules::Row::Record(key, value) => each(RowKind::Counted, &key, value.as_deref()),
         });
+    }
+
+    /// The same, each of its own.
+    pub fn take_rows(&mut self, mut each: impl FnMut(Row)) {
+        self.tell_rows(|kind, key, value| each(Row { kind, key: key.to_vec(), value: value.map(<[u8]>::to_vec) }));
     }
 
     pub fn restore_row(&mut self, kind: RowKind, key: &[u8], value: &[u8]) -> bool {

@@ -71,6 +71,31 @@ pub enum Kind<'a> {
     Script(Script<'a>),
 }
 
+impl Kind<'_> {
+    /// The message that the line is about, where it names one.
+    #[inline]
+    pub fn id(&self) -> Option<QueueId> {
+        match self {
+            Kind::Accepted(accepted) => Some(accepted.id),
+            Kind::Attempt(attempt) | Kind::Early(attempt) => Some(attempt.id),
+            Kind::Held { id, .. } => *id,
+            Kind::Submitted { id, .. }
+            | Kind::Received { id, .. }
+            | Kind::Identified { id, .. }
+            | Kind::Activated { id, .. }
+            | Kind::Added { id, .. }
+            | Kind::GivenUp { id }
+            | Kind::Notified { id, .. }
+            | Kind::Expired { id }
+            | Kind::Ended { id, .. }
+            | Kind::Gated { id, .. }
+            | Kind::Released { id }
+            | Kind::Requeued { id } => Some(*id),
+            Kind::Swept { .. } | Kind::LoginFailed { .. } | Kind::Script(_) => None,
+        }
+    }
+}
+
 /// A message as its server accepted it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Accepted<'a> {

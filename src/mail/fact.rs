@@ -1,6 +1,7 @@
 //! Facts: what the engine concluded. Store, metrics and letters are projections of facts.
 
 use super::{Basis, Dsn, Origin, Owner, QueueId, ScriptClaim, Server, Time};
+use std::fmt;
 use std::net::IpAddr;
 
 /// How a recipient ended.
@@ -204,15 +205,51 @@ pub struct LegFact<'a> {
 /// What became of one recipient under one queue id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecipientTrace {
-    pub address: Box<[u8]>,
-    pub relay: Box<[u8]>,
-    pub reply: Box<[u8]>,
+    pub texts: TraceTexts,
     pub dsn: Dsn,
     pub state: RecipientState,
     pub attempts: u32,
     pub last: Time,
     /// The queue id this recipient went on as.
     pub next: Option<Box<QueueId>>,
+}
+
+/// Address, relay and reply, in one piece of memory: hundreds of thousands are kept.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct TraceTexts {
+    bytes: Box<[u8]>,
+    /// Where the relay begins, and the reply.
+    relay: u32,
+    reply: u32,
+}
+
+impl TraceTexts {
+    pub fn new(address: &[u8], relay: &[u8], reply: &[u8]) -> TraceTexts {
+        let end = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        TraceTexts {
+            bytes: [address, relay, reply].concat().into(),
+            relay: end(address.len()),
+            reply: end(address.len() + relay.len()),
+        }
+    }
+
+    pub fn address(&self) -> &[u8] {
+        self.bytes.get(..self.relay as usize).unwrap_or(&[])
+    }
+
+    pub fn relay(&self) -> &[u8] {
+        self.bytes.get(self.relay as usize..self.reply as usize).unwrap_or(&[])
+    }
+
+    pub fn reply(&self) -> &[u8] {
+        self.bytes.get(self.reply as usize..).unwrap_or(&[])
+    }
+}
+
+impl fmt::Debug for TraceTexts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TraceTexts").field(&self.address()).field(&self.relay()).field(&self.reply()).finish()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -257,5 +294,20 @@ impl RecipientState {
             8 => RecipientState::Expanded,
             code => RecipientState::Ended(Outcome::from_code(code.checked_sub(2)?)?),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_a_trace_come_back_as_they_were() {
+        for (address, relay, reply) in [("a@b.test", "mx", "250 ok"), ("", "mx", ""), ("a", "", "r"), ("", "", "")] {
+            let texts = TraceTexts::new(address.as_bytes(), relay.as_bytes(), reply.as_bytes());
+            let parts = [texts.address(), texts.relay(), texts.reply()];
+            assert_eq!(parts, [address, relay, reply].map(str::as_bytes));
+        }
+        assert_ne!(TraceTexts::new(b"ab", b"", b""), TraceTexts::new(b"a", b"b", b""));
     }
 }

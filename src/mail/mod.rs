@@ -27,7 +27,7 @@ pub use dsn::Dsn;
 pub use event::{
     Accepted, Attempt, End, Event, Head, Holder, Kind, Next, Notice, Ruling, Status, Submitter, Sweep, Thrown,
 };
-pub use fact::{ErrorFact, Fact, LegFact, Outcome, RecipientState, RecipientTrace, ReplyClass};
+pub use fact::{ErrorFact, Fact, LegFact, Outcome, RecipientState, RecipientTrace, ReplyClass, TraceTexts};
 pub use gate::{Candidate, Judgement, Way};
 pub use handed::HandedBy;
 pub use order::{

@@ -74,10 +74,10 @@ impl Mta for Any {
     fn read_alone<'a>(&mut self, line: &'a [u8]) -> Option<Read<'a>> {
         if line.get(10) != Some(&b' ') {
             let head = self.lines.heads.read(line).ok()?;
-            return if head.tag.first()?.is_ascii_digit() { None } else { self.lines.alone(head).ok() };
+            return if head.tag.first()?.is_ascii_digit() { None } else { self.lines.alone(&head) };
         }
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if is_year_first(line) { self.lines.year_first_alone(line, None).ok() } else { None }
+        if is_year_first(line) { self.lines.year_first_alone(line, None, &mut None) } else { None }
     }
 
     fn take_lost(&mut self) -> u64 {
@@ -134,21 +134,25 @@ impl Lines {
     /// A syslog line: its tag says whose it is.
     #[inline]
     fn tagged<'a>(&'a mut self, line: Line<'a>) -> Read<'a> {
-        self.alone(line).unwrap_or_else(|line| self.in_pieces(line))
+        match self.alone(&line) {
+            Some(read) => read,
+            None => self.in_pieces(line),
+        }
     }
 
-    /// As `tagged`; a line whose text may be a piece of a longer one comes back.
+    /// As `tagged`; `None`: the text may be a piece of a longer one. What is read is large, and goes out as it is: each
+    /// step that would look into it would copy it.
     #[inline]
-    fn alone<'a>(&mut self, line: Line<'a>) -> Result<Read<'a>, Line<'a>> {
+    fn alone<'a>(&mut self, line: &Line<'a>) -> Option<Read<'a>> {
         self.goes_on = false;
         if self.only != Some(Server::Exim)
             && let Some(tag) = postfix::whose(line.tag)
         {
-            return Ok(postfix::text(&tag, &line));
+            return Some(postfix::text(&tag, line));
         }
         match is_exim(line.tag) && self.only != Some(Server::Postfix) {
-            true => Err(line),
-            false => Ok(Read::Foreign),
+            true => None,
+            false => Some(Read::Foreign),
         }
     }
 
@@ -171,30 +175,43 @@ impl Lines {
 
     /// A line that begins as both syslog's and Exim's own may; `at` is better known than by its stamp.
     fn year_first<'a>(&'a mut self, line: &'a [u8], at: Option<Time>) -> Read<'a> {
-        self.year_first_alone(line, at).unwrap_or_else(|line| self.in_pieces(line))
+        let mut piece = None;
+        match (self.year_first_alone(line, at, &mut piece), piece) {
+            (Some(read), _) => read,
+            (None, Some(piece)) => self.in_pieces(piece),
+            (None, None) => Read::Foreign,
+        }
     }
 
-    /// As `year_first`; a syslog line whose text may be a piece of a longer one comes back.
+    /// As `year_first`; `None`: a syslog line, which is left in `piece`, whose text may be a piece of a longer one.
     #[inline]
-    fn year_first_alone<'a>(&mut self, line: &'a [u8], at: Option<Time>) -> Result<Read<'a>, Line<'a>> {
+    fn year_first_alone<'a>(
+        &mut self,
+        line: &'a [u8],
+        at: Option<Time>,
+        piece: &mut Option<Line<'a>>,
+    ) -> Option<Read<'a>> {
         let (stamp, text) = match self.heads.stamp(line) {
             Ok(read) => read,
-            Err(why) => return Ok(Read::Unknown(Unknown { daemon: &[], why })),
+            Err(why) => return Some(Read::Unknown(Unknown { daemon: &[], why })),
         };
         let at = at.unwrap_or(stamp);
         let head = if exim::is_marked(text) { None } else { syslog::after_stamp(at, text) };
         if let Some(head) = head
             && is_syslog(&head)
         {
-            return self.alone(head);
+            *piece = Some(head);
+            return self.alone(&head);
         }
         if self.only == Some(Server::Postfix) {
-            return Ok(Read::Foreign);
+            return Some(Read::Foreign);
         }
         self.goes_on = true;
-        let doubtful = self.only.is_none() && head.is_some_and(|head| !head.tag.is_empty());
-        Ok(match exim::read_text(at, &[], 0, text) {
-            Read::Unknown(_) | Read::Noise if doubtful => Read::Foreign,
+        if self.only.is_some() || head.is_none_or(|head| head.tag.is_empty()) {
+            return Some(exim::read_text(at, &[], 0, text));
+        }
+        Some(match exim::read_text(at, &[], 0, text) {
+            Read::Unknown(_) | Read::Noise => Read::Foreign,
             read => read,
         })
     }

@@ -145,17 +145,10 @@ fn split_tag(rest: &[u8]) -> (&[u8], u32, &[u8]) {
     };
     let (pid, after) = match after.split_first() {
         Some((b'[', digits)) => {
-            let mut pid = 0u32;
-            let mut len = 0;
-            for byte in digits {
-                if !byte.is_ascii_digit() {
-                    break;
-                }
-                pid = pid.wrapping_mul(10).wrapping_add(u32::from(byte - b'0'));
-                len += 1;
-            }
+            let Some((pid, len)) = near::number(digits) else { return untagged };
             match digits.get(len..) {
-                Some([b']', b':', after @ ..]) => (pid, after),
+                // No system has larger ones.
+                Some([b']', b':', after @ ..]) => (pid as u32, after),
                 _ => return untagged,
             }
         }

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::chunk::IndexBuffer;
 use super::record::ScriptRecord;
+use super::rows::Rows;
 use crate::mail::{Counts, Dsn, ErrorFact, LegFact, Owner, QueueId, Time, text};
 
 /// One write-set. The parts may be in any order; of several entries for one key the last one stands
@@ -15,7 +16,7 @@ use crate::mail::{Counts, Dsn, ErrorFact, LegFact, Owner, QueueId, Time, text};
 #[derive(Debug, Default)]
 pub struct Batch {
     /// Changed state of other rooms, as they encode it.
-    pub rows: Vec<Row>,
+    pub rows: Rows,
     /// Source name and its position, as `host` encodes it.
     pub positions: Vec<(String, Vec<u8>)>,
     /// New or changed accounts.
@@ -31,14 +32,6 @@ pub struct Batch {
     /// What rules said, in the order of the log.
     pub verdicts: Vec<VerdictRow>,
     pub(super) index: IndexBuffer,
-}
-
-/// A piece of another room's state: set, or deleted when `value` is `None`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    pub kind: u8,
-    pub key: Vec<u8>,
-    pub value: Option<Vec<u8>>,
 }
 
 /// One line of the order log. Texts are clean and capped.
@@ -121,6 +114,20 @@ pub struct HistoryCounts {
     pub unaccounted: u64,
     pub deferred: u64,
     pub late_errors: u64,
+}
+
+impl HistoryCounts {
+    pub fn add(&mut self, more: &HistoryCounts) {
+        self.messages += more.messages;
+        self.recipients += more.recipients;
+        self.sent += more.sent;
+        self.bounced += more.bounced;
+        self.expired += more.expired;
+        self.deleted += more.deleted;
+        self.unaccounted += more.unaccounted;
+        self.deferred += more.deferred;
+        self.late_errors += more.late_errors;
+    }
 }
 
 /// A recipient in error, with clean and capped texts.
@@ -207,7 +214,7 @@ impl Batch {
     /// Empties it, keeping its memory for the next turn; not what a backlog of many accounts took.
     pub fn clear(&mut self) {
         self.positions.clear();
-        clear(&mut self.rows);
+        self.rows.clear();
         clear(&mut self.accounts);
         clear(&mut self.totals);
         clear(&mut self.history);

@@ -59,8 +59,8 @@ fn write_batch(conn: &Connection, batch: &Batch, index: chunk::IndexState) -> ru
             "INSERT INTO row(kind, key, value) VALUES(?1, ?2, ?3) ON CONFLICT DO UPDATE SET value = excluded.value",
         )?;
         let mut unset = conn.prepare_cached("DELETE FROM row WHERE kind = ?1 AND key = ?2")?;
-        for row in &batch.rows {
-            match &row.value {
+        for row in batch.rows.iter() {
+            match row.value {
                 Some(value) => set.execute(params![row.kind, row.key, value])?,
                 None => unset.execute(params![row.kind, row.key])?,
             };
@@ -139,16 +139,20 @@ macro_rules! add_to {
 }
 
 fn history(conn: &Connection, history: &[HistoryRow]) -> rusqlite::Result<()> {
-    let mut sorted: Vec<&HistoryRow> = history.iter().collect();
-    sorted.sort_unstable_by_key(|h| (h.hour, h.owner));
-    add(conn, add_to!("hourly", "hour"), sorted.iter().map(|h| (h.hour, h.owner, h.counts)))?;
-    sorted.sort_unstable_by_key(|h| (h.day, h.owner));
-    add(conn, add_to!("daily", "day"), sorted.iter().map(|h| (i64::from(h.day), h.owner, h.counts)))
+    add(conn, add_to!("hourly", "hour"), history.iter().map(|h| (h.hour, h.owner, h.counts)))?;
+    add(conn, add_to!("daily", "day"), history.iter().map(|h| (i64::from(h.day), h.owner, h.counts)))
 }
 
-fn add(conn: &Connection, sql: &str, rows: impl Iterator<Item = (i64, u32, HistoryCounts)>) -> rusqlite::Result<()> {
+/// One statement for each row of the table, in its order: of a backlog a batch may have many entries for one.
+fn add(conn: &Connection, sql: &str, entries: impl Iterator<Item = (i64, u32, HistoryCounts)>) -> rusqlite::Result<()> {
+    let mut sorted: Vec<_> = entries.collect();
+    sorted.sort_unstable_by_key(|(time, owner, _)| (*time, *owner));
     let mut add = conn.prepare_cached(sql)?;
-    for (time, owner, c) in rows {
+    for same in sorted.chunk_by(|one, other| (one.0, one.1) == (other.0, other.1)) {
+        let Some(&(time, owner, mut c)) = same.first() else { continue };
+        for (_, _, more) in same.iter().skip(1) {
+            c.add(more);
+        }
         add.execute(params![
             time,
             owner,

@@ -129,9 +129,9 @@ pub(super) fn encode(fact: &LegFact<'_>, out: &mut Vec<u8>) {
 }
 
 fn encode_recipient(recipient: &RecipientTrace, first: Time, out: &mut Vec<u8>) {
-    bytes(out, bare_address(&recipient.address));
-    bytes(out, capped(&recipient.relay, MAX_RELAY));
-    bytes(out, capped(&recipient.reply, MAX_REPLY));
+    bytes(out, bare_address(recipient.texts.address()));
+    bytes(out, capped(recipient.texts.relay(), MAX_RELAY));
+    bytes(out, capped(recipient.texts.reply(), MAX_REPLY));
     out.push(recipient.dsn.class);
     number(out, u64::from(recipient.dsn.subject));
     number(out, u64::from(recipient.dsn.detail));
@@ -151,7 +151,7 @@ pub(super) fn push_hashes(fact: &LegFact<'_>, hashes: &mut Vec<u64>) {
         hashes.push(bloom::hash(Key::MessageId, message_id));
     }
     for recipient in fact.recipients.iter().take(MAX_RECIPIENTS) {
-        hashes.push(bloom::hash(Key::Recipient, bare_address(&recipient.address)));
+        hashes.push(bloom::hash(Key::Recipient, bare_address(recipient.texts.address())));
         hashes.extend(recipient.next.as_ref().map(|id| bloom::hash(Key::Queue, id.as_bytes())));
     }
 }

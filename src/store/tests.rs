@@ -7,7 +7,7 @@ use std::path::Path;
 use super::*;
 use crate::mail::{
     Basis, Counts, Dsn, ErrorFact, LegFact, Origin, Outcome, Owner, QueueId, RecipientState, RecipientTrace,
-    ReplyClass, Time,
+    ReplyClass, Time, TraceTexts,
 };
 
 pub(super) fn leg<'a>(id: &str, owner: u32, secs: i64, recipients: &'a [RecipientTrace]) -> LegFact<'a> {
@@ -36,9 +36,7 @@ pub(super) fn leg<'a>(id: &str, owner: u32, secs: i64, recipients: &'a [Recipien
 
 fn to(address: &str) -> RecipientTrace {
     RecipientTrace {
-        address: address.as_bytes().into(),
-        relay: Box::from(&b"mx.there.test[192.0.2.1]:25"[..]),
-        reply: Box::from(&b"250 ok"[..]),
+        texts: TraceTexts::new(address.as_bytes(), b"mx.there.test[192.0.2.1]:25", b"250 ok"),
         dsn: Dsn::new(2, 0, 0),
         state: RecipientState::Ended(Outcome::Sent),
         attempts: 1,

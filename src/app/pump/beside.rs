@@ -28,8 +28,6 @@ type Written = (Batch, Result<(), CommitError>);
 pub(super) struct Beside {
     batches: Option<SyncSender<Batch>>,
     written: Receiver<Written>,
-    /// What came back already.
-    done: Option<Written>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -48,7 +46,7 @@ impl Beside {
             }
         };
         let thread = std::thread::Builder::new().name("store".into()).spawn(write)?;
-        Ok(Beside { batches: Some(batches), written, done: None, thread: Some(thread) })
+        Ok(Beside { batches: Some(batches), written, thread: Some(thread) })
     }
 
     /// Begins to write it. It comes back if there is nobody to write it.
@@ -59,15 +57,9 @@ impl Beside {
         }
     }
 
-    /// Whether what was begun has come to its end.
-    pub fn is_done(&mut self) -> bool {
-        self.done = self.done.take().or_else(|| self.written.try_recv().ok());
-        self.done.is_some()
-    }
-
     /// The batch that was begun and what became of it; `None` when the thread has ended with it.
     pub fn wait(&mut self) -> Option<Written> {
-        self.done.take().or_else(|| self.written.recv().ok())
+        self.written.recv().ok()
     }
 }
 

@@ -114,11 +114,6 @@ impl Pump {
         whole
     }
 
-    /// Whether the store has taken the batch that is written beside.
-    pub(super) fn has_written(&mut self) -> bool {
-        self.under_way.is_some() && self.beside.as_mut().is_some_and(Beside::is_done)
-    }
-
     /// Goes on with a batch until it is in the store. `written`: what became of the first try.
     fn persist(&mut self, written: Result<(), CommitError>, durability: Durability, what: &str) -> bool {
         let mut written = written;

@@ -49,11 +49,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Live batches end after this, so that a line is visible soon.
+/// A busy log is left alone for this long between two batches, so that a line is visible soon; longer where a batch is
+/// dear (see `rest`).
 const LIVE: Duration = Duration::from_millis(50);
-/// While catching up, larger batches cost less per line.
-const CATCH_UP: Duration = Duration::from_millis(250);
-const BATCH_LINES: u64 = 64 * 1024;
+/// Batches end after this. The larger, the less they cost per line: what changes with every line is written once.
+const BATCH: Duration = Duration::from_millis(250);
+const BATCH_LINES: u64 = 128 * 1024;
+/// Open messages whose rows a batch writes at most, about: that is what takes memory.
+const BATCH_ROWS: usize = 16 * 1024;
 /// One read of one source.
 const BUDGET: usize = 512 * 1024;
 /// The polling step; a change notice ends it earlier, but a busy log is read at most once per step.
@@ -220,17 +223,17 @@ impl Pump {
     /// Runs until it is told to stop. True when everything that was read is committed; false when the store could not
     /// take the last of it, which the next start then reads again.
     pub fn run(mut self) -> bool {
-        let (mut catching_up, mut whole) = (true, true);
+        let mut whole = true;
         while !self.shared.stopping() {
             let before = self.engine.tracker.high();
             // While a batch is written beside, lines are read and nothing else is done.
-            let (lines, more) = self.read_batch(if catching_up { CATCH_UP } else { LIVE });
+            let (lines, more) = self.read_batch();
+            let began = clock::monotonic();
             if !self.wait_for_store() {
                 whole = false;
                 break;
             }
             self.answer_requests();
-            catching_up = more;
             // Not by lines that say nothing about mail: they do not move log time, which goes on all the same.
             if self.engine.tracker.high() != before {
                 self.heard = clock::monotonic();
@@ -256,7 +259,7 @@ impl Pump {
                 self.waker.wait(STEP);
             } else if !more {
                 // Busy but caught up: collect for a moment instead of committing line by line.
-                self.waker.pause(LIVE);
+                self.waker.pause(rest(began.elapsed()));
             }
         }
         if whole {
@@ -287,15 +290,11 @@ impl Pump {
     }
 
     /// Reads all sources in turns until the batch is full or they are at their ends.
-    fn read_batch(&mut self, limit: Duration) -> (u64, bool) {
+    fn read_batch(&mut self) -> (u64, bool) {
         let began = clock::monotonic();
         self.engine.tracker.look_at_clock(clock::now());
         let (mut lines, mut more) = (0, true);
-        while more && lines < BATCH_LINES && began.elapsed() < limit {
-            // The next one is at hand, so that lines are visible soon.
-            if began.elapsed() > LIVE && self.has_written() {
-                break;
-            }
+        while more && lines < BATCH_LINES && self.engine.tracker.changed() < BATCH_ROWS && began.elapsed() < BATCH {
             // Somebody may have to be blocked, before more is read.
             if self.engine.rules.has_verdicts() {
                 break;
@@ -439,5 +438,22 @@ impl Pump {
     /// The files that are followed.
     fn paths(&self) -> Vec<PathBuf> {
         self.sources.iter().filter_map(Source::path).map(PathBuf::from).collect()
+    }
+}
+
+/// How long a busy log is left alone after a batch whose writing took `spent`: a fifth of the time at most is spent on
+/// writing, and what is written at last is visible soon.
+fn rest(spent: Duration) -> Duration {
+    (spent * 4).clamp(LIVE, BATCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_log_is_left_alone_as_long_as_lines_may_wait_at_most() {
+        let ms = Duration::from_millis;
+        assert_eq!([0, 12, 20, 60, 900].map(|spent| rest(ms(spent))), [50, 50, 80, 240, 250].map(ms));
     }
 }

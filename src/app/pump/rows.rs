@@ -200,9 +200,7 @@ impl Pump {
         }
         self.keep_listed();
         let batch = &mut self.batch;
-        self.engine.take_rows(|row| {
-            batch.rows.push(Row { kind: row.kind.code(), key: row.key, value: row.value });
-        });
+        self.engine.tell_rows(|kind, key, value| batch.rows.set(kind.code(), key, value));
         let sanctions = self.engine.sanctions.take_rows();
         self.batch.rows.extend(sanctions.into_iter().map(|row| Row { kind: row.kind, key: row.key, value: row.value }));
         if let Some(value) = self.engine.judge.take_row(clock::now()) {
@@ -227,10 +225,14 @@ impl Pump {
         }
         owners.sort_unstable();
         owners.dedup();
+        let mut figures = Writer::default();
         for &owner in &owners {
             let account = self.engine.ledger.get(owner);
             self.batch.totals.push((owner.0, account.counts));
-            self.batch.rows.push(self.figures_row(owner, &account));
+            let today = self.days.today(owner).unwrap_or(Today { day: 0, messages: 0 });
+            figures.bytes.clear();
+            write_figures(&account, today, &mut figures);
+            self.batch.rows.set(FIGURES, &owner.0.to_be_bytes(), Some(&figures.bytes));
         }
         self.collect_metrics(&owners);
         for source in &self.sources {
@@ -238,16 +240,6 @@ impl Pump {
             self.batch.rows.push(Row { kind: DIALECT, key: source.name().into(), value: Some(dialect) });
             self.batch.positions.push((source.name().to_owned(), position));
         }
-    }
-
-    fn figures_row(&self, owner: Owner, account: &Account) -> Row {
-        let today = self.days.today(owner).unwrap_or(Today { day: 0, messages: 0 });
-        let mut out = Writer::default();
-        for n in account.by_origin {
-            out.u64(n);
-        }
-        out.time(account.last).i64(i64::from(today.day)).u64(today.messages);
-        Row { kind: FIGURES, key: owner.0.to_be_bytes().to_vec(), value: Some(out.bytes) }
     }
 
     fn collect_metrics(&mut self, owners: &[Owner]) {
@@ -295,6 +287,13 @@ impl Pump {
             self.batch.rows.push(slot_row(slot.owner, Some(out.bytes)));
         }
     }
+}
+
+fn write_figures(account: &Account, today: Today, out: &mut Writer) {
+    for n in account.by_origin {
+        out.u64(n);
+    }
+    out.time(account.last).i64(i64::from(today.day)).u64(today.messages);
 }
 
 fn slot_row(owner: Owner, value: Option<Vec<u8>>) -> Row {

@@ -42,7 +42,7 @@ impl Tracker {
             Submitter::Internal => (Came::Internal, &[][..]),
         };
         // Tried while it was being accepted: what came of that is known already.
-        let early = |leg: &Leg| leg.class == Class::Unborn && leg.came == Came::Unseen && !leg.notification;
+        let early = |leg: &Leg| leg.class == Class::Unborn && matches!(leg.came, Came::Unseen) && !leg.notification;
         let slot = match self.locate(head, accepted.id) {
             Ok(slot) if self.table.get(slot).is_some_and(early) => {
                 self.table.set_deadline(slot, Time::ZERO);
@@ -56,7 +56,7 @@ impl Tracker {
         let several = accepted.recipients.map_or_else(Vec::new, |list| self.distinct(list));
         let most = self.settings.max_recipients;
         let Some(leg) = self.table.edit(slot) else { return };
-        leg.notification = came == Came::Internal;
+        leg.notification = matches!(came, Came::Internal);
         (leg.came, leg.last, leg.size) = (came, head.at, accepted.size);
         leg.expected = leg.expected.max(several.len().max(1) as u32);
         for recipient in several {
@@ -286,7 +286,7 @@ impl Tracker {
             return;
         }
         leg.parent = None;
-        let wait = maybe_hop || (leg.came == Came::Internal && !leg.notification);
+        let wait = maybe_hop || (matches!(leg.came, Came::Internal) && !leg.notification);
         if wait {
             leg.class = Class::Waiting;
             self.table.set_deadline(slot, at.plus_secs(GRACE_SECS));

@@ -32,7 +32,7 @@ impl Tracker {
             self.linger_requeued(found, cx);
         }
         // Its arrival was before the log: what was seen of it counts, and only what is open comes back.
-        let old_arrival = |leg: &Leg| leg.class == Class::Waiting && leg.came == Came::Internal;
+        let old_arrival = |leg: &Leg| leg.class == Class::Waiting && matches!(leg.came, Came::Internal);
         if let Some(found) = found.filter(|&found| self.table.get(found).is_some_and(old_arrival)) {
             self.resolve(found, cx);
         }
@@ -132,7 +132,7 @@ impl Tracker {
         let host = self.places.host(head.host);
         let instance = self.places.instance(head);
         let key = Key { host, instance, id: child };
-        let made = |leg: &Leg| leg.class == Class::Waiting && leg.came == Came::Internal;
+        let made = |leg: &Leg| leg.class == Class::Waiting && matches!(leg.came, Came::Internal);
         let lingering = self.table.lingering(key).into_iter();
         if let Some(slot) = lingering.rev().find(|&slot| self.table.get(slot).is_some_and(made)) {
             return self.be_notification(slot, cx);

@@ -3,14 +3,14 @@
 use super::books::{self, Settling};
 use super::leg::{Came, Class, Details, Ended, Seen};
 use super::table::Slot;
-use super::{Cx, Ending, MAX_TEXT, Tracker, kept, push_tight, state_of};
+use super::{Cx, Ending, MAX_TEXT, Tracker, cut, push_tight, state_of};
 use crate::engine::Sink;
 use crate::engine::replies::Judgement;
 use crate::engine::rules::What;
 use crate::mail::address;
 use crate::mail::{
     Attempt, Dsn, End, ErrorFact, Fact, Head, Outcome, QueueId, RecipientState, RecipientTrace, ScriptClaim, Status,
-    Sweep, Time,
+    Sweep, Time, TraceTexts,
 };
 
 impl Tracker {
@@ -207,7 +207,7 @@ impl Tracker {
         for trace in recipients.iter_mut().filter(|trace| trace.state == RecipientState::Deferred) {
             trace.state = RecipientState::Ended(Outcome::Expired);
             trace.last = head.at;
-            let judged = cx.replies.judge(trace.dsn, &trace.reply);
+            let judged = cx.replies.judge(trace.dsn, trace.texts.reply());
             let error = ErrorFact {
                 at: head.at,
                 owner,
@@ -215,12 +215,12 @@ impl Tracker {
                 late: false,
                 id,
                 sender,
-                recipient: &trace.address,
-                relay: &trace.relay,
+                recipient: trace.texts.address(),
+                relay: trace.texts.relay(),
                 dsn: trace.dsn,
                 class: judged.class,
                 own_address: judged.own_address,
-                reply: &trace.reply,
+                reply: trace.texts.reply(),
                 script,
             };
             cx.emit(Fact::Error(error));
@@ -272,7 +272,7 @@ impl Tracker {
             self.close(slot, ended, cx);
             return;
         }
-        if leg.came == Came::Named && ended != Ended::Deleted {
+        if matches!(leg.came, Came::Named) && ended != Ended::Deleted {
             return self.resolve(slot, cx);
         }
         books::end(leg, ended, cx);
@@ -319,10 +319,9 @@ impl Tracker {
         if !attempt.accepted_as.is_empty() && attempt.accepted_as != address {
             details.expanded(attempt.accepted_as, at);
         }
-        if let Some(trace) = details.recipients.iter_mut().rev().take(most).find(|t| same(&t.address, address)) {
-            if trace.attempts == 0 || *trace.reply != *attempt.reply {
-                trace.reply = kept(attempt.reply);
-                trace.relay = kept(attempt.relay);
+        if let Some(trace) = details.recipients.iter_mut().rev().take(most).find(|t| same(t.texts.address(), address)) {
+            if trace.attempts == 0 || trace.texts.reply() != attempt.reply {
+                trace.texts = TraceTexts::new(trace.texts.address(), cut(attempt.relay), cut(attempt.reply));
             }
             trace.attempts += 1;
             trace.last = at;
@@ -330,9 +329,7 @@ impl Tracker {
             return;
         }
         let trace = RecipientTrace {
-            address: kept(address),
-            relay: kept(attempt.relay),
-            reply: kept(attempt.reply),
+            texts: TraceTexts::new(cut(address), cut(attempt.relay), cut(attempt.reply)),
             dsn: attempt.dsn,
             state,
             attempts: 1,
@@ -360,13 +357,11 @@ impl Details {
     /// The message was accepted for this recipient: known before anything is tried.
     pub(super) fn accepted(&mut self, address: &[u8], at: Time) {
         // Tried while it was being accepted, or given twice.
-        if self.recipients.iter().rev().take(NEAR).any(|known| same(&known.address, address)) {
+        if self.recipients.iter().rev().take(NEAR).any(|known| same(known.texts.address(), address)) {
             return;
         }
         self.push(RecipientTrace {
-            address: kept(address),
-            relay: Box::default(),
-            reply: Box::default(),
+            texts: TraceTexts::new(cut(address), &[], &[]),
             dsn: Dsn::NONE,
             state: RecipientState::Queued,
             attempts: 0,
@@ -378,7 +373,8 @@ impl Details {
     /// Others have come of it.
     fn expanded(&mut self, address: &[u8], at: Time) {
         let waits = |trace: &&mut RecipientTrace| {
-            matches!(trace.state, RecipientState::Queued | RecipientState::Deferred) && same(&trace.address, address)
+            matches!(trace.state, RecipientState::Queued | RecipientState::Deferred)
+                && same(trace.texts.address(), address)
         };
         if let Some(trace) = self.recipients.iter_mut().find(waits) {
             (trace.state, trace.last) = (RecipientState::Expanded, at);
@@ -395,7 +391,7 @@ impl Details {
 
 /// What is kept of a long address is compared.
 fn same(kept: &[u8], address: &[u8]) -> bool {
-    *kept == *address.get(..MAX_TEXT).unwrap_or(address)
+    kept == cut(address)
 }
 
 /// Most recipients of one leg that are kept with their texts.

@@ -84,7 +84,8 @@ impl Tracker {
         let found = match next {
             Next::ForwardedAs(id) => {
                 let fits = |leg: &Leg| {
-                    let internal = leg.came == Came::Internal && !leg.notification && is_free(leg, parent.serial);
+                    let internal =
+                        matches!(leg.came, Came::Internal) && !leg.notification && is_free(leg, parent.serial);
                     leg.instance == parent.instance && (internal || blind && is_dim(leg, parent.serial))
                 };
                 self.pick(slot, id, fits)

@@ -68,6 +68,21 @@ pub struct Details {
 }
 
 impl Details {
+    /// As it is new, but for the memory of what will come again.
+    pub fn renew(&mut self) {
+        let mut recipients = std::mem::take(&mut self.recipients);
+        recipients.clear();
+        recipients.shrink_to(2);
+        *self = Details { recipients, ..Details::default() };
+    }
+
+    #[inline]
+    fn touch(&self) -> u64 {
+        let first = |text: &[u8]| text.first().copied().map_or(0, u64::from);
+        let told = self.recipients.last().map_or(0, |trace| first(trace.texts.address()) ^ u64::from(trace.attempts));
+        told ^ first(&self.message_id) ^ first(&self.sender) ^ first(&self.client)
+    }
+
     pub fn script(&self) -> Option<&ScriptClaim> {
         self.script.as_deref().and_then(ScriptClaim::told)
     }
@@ -237,6 +252,21 @@ impl Ended {
 }
 
 impl Leg {
+    /// Gives back what it holds.
+    pub fn empty(&mut self) {
+        (self.came, self.details, self.seen) = (Came::Unseen, None, SeenSet::default());
+        self.spare_hands = Box::default();
+    }
+
+    /// Looks at everything that a line may change or the end tells; what it returns means nothing.
+    #[inline]
+    pub fn touch(&self) -> u64 {
+        let numbers =
+            [self.serial, self.message, self.size, self.claimed_by, self.last.0 as u64, self.deadline.0 as u64];
+        let numbers = numbers.iter().fold(u64::from(self.booked ^ self.expected), |sum, n| sum ^ n);
+        numbers ^ self.seen.few.first().map_or(0, |(hash, _)| *hash) ^ self.details.as_deref().map_or(0, Details::touch)
+    }
+
     pub fn new(host: u16, instance: u16, id: QueueId, at: Time) -> Leg {
         Leg {
             host,
@@ -303,7 +333,7 @@ impl Leg {
 
     /// Seen only after its arrival: its recipients are counted as they are seen.
     pub fn is_mid_stream(&self) -> bool {
-        self.came == Came::Unseen
+        matches!(self.came, Came::Unseen)
     }
 
     /// Mid-stream, and without its header line: it cannot be compared with other legs.
@@ -319,7 +349,32 @@ impl Leg {
 
 #[cfg(test)]
 mod tests {
-    use super::Leg;
+    use super::*;
+    use crate::mail::{Dsn, RecipientState, TraceTexts};
+
+    #[test]
+    fn renewed_details_are_as_new_ones() {
+        let trace = RecipientTrace {
+            texts: TraceTexts::new(b"a@b.test", b"mx[192.0.2.1]:25", b"250 ok"),
+            dsn: Dsn::NONE,
+            state: RecipientState::Deferred,
+            attempts: 3,
+            last: Time(9),
+            next: None,
+        };
+        let mut details = Details {
+            message_id: Box::from(&b"<m@b.test>"[..]),
+            sender: Box::from(&b"c@b.test"[..]),
+            client: Box::from(&b"192.0.2.7"[..]),
+            recipients: vec![trace; 5],
+            cut: true,
+            script: Some(Box::default()),
+            disputed: true,
+        };
+        details.renew();
+        assert_eq!(details, Details::default());
+        assert!(details.recipients.capacity() <= 2);
+    }
 
     /// Hundreds of thousands are kept: one byte more, and the allocator gives each 320.
     #[test]

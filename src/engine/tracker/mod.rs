@@ -42,10 +42,11 @@ pub use gated::{Gated, Stopped};
 pub use rows::{Row, RowKind};
 
 use crate::engine::Sink;
+use crate::engine::ledger::Ledger;
 use crate::engine::sanctions::Queued;
 use crate::engine::scripts::Scripts;
 use crate::mail::{Event, Fact, Head, Kind, LegFact, Outcome, Place, QueueId, RecipientState, ScriptSource, Time};
-use leg::{Came, Class, Ended, Leg};
+use leg::{Came, Class, Details, Ended, Leg};
 use log_time::{LogTime, Step};
 use places::Places;
 use sweep::Sweeps;
@@ -114,6 +115,9 @@ pub struct Tracker {
     came_back: Vec<(Place, Place)>,
     /// Notifications that the server wrote about messages of accounts, as those messages' own.
     notices: Vec<Queued>,
+    /// See `SPARE_DETAILS`.
+    #[allow(clippy::vec_box, reason = "the boxes are what is kept")]
+    spare_details: Vec<Box<Details>>,
 }
 
 impl Tracker {
@@ -132,12 +136,18 @@ impl Tracker {
             gated: Vec::new(),
             came_back: Vec::new(),
             notices: Vec::new(),
+            spare_details: Vec::new(),
         }
     }
 
     /// Queue ids that are followed now.
     pub fn open(&self) -> usize {
         self.table.len()
+    }
+
+    /// Legs that `take_rows` would give.
+    pub fn changed(&self) -> usize {
+        self.table.changed()
     }
 
     /// Highest log time seen so far.
@@ -147,6 +157,20 @@ impl Tracker {
 
     pub fn next_deadline(&self) -> Option<Time> {
         self.table.next_deadline()
+    }
+
+    /// Looks at what is kept of the messages that lines will be about, all at once: it lies all over the memory, and the
+    /// processor waits for several places together as long as for one. Changes nothing.
+    pub fn fetch(&self, events: &[Event<'_>], ledger: &Ledger) {
+        let mut sum = 0;
+        for event in events {
+            if let (Some(host), Some(id)) = (self.places.known_host(event.head.host), event.kind.id())
+                && let Some(leg) = self.table.look(host, id)
+            {
+                sum ^= leg.touch() ^ ledger.look(leg.owner);
+            }
+        }
+        std::hint::black_box(sum);
     }
 
     pub fn observe<S: Sink>(&mut self, event: &Event<'_>, cx: &mut Cx<'_, S>) {
@@ -255,7 +279,7 @@ impl Tracker {
     fn locate_or_join<S: Sink>(&mut self, head: &Head<'_>, id: QueueId, cx: &mut Cx<'_, S>) -> Slot {
         match self.locate(head, id) {
             Ok(slot) => {
-                if self.table.get(slot).is_some_and(|leg| leg.came == Came::Named)
+                if self.table.get(slot).is_some_and(|leg| matches!(leg.came, Came::Named))
                     && let Some(leg) = self.table.edit(slot)
                 {
                     leg.came = Came::Unseen;
@@ -270,11 +294,11 @@ impl Tracker {
         }
     }
 
-    fn leg(&self, key: Key, at: Time) -> Leg {
+    fn leg(&mut self, key: Key, at: Time) -> Leg {
         let mut leg = Leg::new(key.host, key.instance, key.id, at);
         leg.server = self.places.server(key.instance);
         if self.settings.details {
-            leg.details = Some(Box::default());
+            leg.details = Some(self.spare_details.pop().unwrap_or_default());
         }
         leg
     }
@@ -303,9 +327,16 @@ impl Tracker {
                 details.finish(state, last);
             }
         }
-        if leg.class != Class::Unborn && !leg.probe && leg.came != Came::Named {
+        if leg.class != Class::Unborn && !leg.probe && !matches!(leg.came, Came::Named) {
             self.tell(&leg, ended.name(), cx);
         }
+        if self.spare_details.len() < SPARE_DETAILS
+            && let Some(mut details) = leg.details.take()
+        {
+            details.renew();
+            self.spare_details.push(details);
+        }
+        self.table.recycle(leg);
     }
 
     fn tell<S: Sink>(&self, leg: &Leg, end: &'static str, cx: &mut Cx<'_, S>) {
@@ -428,11 +459,18 @@ impl Tracker {
     }
 }
 
+/// Emptied details that are kept for the next legs.
+const SPARE_DETAILS: usize = 256;
+
 /// Longest text kept per field of a leg, in bytes.
 const MAX_TEXT: usize = 512;
 
 fn kept(text: &[u8]) -> Box<[u8]> {
-    text.get(..MAX_TEXT).unwrap_or(text).into()
+    cut(text).into()
+}
+
+fn cut(text: &[u8]) -> &[u8] {
+    text.get(..MAX_TEXT).unwrap_or(text)
 }
 
 /// Grows by half, from one on: hundreds of thousands of legs have one recipient each.

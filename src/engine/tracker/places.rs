@@ -47,6 +47,11 @@ impl Places {
         self.hosts.len() as u16 - 1
     }
 
+    /// The number of a host, if it has one.
+    pub fn known_host(&self, name: &[u8]) -> Option<u16> {
+        self.hosts.iter().position(|host| same(host, short(name))).map(|n| n as u16)
+    }
+
     pub fn instance(&mut self, head: &Head<'_>) -> u16 {
         let Head { instance, owns_queue, server, .. } = *head;
         let name = short(instance);

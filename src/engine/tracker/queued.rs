@@ -98,7 +98,7 @@ fn handed_by(leg: &Leg) -> Option<HandedBy> {
 fn waits(leg: &Leg) -> bool {
     matches!(leg.class, Class::Own | Class::Child)
         && leg.ended.is_none()
-        && leg.came != Came::Named
+        && !matches!(leg.came, Came::Named)
         && !leg.probe
         && !leg.notification
 }

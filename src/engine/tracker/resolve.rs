@@ -42,12 +42,12 @@ impl Tracker {
         match leg.class {
             Class::Unborn => {
                 // Only a placeholder is waited for in this state.
-                if leg.came == Came::Unseen {
+                if matches!(leg.came, Came::Unseen) {
                     self.close(slot, Ended::Lost, cx);
                 }
                 return;
             }
-            Class::Child if leg.came == Came::Named => {
+            Class::Child if matches!(leg.came, Came::Named) => {
                 // Nothing was said of it: it was gone before the log began, and the line that named it said sent.
                 books::close_out(leg, Outcome::Sent, leg.open(), cx);
                 self.close(slot, Ended::Lost, cx);

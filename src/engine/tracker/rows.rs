@@ -8,7 +8,9 @@ use super::log_time::LogTime;
 use super::{Sweeps, Tracker};
 use crate::engine::codec::{Reader, Writer};
 use crate::engine::scripts::{restore_claim, save_claim};
-use crate::mail::{Basis, Origin, Outcome, Owner, RecipientState, RecipientTrace, ScriptClaim, Server, Time};
+use crate::mail::{
+    Basis, Origin, Outcome, Owner, RecipientState, RecipientTrace, ScriptClaim, Server, Time, TraceTexts,
+};
 
 /// What a row is about: the first part of its key in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,28 +60,31 @@ pub struct Row {
 const VERSION: u64 = 2;
 
 impl Tracker {
-    /// Rows that changed since the last call.
-    pub fn take_rows(&mut self, mut each: impl FnMut(Row)) {
-        let (gone, changed) = self.table.take_rows();
+    /// Rows that changed since the last call: kind, key and value; without a value the row is gone.
+    pub fn tell_rows(&mut self, mut each: impl FnMut(RowKind, &[u8], Option<&[u8]>)) {
+        let (mut gone, mut changed) = self.table.take_rows();
+        // In the order of their keys, which is that of the table they go to: neighbours share a page.
+        gone.sort_unstable();
+        changed.sort_unstable();
         for serial in gone {
-            each(Row { kind: RowKind::Leg, key: serial.to_be_bytes().to_vec(), value: None });
+            each(RowKind::Leg, &serial.to_be_bytes(), None);
         }
-        for slot in changed {
+        let mut out = Writer::default();
+        for (serial, slot) in changed {
             if let Some(leg) = self.table.get(slot) {
-                let mut out = Writer::default();
+                out.bytes.clear();
                 write_leg(leg, &mut out);
-                let key = leg.serial.to_be_bytes().to_vec();
-                each(Row { kind: RowKind::Leg, key, value: Some(out.bytes) });
+                each(RowKind::Leg, &serial.to_be_bytes(), Some(&out.bytes));
             }
         }
-        self.scripts.take_rows(|key, value| each(Row { kind: RowKind::Script, key, value }));
-        let mut out = Writer::default();
+        self.scripts.take_rows(|key, value| each(RowKind::Script, &key, value.as_deref()));
+        out.bytes.clear();
         out.u64(VERSION).time(self.blind_until);
         self.time.save(&mut out);
         self.places.save(&mut out);
         self.sweeps.save(&mut out);
         out.u64(self.table.next_serial());
-        each(Row { kind: RowKind::State, key: Vec::new(), value: Some(out.bytes) });
+        each(RowKind::State, &[], Some(&out.bytes));
     }
 
     /// Takes up one stored row. False when it could not be read.
@@ -184,7 +189,7 @@ fn write_details(details: &Details, out: &mut Writer) {
     out.bytes(&details.message_id).bytes(&details.sender).bytes(&details.client).u64(u64::from(details.cut));
     out.u64(details.recipients.len() as u64);
     for trace in &details.recipients {
-        out.bytes(&trace.address).bytes(&trace.relay).bytes(&trace.reply).dsn(trace.dsn);
+        out.bytes(trace.texts.address()).bytes(trace.texts.relay()).bytes(trace.texts.reply()).dsn(trace.dsn);
         out.u64(u64::from(trace.state.code()));
         out.u32(trace.attempts).time(trace.last).maybe_id(trace.next.as_deref().copied());
     }
@@ -271,20 +276,11 @@ fn read_details(saved: &mut Reader<'_>) -> Option<Details> {
         ..Details::default()
     };
     for _ in 0..saved.u64()? {
-        let (address, relay, reply) = (saved.bytes()?.into(), saved.bytes()?.into(), saved.bytes()?.into());
+        let texts = TraceTexts::new(saved.bytes()?, saved.bytes()?, saved.bytes()?);
         let dsn = saved.dsn()?;
         let state = RecipientState::from_code(saved.u8()?)?;
         let (attempts, last, next) = (saved.u32()?, saved.time()?, saved.maybe_id()?);
-        details.recipients.push(RecipientTrace {
-            address,
-            relay,
-            reply,
-            dsn,
-            state,
-            attempts,
-            last,
-            next: next.map(Box::new),
-        });
+        details.recipients.push(RecipientTrace { texts, dsn, state, attempts, last, next: next.map(Box::new) });
     }
     // Last in the row, and only where there is one: older rows have none.
     if !saved.is_empty() {

@@ -31,9 +31,17 @@ pub struct Table {
     hasher: foldhash::quality::FixedState,
     next_serial: u64,
     dirty: Vec<Slot>,
+    /// Legs to be stored: those of `dirty` that are not gone.
+    changed: usize,
     gone: Vec<u64>,
     keep_rows: bool,
+    /// Emptied: the next leg goes where the last one was, which the processor still has at hand.
+    #[allow(clippy::vec_box, reason = "the boxes are what is kept")]
+    spare: Vec<Box<Leg>>,
 }
+
+/// Emptied legs that are kept.
+const SPARE: usize = 256;
 
 impl Table {
     pub fn new(seed: u64, keep_rows: bool) -> Table {
@@ -47,8 +55,10 @@ impl Table {
             hasher: foldhash::quality::FixedState::with_seed(seed),
             next_serial: 1,
             dirty: Vec::new(),
+            changed: 0,
             gone: Vec::new(),
             keep_rows,
+            spare: Vec::new(),
         }
     }
 
@@ -79,6 +89,7 @@ impl Table {
         let leg = self.legs.get_mut(slot.0 as usize)?.as_deref_mut()?;
         if self.keep_rows && !leg.dirty {
             leg.dirty = true;
+            self.changed += 1;
             self.dirty.push(slot);
         }
         Some(leg)
@@ -91,6 +102,13 @@ impl Table {
     #[inline]
     pub fn find(&self, key: Key) -> Option<Slot> {
         self.live.find(self.hash(key), |&slot| self.is(slot, key)).copied()
+    }
+
+    /// The live leg of an id, to be looked at only: see `Tracker::fetch`.
+    #[inline]
+    pub fn look(&self, host: u16, id: QueueId) -> Option<&Leg> {
+        let named = |&slot: &Slot| self.get(slot).is_some_and(|leg| leg.id == id);
+        self.get(*self.live.find(self.hash(Key { host, instance: 0, id }), named)?)
     }
 
     /// Incarnations of an id that only wait for late lines, oldest first.
@@ -157,7 +175,13 @@ impl Table {
             }
         };
         if let Some(place) = self.legs.get_mut(slot.0 as usize) {
-            *place = Some(Box::new(leg));
+            *place = Some(match self.spare.pop() {
+                Some(mut spare) => {
+                    *spare = leg;
+                    spare
+                }
+                None => Box::new(leg),
+            });
         }
         let hash = self.hash(key);
         let Table { legs, live, linger, messages, hasher, .. } = self;
@@ -187,11 +211,20 @@ impl Table {
         if leg.deadline != Time::ZERO {
             self.deadlines.remove(&(leg.deadline, leg.serial, slot));
         }
+        self.changed = self.changed.saturating_sub(usize::from(leg.dirty));
         if leg.stored {
             self.gone.push(leg.serial);
         }
         self.free.push(slot);
         Some(leg)
+    }
+
+    /// Takes back what `remove` gave out.
+    pub fn recycle(&mut self, mut leg: Box<Leg>) {
+        if self.spare.len() < SPARE {
+            leg.empty();
+            self.spare.push(leg);
+        }
     }
 
     /// Moves a leg from the live ones to those that only wait for late lines; its queue id may now come again.
@@ -248,16 +281,22 @@ impl Table {
         self.deadlines.first().map(|&(deadline, _, _)| deadline)
     }
 
+    /// How many legs are to be stored.
+    pub fn changed(&self) -> usize {
+        self.changed
+    }
+
     /// Serials of stored legs that are gone, then the legs to be stored; both since the last call.
-    pub fn take_rows(&mut self) -> (Vec<u64>, Vec<Slot>) {
+    pub fn take_rows(&mut self) -> (Vec<u64>, Vec<(u64, Slot)>) {
+        let count = std::mem::take(&mut self.changed);
         let dirty = std::mem::take(&mut self.dirty);
-        let mut changed = Vec::with_capacity(dirty.len());
+        let mut changed = Vec::with_capacity(count);
         for slot in dirty {
             if let Some(Some(leg)) = self.legs.get_mut(slot.0 as usize)
                 && leg.dirty
             {
                 (leg.dirty, leg.stored) = (false, true);
-                changed.push(slot);
+                changed.push((leg.serial, slot));
             }
         }
         (std::mem::take(&mut self.gone), changed)
@@ -286,9 +325,11 @@ impl Table {
         for text in [local, domain] {
             for part in text.chunks(64) {
                 let mut lower = [0u8; 64];
-                for (to, from) in lower.iter_mut().zip(part) {
-                    *to = from.to_ascii_lowercase();
+                if let Some(to) = lower.get_mut(..part.len()) {
+                    to.copy_from_slice(part);
                 }
+                // All of it, also what is no part: the compiler makes a few wide steps of it.
+                lower.make_ascii_lowercase();
                 state.write(lower.get(..part.len()).unwrap_or(&lower));
             }
             state.write_u8(0);
@@ -325,4 +366,40 @@ fn rehash(legs: &[Option<Box<Leg>>], hasher: &foldhash::quality::FixedState, slo
 
 fn message_of(legs: &[Option<Box<Leg>>], slot: Slot) -> u64 {
     legs.get(slot.0 as usize).and_then(Option::as_deref).map_or(0, |leg| leg.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leg(n: u32) -> Leg {
+        Leg::new(0, 0, QueueId::new(format!("A{n}").as_bytes()).unwrap(), Time::ZERO)
+    }
+
+    #[test]
+    fn legs_that_are_gone_are_not_waited_for() {
+        let mut table = Table::new(7, true);
+        for n in 0..1_000 {
+            let slot = table.insert(leg(n));
+            table.edit(slot).unwrap().last = Time(5);
+            if n % 10 > 0 {
+                let gone = table.remove(slot).unwrap();
+                table.recycle(gone);
+            }
+        }
+        assert_eq!(table.changed(), 100);
+        let (gone, changed) = table.take_rows();
+        assert_eq!((gone.len(), changed.len(), table.changed()), (0, 100, 0));
+    }
+
+    #[test]
+    fn a_new_leg_knows_nothing_of_the_one_before() {
+        let mut table = Table::new(7, false);
+        let slot = table.insert(Leg { details: Some(Box::default()), size: 9, ..leg(1) });
+        let old = table.remove(slot).unwrap();
+        table.recycle(old);
+        let slot = table.insert(leg(2));
+        assert_eq!(table.get(slot), Some(&Leg { serial: 2, ..leg(2) }));
+        assert!(table.look(0, leg(2).id).is_some() && table.look(0, leg(1).id).is_none());
+    }
 }

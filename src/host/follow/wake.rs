@@ -28,13 +28,14 @@ pub enum Woken {
 pub struct Waker {
     bell: SyncSender<()>,
     heard: Receiver<()>,
+    /// Rings for calls alone.
+    summons: SyncSender<()>,
+    summoned: Receiver<()>,
     /// A call rings, but a full bell must not swallow it.
     called: Arc<AtomicBool>,
     stop: Stop,
     watcher: Option<RecommendedWatcher>,
     dirs: Vec<Dir>,
-    /// A change that rang during a pause.
-    missed: bool,
 }
 
 struct Dir {
@@ -45,7 +46,12 @@ struct Dir {
 
 /// Wakes the waiting thread from any other.
 #[derive(Debug, Clone)]
-pub struct Handle(SyncSender<()>, Arc<AtomicBool>, Stop);
+pub struct Handle {
+    bell: SyncSender<()>,
+    summons: SyncSender<()>,
+    called: Arc<AtomicBool>,
+    stop: Stop,
+}
 
 /// Whether the agent is to end: asked where one file alone can take long.
 #[derive(Debug, Clone, Default)]
@@ -70,29 +76,30 @@ impl Stop {
 impl Handle {
     /// Wakes it for its end.
     pub fn stop(&self) {
-        self.2.set();
+        self.stop.set();
         self.wake();
     }
 
     pub fn stopping(&self) -> &Stop {
-        &self.2
+        &self.stop
     }
 
     pub fn wake(&self) {
-        self.1.store(true, Ordering::Release);
+        self.called.store(true, Ordering::Release);
         // A full channel means that the waiter will wake anyway.
-        let _ = self.0.try_send(());
+        let _ = (self.bell.try_send(()), self.summons.try_send(()));
     }
 
     /// There is something to read; a pause goes on.
     pub fn ring(&self) {
-        let _ = self.0.try_send(());
+        let _ = self.bell.try_send(());
     }
 }
 
 impl Waker {
     pub fn new(paths: &[PathBuf]) -> Waker {
         let (bell, heard) = sync_channel(1);
+        let (summons, summoned) = sync_channel(1);
         let tell = bell.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // Opening a file or listing the directory, as we do ourselves, changes nothing.
@@ -104,11 +111,12 @@ impl Waker {
         let mut waker = Waker {
             bell,
             heard,
+            summons,
+            summoned,
             called: Arc::default(),
             stop: Stop::default(),
             watcher,
             dirs: Vec::new(),
-            missed: false,
         };
         waker.watch(paths);
         waker
@@ -138,33 +146,33 @@ impl Waker {
     }
 
     pub fn handle(&self) -> Handle {
-        Handle(self.bell.clone(), Arc::clone(&self.called), self.stop.clone())
+        let (bell, summons) = (self.bell.clone(), self.summons.clone());
+        Handle { bell, summons, called: Arc::clone(&self.called), stop: self.stop.clone() }
     }
 
     /// Waits at most `limit`. The caller passes its polling step, 100–250 ms; a busy log is read once per step.
     pub fn wait(&mut self, limit: Duration) -> Woken {
         self.stand();
-        let missed = std::mem::take(&mut self.missed);
         let called = self.called.load(Ordering::Acquire);
-        let rang = self.heard.recv_timeout(if missed || called { Duration::ZERO } else { limit }).is_ok();
+        let rang = self.heard.recv_timeout(if called { Duration::ZERO } else { limit }).is_ok();
         // One wake-up answers for all that rang meanwhile; a call outranks a change.
         while self.heard.try_recv().is_ok() {}
         if self.called.swap(false, Ordering::AcqRel) {
             Woken::Called
-        } else if rang || missed {
+        } else if rang {
             Woken::Changed
         } else {
             Woken::Timeout
         }
     }
 
-    /// Waits for a call or until the time is over; changes of files are kept for the next `wait`.
+    /// Waits for a call or until the time is over. Changes of files stay in the bell for the next `wait`, and wake nobody: a
+    /// busy log is written to a thousand times a second.
     pub fn pause(&mut self, limit: Duration) -> Woken {
         let start = clock::monotonic();
         while !self.called.swap(false, Ordering::AcqRel) {
-            match self.heard.recv_timeout(clock::left(start, limit)) {
-                Ok(()) => self.missed = true,
-                Err(_) => return Woken::Timeout,
+            if self.summoned.recv_timeout(clock::left(start, limit)).is_err() {
+                return Woken::Timeout;
             }
         }
         Woken::Called

@@ -3,38 +3,24 @@
 use crate::mail::QueueId;
 use crate::mta::near;
 
-/// For every byte, whether it is a digit of an id (base 62).
-static BASE62: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0u8;
-    loop {
-        #[allow(clippy::indexing_slicing, reason = "checked by the compiler: a constant")]
-        {
-            table[byte as usize] = byte.is_ascii_alphanumeric();
-        }
-        if byte == 255 {
-            break;
-        }
-        byte += 1;
-    }
-    table
-};
-
-fn is_base62(text: &[u8]) -> bool {
-    text.iter().all(|&byte| BASE62.get(usize::from(byte)).copied().unwrap_or(false))
+/// Whether all bytes are digits of an id (base 62) but for two dashes, the second one at `second`. All at once, which
+/// the compiler makes a few wide steps of.
+#[inline]
+fn is_id<const LEN: usize>(id: &[u8; LEN], second: usize) -> bool {
+    let digits = id.iter().fold(0, |digits, byte| digits + u8::from(byte.is_ascii_alphanumeric()));
+    id.get(6) == Some(&b'-') && id.get(second) == Some(&b'-') && usize::from(digits) == LEN - 2
 }
 
 /// How long the id is that a text begins with: `tttttt-pppppp-ss` up to 4.96, `tttttt-ppppppppppp-ssss` since 4.97
 /// (exim_id.h). Behind it nothing of an id may follow.
 #[inline]
 fn id_len(text: &[u8]) -> Option<usize> {
-    let short = text.get(13) == Some(&b'-');
-    let (len, second) = if short { (16, 13) } else { (23, 18) };
-    let id = text.get(..len)?;
-    let dashes = id.get(6) == Some(&b'-') && id.get(second) == Some(&b'-');
-    let rest = is_base62(id.get(..6)?) && is_base62(id.get(7..second)?) && is_base62(id.get(second + 1..)?);
+    let (len, good) = match text.get(13) == Some(&b'-') {
+        true => (16, is_id(text.first_chunk::<16>()?, 13)),
+        false => (23, is_id(text.first_chunk::<23>()?, 18)),
+    };
     let ends = text.get(len).is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'-');
-    (dashes && rest && ends).then_some(len)
+    (good && ends).then_some(len)
 }
 
 /// The id at the beginning of a text, and what follows it.
@@ -89,14 +75,10 @@ pub(super) fn behind_stamp(text: &[u8]) -> &[u8] {
 /// A decimal number and what follows; `None` without a digit or beyond 64 bits.
 #[inline]
 pub(super) fn number(text: &[u8]) -> Option<(u64, &[u8])> {
-    let len = text.iter().take_while(|b| b.is_ascii_digit()).count();
-    let (digits, rest) = text.split_at_checked(len)?;
-    if digits.is_empty() {
-        return None;
+    match near::number(text)? {
+        (_, 0) => None,
+        (value, len) => Some((value, text.get(len..)?)),
     }
-    let value =
-        digits.iter().try_fold(0u64, |n, b| n.checked_mul(10).and_then(|n| n.checked_add(u64::from(b - b'0'))))?;
-    Some((value, rest))
 }
 
 /// Both sides of the byte at `at`, without it.

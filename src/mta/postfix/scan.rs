@@ -47,14 +47,10 @@ pub(super) fn queue_id(text: &[u8]) -> Option<QueueId> {
 /// A decimal number and what follows; `None` without a digit or beyond 64 bits.
 #[inline]
 pub(super) fn number(text: &[u8]) -> Option<(u64, &[u8])> {
-    let len = text.iter().take_while(|b| b.is_ascii_digit()).count();
-    let (digits, rest) = text.split_at_checked(len)?;
-    if digits.is_empty() {
-        return None;
+    match near::number(text)? {
+        (_, 0) => None,
+        (value, len) => Some((value, text.get(len..)?)),
     }
-    let value =
-        digits.iter().try_fold(0u64, |n, b| n.checked_mul(10).and_then(|n| n.checked_add(u64::from(b - b'0'))))?;
-    Some((value, rest))
 }
 
 /// `NAME[ADDR]` and what follows. Names come from DNS and have no `[`.

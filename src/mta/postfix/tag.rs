@@ -53,6 +53,22 @@ const OTHER_SERVERS: [&[u8]; 3] = [b"cyrus", b"dovecot", b"exim"];
 
 #[inline]
 pub(super) fn read(tag: &[u8]) -> Tag<'_> {
+    // As nearly all are.
+    if let Some((instance, [b'/', name @ ..])) = tag.split_at_checked(USUAL.len())
+        && instance == USUAL
+    {
+        let daemon = daemon(name);
+        if daemon != Daemon::Unknown {
+            return Tag { instance, name, daemon };
+        }
+    }
+    any(tag)
+}
+
+const USUAL: &[u8] = b"postfix";
+
+#[inline(never)]
+fn any(tag: &[u8]) -> Tag<'_> {
     let Some(first) = near::find(b'/', tag) else {
         let daemon = if tag == b"postfix" { Daemon::Quiet } else { Daemon::Foreign };
         return Tag { instance: tag, name: tag, daemon };

@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::mail::{Outcome, Owner, ScriptClaim};
+use crate::mail::{Outcome, Owner, ScriptClaim, TraceTexts};
 
 fn hostile(most: usize) -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![vec(any::<u8>(), 0..most), vec(prop_oneof![Just(b'<'), Just(b'>'), Just(b'@'), Just(0u8)], 0..8)]
@@ -27,9 +27,7 @@ fn recipient() -> impl Strategy<Value = RecipientTrace> {
         (state, any::<u32>(), any::<i64>(), proptest::option::of(queue_id())),
     )
         .prop_map(|((address, relay, reply, dsn), (state, attempts, last, next))| RecipientTrace {
-            address: address.into(),
-            relay: relay.into(),
-            reply: reply.into(),
+            texts: TraceTexts::new(&address, &relay, &reply),
             dsn: Dsn::new(dsn.0, dsn.1, dsn.2),
             state,
             attempts,
@@ -82,9 +80,9 @@ proptest! {
         prop_assert_eq!(leg.login, cleaned(login, MAX_ADDRESS));
         prop_assert_eq!(leg.recipients.len(), recipients.len());
         for (got, put) in leg.recipients.iter().zip(&recipients) {
-            prop_assert_eq!(&got.address, &cleaned(bare_address(&put.address), MAX_ADDRESS));
-            prop_assert_eq!(&got.relay, &cleaned(&put.relay, MAX_RELAY));
-            prop_assert_eq!(&got.reply, &cleaned(&put.reply, MAX_REPLY));
+            prop_assert_eq!(&got.address, &cleaned(bare_address(put.texts.address()), MAX_ADDRESS));
+            prop_assert_eq!(&got.relay, &cleaned(put.texts.relay(), MAX_RELAY));
+            prop_assert_eq!(&got.reply, &cleaned(put.texts.reply(), MAX_REPLY));
             prop_assert_eq!((got.attempts, got.last), (put.attempts, put.last));
             prop_assert_eq!(&got.next, &put.next.as_ref().map(|id| id.to_string()));
             prop_assert!(!got.address.contains('\n') && !got.reply.contains('\0'));
@@ -111,9 +109,7 @@ proptest! {
 #[test]
 fn too_many_recipients_are_cut_and_said_so() {
     let one = RecipientTrace {
-        address: Box::from(&b"a@b.test"[..]),
-        relay: Box::default(),
-        reply: Box::default(),
+        texts: TraceTexts::new(b"a@b.test", b"", b""),
         dsn: Dsn::NONE,
         state: RecipientState::Deferred,
         attempts: 1,
