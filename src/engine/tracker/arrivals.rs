@@ -1,8 +1,8 @@
 //! How messages come to be: arrival, header, activation, hold, and the decision whose recipients a leg carries.
 
-use super::leg::{Came, Class, Ended, Leg, Seen};
+use super::leg::{Came, Class, Ended, Leg, Login, Seen};
 use super::table::{Key, Slot};
-use super::{Cx, GRACE_SECS, Tracker, books, kept};
+use super::{Cx, GRACE_SECS, Tracker, books, cut, kept};
 use crate::engine::Sink;
 use crate::engine::attribution::{Arrival, Attributed};
 use crate::mail::address;
@@ -34,7 +34,7 @@ impl Tracker {
             Submitter::User(login) => (Came::User(kept(login), cx.attribution.uid_of(login)), &[][..]),
             Submitter::Login { login, client, address } => {
                 let from = if address.is_empty() { client } else { address };
-                (Came::Login(kept(login), client_hash(from)), from)
+                (Came::Login(Login::new(cut(login), client_hash(from))), from)
             }
             Submitter::Smtp { client, address } => {
                 (Came::Smtp(read_address(address)), if address.is_empty() { client } else { address })
@@ -123,7 +123,9 @@ impl Tracker {
         cx: &mut Cx<'_, S>,
     ) {
         let came = match login {
-            Some(login) => Came::Login(kept(login), client_hash(if address.is_empty() { client } else { address })),
+            Some(login) => {
+                Came::Login(Login::new(cut(login), client_hash(if address.is_empty() { client } else { address })))
+            }
             None => Came::Smtp(read_address(address)),
         };
         let slot = self.arrive(head, id, came, cx);
@@ -255,7 +257,7 @@ impl Tracker {
         let maybe_hop = local && (at <= self.blind_until || self.table.same_message(slot).next().is_some());
         let Some(leg) = self.table.edit(slot) else { return };
         let attributed = match &leg.came {
-            Came::Login(login, _) => cx.attribution.attribute(Arrival::Login(login), sender, cx.at),
+            Came::Login(login) => cx.attribution.attribute(Arrival::Login(login.name()), sender, cx.at),
             Came::Uid(uid) => cx.attribution.attribute(Arrival::Uid(*uid), sender, cx.at),
             Came::User(login, uid) => cx.attribution.attribute(Arrival::User(login, *uid), sender, cx.at),
             Came::Smtp(address) => {

@@ -49,7 +49,7 @@ impl<S: Sink> Cx<'_, S> {
             return;
         }
         let login = match &leg.came {
-            Came::Login(login, _) => &**login,
+            Came::Login(login) => login.name(),
             _ => b"",
         };
         let Leg { owner, origin, basis, .. } = *leg;
@@ -73,8 +73,10 @@ pub fn message<S: Sink>(leg: &Leg, cx: &mut Cx<'_, S>) {
     let (server, owner, origin, basis) = (*server, *owner, *origin, *basis);
     cx.emit(Fact::Message { at: cx.at, server, id, owner, origin, basis });
     cx.count(leg, What::Message);
-    if let Came::Login(_, client @ 1..) = leg.came {
-        cx.count(leg, What::Address(u64::from(client)));
+    if let Came::Login(login) = &leg.came
+        && login.client() != 0
+    {
+        cx.count(leg, What::Address(u64::from(login.client())));
     }
 }
 

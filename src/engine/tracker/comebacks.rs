@@ -119,7 +119,7 @@ impl Tracker {
             return;
         }
         let login = match &leg.came {
-            Came::Login(login, _) => login.clone(),
+            Came::Login(login) => login.name().into(),
             _ => [].into(),
         };
         let place = Place { server: leg.server, instance: self.places.instance_name(leg.instance).into(), id: child };

@@ -27,8 +27,7 @@ pub enum Came {
     Unseen,
     /// Only the header line was seen: made by the server itself, or its arrival was before the log began.
     Internal,
-    /// With a login, from a client: a hash of its address, 0 when there is none.
-    Login(Box<[u8]>, u32),
+    Login(Login),
     Uid(u32),
     /// Submitted by a local user; the uid where the name service knew one.
     User(Box<[u8]>, Option<u32>),
@@ -37,6 +36,25 @@ pub enum Came {
     Requeue,
     /// Not seen at all: only the leg that handed recipients to it has named it.
     Named,
+}
+
+/// A login and a hash of the address of its client, in one piece: hundreds of thousands are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login(Box<[u8]>);
+
+impl Login {
+    /// `client`: 0 where there is none.
+    pub fn new(name: &[u8], client: u32) -> Login {
+        Login([name, &client.to_le_bytes()].concat().into())
+    }
+
+    pub fn name(&self) -> &[u8] {
+        self.0.split_last_chunk::<4>().map_or(&[], |(name, _)| name)
+    }
+
+    pub fn client(&self) -> u32 {
+        self.0.split_last_chunk::<4>().map_or(0, |(_, client)| u32::from_le_bytes(*client))
+    }
 }
 
 /// What one recipient has come to, by the hash of its address.

@@ -342,7 +342,7 @@ impl Tracker {
     fn tell<S: Sink>(&self, leg: &Leg, end: &'static str, cx: &mut Cx<'_, S>) {
         let Some(details) = leg.details.as_deref() else { return };
         let (login, uid): (&[u8], i64) = match &leg.came {
-            Came::Login(login, _) => (login, -1),
+            Came::Login(login) => (login.name(), -1),
             Came::Uid(uid) => (&[], i64::from(*uid)),
             Came::User(login, uid) => (login, uid.map_or(-1, i64::from)),
             _ => (&[], -1),

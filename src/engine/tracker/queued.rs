@@ -23,7 +23,7 @@ impl Tracker {
             let name = names.entry(leg.instance).or_insert_with(|| self.places.instance_name(leg.instance).into());
             let place = Place { server: leg.server, instance: name.clone(), id: leg.id };
             let login = match &leg.came {
-                Came::Login(login, _) => login.clone(),
+                Came::Login(login) => login.name().into(),
                 _ => [].into(),
             };
             found.push(Queued { owner: leg.owner, place, origin: leg.origin, login, by: handed_by(leg) });
@@ -86,7 +86,7 @@ impl Tracker {
 /// Who handed it in, where its arrival was seen.
 fn handed_by(leg: &Leg) -> Option<HandedBy> {
     match &leg.came {
-        Came::Login(login, _) => Some(HandedBy::login(login)),
+        Came::Login(login) => Some(HandedBy::login(login.name())),
         Came::Uid(uid) => Some(HandedBy::Uid(*uid)),
         Came::Smtp(address) => Some(HandedBy::client(*address, b"")),
         Came::Requeue => Some(HandedBy::Requeued),

@@ -3,7 +3,7 @@
 //! A leg that outlives its batch is one row under its serial; places, sweeps and log time are one more.
 //! Rows carry a version; a row that cannot be read is dropped and counted.
 
-use super::leg::{Came, Class, Details, Ended, Leg, Seen};
+use super::leg::{Came, Class, Details, Ended, Leg, Login, Seen};
 use super::log_time::LogTime;
 use super::{Sweeps, Tracker};
 use crate::engine::codec::{Reader, Writer};
@@ -138,7 +138,7 @@ fn write_leg(leg: &Leg, out: &mut Writer) {
     match &leg.came {
         Came::Unseen => out.u64(0),
         Came::Internal => out.u64(1),
-        Came::Login(login, client) => out.u64(9).bytes(login).u32(*client),
+        Came::Login(login) => out.u64(9).bytes(login.name()).u32(login.client()),
         Came::Uid(uid) => out.u64(3).u32(*uid),
         Came::Smtp(None) => out.u64(4),
         Came::Smtp(Some(address)) => out.u64(5).bytes(address.to_string().as_bytes()),
@@ -214,8 +214,8 @@ fn read_leg(version: u64, serial: u64, saved: &mut Reader<'_>) -> Option<Leg> {
     leg.came = match saved.u64()? {
         0 => Came::Unseen,
         1 => Came::Internal,
-        2 => Came::Login(saved.bytes()?.into(), 0),
-        9 => Came::Login(saved.bytes()?.into(), saved.u32()?),
+        2 => Came::Login(Login::new(saved.bytes()?, 0)),
+        9 => Came::Login(Login::new(saved.bytes()?, saved.u32()?)),
         3 => Came::Uid(saved.u32()?),
         4 => Came::Smtp(None),
         5 => Came::Smtp(Some(std::str::from_utf8(saved.bytes()?).ok()?.parse().ok()?)),
