@@ -1,6 +1,11 @@
 //! Each file in `tests/config/` holds the mistake of its name; the `.err` beside it is what a person reads about it.
 //! `SENDWARDEN_BLESS=1 cargo test --test config_files` writes the `.err` files anew: read the difference before keeping it.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, in its helpers too")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,6 +18,7 @@ use sendwarden::engine::rules::{Classes, Enforcement, Lane, Rule, Target, built_
 use sendwarden::host::journal;
 use sendwarden::host::socket::Address;
 use sendwarden::mail::{Cause, Measure, ReplyClass, Signal};
+use sendwarden::notify::Event;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -111,7 +117,8 @@ fn every_key_takes_effect() {
         enforcement: {dry_run: false, max_blocks_per_hour: 3, max_age: 2m, respect_unblock: 3h, exempt: [vip]}\n\
         rules: [{name: error_ratio, action: off}, {name: spam_verdicts, limit: 9, action: block}, {name: own, signal: error_ratio, \
         window: 90m, limit: 12.5, min_sample: 7, classes: [loop], for: 'plan:pro', action: notify, state: spam, scope: all, \
-        duration: 2h, share: 30}]\n";
+        duration: 2h, share: 30}]\n\
+        hooks: [{url: 'https://Hooks.test/T', secret_file: /h, events: [purged, blocked], timeout: 2s}, {url: 'http://[::1]:81'}]\n";
     let c = config::parse("f", text.as_bytes()).map_err(|p| explain(&p)).unwrap();
     assert_eq!(c.logs[0].format, config::Format::Php);
     assert_eq!((c.logs[0].mta, c.logs[0].zone.as_deref()), (config::Mta::Postfix, Some("UTC")));
@@ -169,6 +176,13 @@ fn every_key_takes_effect() {
         ..Rule::new("own", Signal::ErrorRatio, 5_400, 125)
     };
     assert_eq!(named("own"), Some(own));
+    let [signed, plain] = &c.hooks[..] else { panic!("{:?}", c.hooks) };
+    assert_eq!((signed.target.host(), signed.target.port, signed.target.tls), ("hooks.test", 443, true));
+    assert_eq!((signed.secret_file.as_deref(), signed.timeout), (Some(Path::new("/h")), Duration::from_secs(2)));
+    assert_eq!(signed.events, [Event::Purged, Event::Blocked]);
+    assert_eq!((plain.target.host(), plain.target.port, plain.target.tls), ("::1", 81, false));
+    assert_eq!((plain.secret_file.as_deref(), plain.timeout), (None, Duration::from_secs(5)));
+    assert_eq!(plain.events, Event::ALL);
     let (mode, logins) = (config::GateMode::Watch, config::GateLogins::Hold);
     assert_eq!(c.gate, config::Gate { mode, logins, exim_flags: "/g".into() });
     assert_eq!(

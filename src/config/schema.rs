@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::node::Node;
 use super::problem::Found;
 use super::read::{self, Bad, Section, absolute, address, network, open, text_of};
-use super::{AccountLabel, Backfill, Config, GateLogins, GateMode, LogLevel, logs, rules};
+use super::{AccountLabel, Backfill, Config, GateLogins, GateMode, LogLevel, hooks, logs, rules};
 use crate::engine::replies::{self, MAX_PATTERNS, OwnAddresses, Pattern, Replies};
 use crate::engine::rules::Enforcement;
 use crate::mail::ReplyClass;
@@ -36,6 +36,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "replies",
             "enforcement",
             "rules",
+            "hooks",
         ],
     ),
     (
@@ -82,6 +83,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "share",
         ],
     ),
+    ("hooks[]", &["url", "secret_file", "events", "timeout"]),
 ];
 
 /// Every key the file can have, as paths (`metrics.public`, `logs[].path`).
@@ -186,6 +188,7 @@ pub(super) fn read(node: &Node, found: &mut Vec<Found>) -> Config {
     top.list("own_addresses", &mut c.own_addresses, |item| text_of(item).and_then(address));
     replies(node, &mut c.replies, found);
     rules::read(node, keys("rules[]"), &mut c.rules, found);
+    hooks::read(node, keys("hooks[]"), &mut c.hooks, found);
     c
 }
 

@@ -8,12 +8,13 @@ use crate::engine::rules::Fate;
 use crate::engine::sanctions::Outcome;
 use crate::host::clock;
 use crate::mail::{Action, Actor, Measure, Order, OrderId, Owner, Role, Time, Verdict};
+use crate::notify::Moment;
 use crate::store::VerdictRow;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// The row of what keeps rules from blocking.
-pub(super) const JUDGE: u8 = 18;
+pub(super) const JUDGE: u8 = 19;
 /// Verdicts that wait because something is being done for their accounts.
 const MOST_WAITING: usize = 10_000;
 /// How often it is told that there are too many automatic blocks.
@@ -59,7 +60,7 @@ impl Pump {
                 Outcome::Already => fate = Fate::Already,
                 _ => self.engine.judge.blocked(now),
             }
-            self.log_order(&record);
+            self.log_order(&record, Moment::Ordered);
         }
         self.tell(&verdict, fate, &name);
         self.tally.verdict(&verdict.rule, fate.name());

@@ -135,6 +135,7 @@ impl Pump {
         self.engine.ledger.forget(owner);
         self.engine.sanctions.forget(owner);
         self.engine.rules.forget(owner);
+        self.forget_notices(owner);
         self.listed.entries.remove(&owner);
         self.engine.attribution.accounts.forget(owner);
         self.engine.attribution.forget_answers();

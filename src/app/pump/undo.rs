@@ -6,6 +6,7 @@ use crate::app::shared::{NotDone, Reply, Undo, Undone, answer as reply};
 use crate::engine::sanctions::Outcome;
 use crate::host::clock;
 use crate::mail::{Action, Actor, Cause, Order, OrderId, Owner, Scope, Time};
+use crate::notify::Moment;
 
 impl Pump {
     /// Whether rules may block. What the configuration says of a dry run stands beside it.
@@ -56,7 +57,7 @@ impl Pump {
         let record = self.engine.sanctions.accept(&order, &[], now);
         let (outcome, details) = (record.outcome, record.details.clone());
         if outcome != Outcome::Already {
-            self.log_order(&record);
+            self.log_order(&record, Moment::Ordered);
         }
         (outcome.name(), details)
     }
