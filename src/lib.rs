@@ -35,5 +35,6 @@ pub mod host;
 pub mod mail;
 pub mod metrics;
 pub mod mta;
+pub mod notify;
 pub mod store;
 pub mod web;

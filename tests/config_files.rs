@@ -1,6 +1,11 @@
 //! Each file in `tests/config/` holds the mistake of its name; the `.err` beside it is what a person reads about it.
 //! `SENDWARDEN_BLESS=1 cargo test --test config_files` writes the `.err` files anew: read the difference before keeping it.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, in its helpers too")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,6 +17,7 @@ use sendwarden::engine::replies::Pattern;
 use sendwarden::host::journal;
 use sendwarden::host::socket::Address;
 use sendwarden::mail::ReplyClass;
+use sendwarden::notify::Event;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -106,7 +112,8 @@ fn every_key_takes_effect() {
         tracking: {max_open_messages: 1000, max_line_bytes: 4096}\nhistory: {hours_days: 1, days_days: 2}\n\
         retention: {errors_days: 1, index_days: 2, index_max_bytes: 2MiB}\nqueue: {directories: [/q], config_directories: [/e], exim_program: /x, interval: 72s}\n\
         gate: {mode: watch, logins: hold, exim_flags: /g}\n\
-        own_addresses: [192.0.2.25, '2001:db8::1']\nreplies: [{pattern: 'a.b', class: loop}]\n";
+        own_addresses: [192.0.2.25, '2001:db8::1']\nreplies: [{pattern: 'a.b', class: loop}]\n\
+        hooks: [{url: 'https://Hooks.test/T', secret_file: /h, events: [purged, blocked], timeout: 2s}, {url: 'http://[::1]:81'}]\n";
     let c = config::parse("f", text.as_bytes()).map_err(|p| explain(&p)).unwrap();
     assert_eq!(c.logs[0].format, config::Format::Php);
     assert_eq!((c.logs[0].mta, c.logs[0].zone.as_deref()), (config::Mta::Postfix, Some("UTC")));
@@ -140,6 +147,13 @@ fn every_key_takes_effect() {
     assert_eq!(c.retention, config::Retention { errors_days: 1, index_days: 2, index_max_bytes: 2 << 20 });
     assert_eq!(c.own_addresses, ["192.0.2.25".parse::<std::net::IpAddr>().unwrap(), "2001:db8::1".parse().unwrap()]);
     assert_eq!(c.replies, [Pattern { pattern: "a.b".into(), class: ReplyClass::Loop }]);
+    let [signed, plain] = &c.hooks[..] else { panic!("{:?}", c.hooks) };
+    assert_eq!((signed.target.host(), signed.target.port, signed.target.tls), ("hooks.test", 443, true));
+    assert_eq!((signed.secret_file.as_deref(), signed.timeout), (Some(Path::new("/h")), Duration::from_secs(2)));
+    assert_eq!(signed.events, [Event::Purged, Event::Blocked]);
+    assert_eq!((plain.target.host(), plain.target.port, plain.target.tls), ("::1", 81, false));
+    assert_eq!((plain.secret_file.as_deref(), plain.timeout), (None, Duration::from_secs(5)));
+    assert_eq!(plain.events, Event::ALL);
     let (mode, logins) = (config::GateMode::Watch, config::GateLogins::Hold);
     assert_eq!(c.gate, config::Gate { mode, logins, exim_flags: "/g".into() });
     assert_eq!(

@@ -16,7 +16,7 @@ use crash_support::{House, Running, exchange, wait};
 use serde_json::Value;
 
 /// Keys that only hold others.
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 13] = [
     "logs",
     "web",
     "metrics",
@@ -29,10 +29,15 @@ const SECTIONS: [&str; 12] = [
     "helper",
     "hold",
     "replies",
+    "hooks",
 ];
 
 /// Keys whose effect needs a real journal or a sender: where their tests are.
-const ELSEWHERE: [(&str, &str, &str); 17] = [
+const ELSEWHERE: [(&str, &str, &str); 21] = [
+    ("hooks[].url", "each_order_is_told_once_and_signed_and_nothing_secret_is_shown", include_str!("hooks.rs")),
+    ("hooks[].secret_file", "each_order_is_told_once_and_signed_and_nothing_secret_is_shown", include_str!("hooks.rs")),
+    ("hooks[].events", "each_order_is_told_once_and_signed_and_nothing_secret_is_shown", include_str!("hooks.rs")),
+    ("hooks[].timeout", "a_receiver_that_hangs_slows_nobody", include_str!("hooks.rs")),
     ("hold.max_held", "no_more_is_held_than_there_is_room_for_and_nobody_else_notices", include_str!("gate_bounds.rs")),
     ("hold.max_held_bytes", "no_more_is_held_than_may_lie_in_the_queue", include_str!("gate_bounds.rs")),
     ("hold.min_free", "where_too_little_is_free_nothing_more_is_held", include_str!("gate_bounds.rs")),

@@ -8,7 +8,7 @@ use super::powers::Powers;
 use super::pump::{self, Pump};
 use super::setup::Setup;
 use super::shared::Shared;
-use super::{Exit, dispatch, flags, logs, queues, sizes, unlisted};
+use super::{Exit, dispatch, flags, hooks, logs, queues, sizes, unlisted};
 use crate::engine::Engine;
 use crate::engine::tracker::Settings as TrackerSettings;
 use crate::host::follow::wake::Waker;
@@ -82,6 +82,8 @@ pub fn run(mut setup: Setup, start: Start) -> Result<Exit, String> {
     let flags = flags::open(setup.flags.as_ref(), setup.mail_servers.exim.as_deref())?;
     let passes = flags.as_ref().map(flags::Standing::passes);
     let hands = dispatch::start(setup.mail_servers.clone(), powers.another(), passes, shared.clone(), waker.handle())?;
+    let (told, lost) = hooks::start(&setup.hooks, std::mem::take(&mut kept.notices))?;
+    kept.first_rows.extend(lost.into_iter().map(pump::notice_row));
     let gate = open_tape(&setup, seed)?;
     let sizes = match gate.as_ref().filter(|_| setup.doors || flags.is_some()) {
         Some(_) => Some(sizes::start(Instances::new(setup.mail_servers.clone(), powers.another()))?),
@@ -100,6 +102,7 @@ pub fn run(mut setup: Setup, start: Start) -> Result<Exit, String> {
         parts.1,
         scanned,
         hands,
+        told,
         gate.clone(),
         flags,
         sizes,

@@ -11,6 +11,7 @@ mod dialect;
 mod dispatch;
 mod flags;
 mod gate;
+mod hooks;
 mod ingest;
 mod instances;
 mod logs;

@@ -7,9 +7,9 @@ use crate::engine::directory::Directory;
 use crate::engine::replies::{OwnAddresses, Replies};
 use crate::engine::sanctions;
 use crate::engine::turnstile::Room;
-use crate::host::addresses;
+use crate::host::{addresses, files};
 use crate::mail::{Server, Time};
-use crate::{metrics, store, web};
+use crate::{metrics, notify, store, web};
 use jiff::tz::TimeZone;
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -55,6 +55,8 @@ pub struct Setup {
     /// How much of one account may be on hold.
     pub max_held: Room,
     pub min_free: gate::MinFree,
+    /// Who is told when something happens to an account.
+    pub hooks: Vec<notify::Hook>,
     pub log_level: &'static str,
 }
 
@@ -209,6 +211,7 @@ fn build(config: Config) -> Result<Setup, String> {
         max_held: Room { messages: config.hold.max_held, bytes: config.hold.max_held_bytes, heard: 0 },
         min_free: gate::MinFree { bytes: config.hold.min_free, inodes: config.hold.min_free_inodes },
         hold: hold_settings(&config),
+        hooks: hooks(&config)?,
         log_level: match config.log_level {
             config::LogLevel::Error => "error",
             config::LogLevel::Warn => "warn",
@@ -276,6 +279,30 @@ fn gate(config: &config::Gate) -> Option<gate::Settings> {
     Some(gate::Settings { mode, refuse_logins: config.logins == config::GateLogins::Refuse })
 }
 
+fn hooks(config: &Config) -> Result<Vec<notify::Hook>, String> {
+    let hook = |(i, hook): (usize, &config::Hook)| {
+        let secret = hook
+            .secret_file
+            .as_deref()
+            .map(|path| secret(path).map_err(|why| format!("hooks[{i}].secret_file: {why}")));
+        let config::Hook { target, events, timeout, .. } = hook.clone();
+        Ok(notify::Hook { target, secret: secret.transpose()?, events, timeout })
+    };
+    config.hooks.iter().enumerate().map(hook).collect()
+}
+
+/// What notices are signed with. Whoever may read it may forge them.
+fn secret(path: &Path) -> Result<notify::Secret, String> {
+    let text = files::read_secret(path)?;
+    notify::Secret::new(&text).ok_or_else(|| {
+        format!(
+            "the secret in {} is shorter than {} characters; make one with: openssl rand -hex 32",
+            path.display(),
+            notify::hook::SHORTEST
+        )
+    })
+}
+
 fn token(path: Option<&Path>) -> Result<Option<String>, String> {
     let Some(path) = path else { return Ok(None) };
     let text = std::fs::read_to_string(path).map_err(|why| {
@@ -316,6 +343,7 @@ impl Setup {
                 (self.max_held, self.min_free) != (new.max_held, new.min_free),
             ),
             ("gate", (&self.gate, &self.flags, self.doors) != (&new.gate, &new.flags, new.doors)),
+            ("hooks", self.hooks != new.hooks),
             ("helper.socket", self.helper_socket != new.helper_socket),
             (
                 "queue",

@@ -4,6 +4,7 @@
 //! with key path, line and hint ([`explain`] prints them). Nothing here opens a log, resolves a user or applies a setting.
 
 mod accounts;
+mod hooks;
 mod logs;
 mod node;
 mod problem;
@@ -21,10 +22,14 @@ pub use schema::key_paths;
 use crate::engine::directory::Policy;
 use crate::engine::replies::Pattern;
 use crate::host::{helper, journal, socket};
+use crate::notify::{Event, Target};
 
 /// A configuration file is small: more is a mistake or an attack.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 const MAX_CONFIG_NODES: usize = 200_000;
+/// Each has a connection of its own.
+const MAX_HOOKS: usize = 16;
+const HOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Everything an operator can set. [`Config::default`] is a working agent without any file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +58,18 @@ pub struct Config {
     pub own_addresses: Vec<IpAddr>,
     /// The operator's own reply patterns, tried before the built-in ones.
     pub replies: Vec<Pattern>,
+    /// Who is told when something happens to an account.
+    pub hooks: Vec<Hook>,
+}
+
+/// A receiver of notices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hook {
+    pub target: Target,
+    /// File holding what notices are signed with; `None`: they are not.
+    pub secret_file: Option<PathBuf>,
+    pub events: Vec<Event>,
+    pub timeout: Duration,
 }
 
 /// One log to follow.
@@ -269,6 +286,7 @@ impl Default for Config {
             },
             own_addresses: Vec::new(),
             replies: Vec::new(),
+            hooks: Vec::new(),
         }
     }
 }

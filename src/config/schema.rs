@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::node::Node;
 use super::problem::Found;
 use super::read::{self, Bad, Section, absolute, address, network, open, text_of};
-use super::{AccountLabel, Backfill, Config, GateLogins, GateMode, LogLevel, logs};
+use super::{AccountLabel, Backfill, Config, GateLogins, GateMode, LogLevel, hooks, logs};
 use crate::engine::replies::{self, MAX_PATTERNS, OwnAddresses, Pattern, Replies};
 use crate::mail::ReplyClass;
 
@@ -33,6 +33,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "hold",
             "own_addresses",
             "replies",
+            "hooks",
         ],
     ),
     (
@@ -61,6 +62,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("helper", &["socket"]),
     ("hold", &["held_max", "max_held", "max_held_bytes", "min_free", "min_free_inodes"]),
     ("replies[]", &["pattern", "class"]),
+    ("hooks[]", &["url", "secret_file", "events", "timeout"]),
 ];
 
 /// Every key the file can have, as paths (`metrics.public`, `logs[].path`).
@@ -162,6 +164,7 @@ pub(super) fn read(node: &Node, found: &mut Vec<Found>) -> Config {
 
     top.list("own_addresses", &mut c.own_addresses, |item| text_of(item).and_then(address));
     replies(node, &mut c.replies, found);
+    hooks::read(node, keys("hooks[]"), &mut c.hooks, found);
     c
 }
 

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -49,6 +49,38 @@ pub fn explain_denied(path: &Path) -> Option<String> {
     } else {
         format!("{shown}: {why}; not even its group {group} may read it (mode {:o})", meta.permissions().mode() & 0o777)
     })
+}
+
+/// A secret that only its owner and group may read, without the space around it.
+///
+/// # Errors
+/// Others may read it, it is no regular file, or it is no text of at most 4 KiB.
+pub fn read_secret(path: &Path) -> Result<String, String> {
+    const MOST: u64 = 4_096;
+    let fail = |why: &dyn std::fmt::Display| {
+        format!("cannot read {}: {why}; check that the agent may read it", path.display())
+    };
+    // A named pipe would be waited for until somebody writes to it.
+    let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(nonblock).open(path).map_err(|why| fail(&why))?;
+    let meta = file.metadata().map_err(|why| fail(&why))?;
+    let mode = meta.permissions().mode();
+    if !meta.is_file() {
+        return Err(fail(&"it is no regular file"));
+    }
+    if mode & 0o007 != 0 {
+        let shown = path.display();
+        let mode = mode & 0o777;
+        return Err(format!(
+            "{shown} holds a secret and is open to everybody on this host (mode {mode:o}); close it with: chmod 640 {shown}"
+        ));
+    }
+    let mut text = String::new();
+    file.take(MOST + 1).read_to_string(&mut text).map_err(|why| fail(&why))?;
+    if text.len() as u64 > MOST {
+        return Err(fail(&format!("it is larger than {MOST} bytes")));
+    }
+    Ok(text.trim().to_owned())
 }
 
 fn group_name(gid: u32) -> Option<String> {
@@ -250,6 +282,31 @@ mod tests {
         std::os::unix::fs::symlink("/etc/passwd", dir.path().join(ids[2].as_str())).unwrap();
         assert_eq!(sizes(dir.path(), &ids).unwrap(), [(ids[0], 5), (ids[1], 2)]);
         assert!(sizes(&dir.path().join(ids[0].as_str()), &ids).is_err(), "that is no queue");
+    }
+
+    #[test]
+    fn a_secret_that_others_may_read_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        fs::write(&path, " 0123456789abcdef\n").unwrap();
+        for (mode, open) in
+            [(0o600, false), (0o640, false), (0o400, false), (0o644, true), (0o604, true), (0o602, true)]
+        {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let read = read_secret(&path);
+            assert_eq!(read.is_err(), open, "{mode:o} {read:?}");
+            match read {
+                Ok(text) => assert_eq!(text, "0123456789abcdef"),
+                Err(why) => assert!(why.contains("chmod 640") && !why.contains("0123"), "{why}"),
+            }
+        }
+        assert!(read_secret(dir.path()).unwrap_err().contains("no regular file"));
+        fs::write(dir.path().join("large"), "x".repeat(4_097)).unwrap();
+        fs::set_permissions(dir.path().join("large"), fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(read_secret(&dir.path().join("large")).unwrap_err().contains("larger"));
+        let pipe = dir.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+        assert!(read_secret(&pipe).unwrap_err().contains("no regular file"), "a pipe nobody writes to");
     }
 
     #[test]

@@ -78,6 +78,7 @@ impl Snapshot {
             Family::Blocked => {
                 self.hold.blocked.iter().try_for_each(|(state, cause, n)| out.gauge(&[state, cause], *n))
             }
+            Family::HookQueue => self.hooks.iter().try_for_each(|(hook, n)| out.gauge(&[hook], *n)),
             Family::HeldMessages => out.gauge(&[], self.hold.messages),
             Family::HeldBytes => out.gauge(&[], self.hold.bytes),
             Family::HeldOldest => out.time(&[], self.hold.oldest),

@@ -67,6 +67,8 @@ pub struct Gauges {
     pub tracked_messages: u64,
     pub store_size_bytes: u64,
     pub hold: HoldGauge,
+    /// Notices that wait, by the host they are for.
+    pub hooks: Vec<(String, u64)>,
 }
 
 /// What the agent holds.

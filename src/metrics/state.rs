@@ -144,6 +144,7 @@ pub(super) struct Snapshot {
     pub queues: Vec<QueueGauge>,
     pub queue_scans: Vec<(Server, Time)>,
     pub hold: HoldGauge,
+    pub hooks: Vec<(String, u64)>,
     pub tracked_messages: u64,
     pub store_up: bool,
     pub store_size: u64,
@@ -306,6 +307,9 @@ impl State {
             let labels: Vec<&str> = labels.iter().copied().filter(|label| !label.is_empty()).collect();
             self.count(family, &labels, SMALL, &labels, n);
         }
+        for (hook, outcome, n) in std::mem::take(&mut tally.hooks) {
+            self.count(Family::HookDeliveries, &[&hook, outcome], SMALL, &["other", outcome], n);
+        }
         for (server, of_server) in Server::ALL.into_iter().zip(&mut tally.servers) {
             if of_server.heard {
                 self.stage_server(server, of_server);
@@ -427,6 +431,7 @@ impl State {
             queues: self.gauges.queues.clone(),
             queue_scans: self.gauges.queue_scans.clone(),
             hold: self.gauges.hold.clone(),
+            hooks: self.gauges.hooks.clone(),
             tracked_messages: self.gauges.tracked_messages,
             store_up: self.store_up,
             store_size: self.gauges.store_size_bytes,

@@ -28,6 +28,8 @@ pub struct Tally {
     pub(super) gate: GateTally,
     /// Of what is held: family, its labels (empty: fewer), how many.
     pub(super) hold: Vec<(Family, [&'static str; 2], u64)>,
+    /// By hook, and outcome.
+    pub(super) hooks: Vec<(String, &'static str, u64)>,
 }
 
 /// What one mail server did.
@@ -121,6 +123,14 @@ impl Tally {
     /// A message that the gate was not asked about; `when` is one of a closed set.
     pub fn bypass(&mut self, origin: Origin, when: &'static str) {
         self.hold(Family::GateBypass, [origin.name(), when], 1);
+    }
+
+    /// What became of `n` notices to a hook (none: so that the series is there); `outcome` is one of a closed set.
+    pub fn hook(&mut self, hook: &str, outcome: &'static str, n: u64) {
+        match self.hooks.iter_mut().find(|(of, with, _)| of == hook && *with == outcome) {
+            Some((_, _, count)) => *count += n,
+            None => self.hooks.push((hook.to_owned(), outcome, n)),
+        }
     }
 
     fn hold(&mut self, family: Family, labels: [&'static str; 2], n: u64) {

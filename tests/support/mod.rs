@@ -28,6 +28,7 @@ pub mod inject;
 pub mod neighbour;
 pub mod place;
 pub mod postfix;
+pub mod receiver;
 pub mod server;
 pub mod sink;
 pub mod smtp;

@@ -3,6 +3,7 @@
 //! It looks, and tells what to do next. It opens nothing for writing, changes nothing, and needs no agent.
 
 mod flags;
+mod hooks;
 mod host;
 mod log;
 mod scripts;
@@ -88,6 +89,7 @@ pub fn run(args: &CheckArgs) -> Exit {
     findings.extend(host::helper(&setup));
     gate(&chain::look(&chain::Wanted::of(&setup)), &setup, &mut findings);
     flags::judge(&setup, &mut findings);
+    hooks::judge(&setup, &mut findings);
     let (mut figures, mut told) = (Vec::new(), scripts::Told::default());
     for source in &chosen {
         let Some(path) = source.path() else { continue };

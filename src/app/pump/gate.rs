@@ -12,6 +12,7 @@ use crate::host::clock;
 use crate::host::tape::{Position, Record};
 use crate::mail::{Dsn, OrderId, Origin, Owner, Server, Time};
 use crate::metrics::{Decision, GateTally};
+use crate::notify::Moment;
 
 /// Log time has whole seconds, and a decision comes before its line.
 const SLACK_SECS: i64 = 2;
@@ -195,7 +196,7 @@ impl Pump {
             );
             tracing::warn!("{account}: {details}");
             let record = self.engine.sanctions.overflow(owner, OrderId::new(now, clock::seed()), details, now);
-            self.log_order(&record);
+            self.log_order(&record, Moment::Ordered);
         }
     }
 

@@ -10,6 +10,7 @@ mod commit;
 mod gate;
 mod input;
 mod listed;
+mod notices;
 mod orders;
 mod people;
 mod projection;
@@ -18,6 +19,7 @@ mod source;
 
 pub use commit::not_durable;
 pub use listed::{LISTED_KIND, read_listed};
+pub use notices::notice_row;
 pub use rows::{FIGURES_KIND, KEY_KIND, Kept, figures_of, read_key, restore, seed};
 pub use source::{KeptSource, Source};
 
@@ -27,6 +29,7 @@ use super::shared::{PumpState, Shared};
 use crate::app::dispatch::Dispatch;
 use crate::app::flags::Standing;
 use crate::app::gate::Gate;
+use crate::app::hooks::Hooks;
 use crate::app::ingest;
 use crate::app::sizes::Sizes;
 use crate::engine::Engine;
@@ -97,6 +100,7 @@ pub struct Pump {
     behind: bool,
     reported: rows::Reported,
     dispatch: Dispatch,
+    hooks: Hooks,
     /// What is in the batch must survive a power cut.
     durable: bool,
     /// Where a test may want to be killed once the batch is in the store.
@@ -117,7 +121,7 @@ pub struct Pump {
     compare_flags: Instant,
     /// Messages that are held and could not be remembered, as told last.
     told_unremembered: u64,
-    /// The gate has counted something that is not in the store.
+    /// The gate or a hook has counted something that is not in the store.
     gate_spoke: bool,
     /// Messages that this gate has held and that are remembered, by account.
     of_gate: BTreeMap<Owner, u64>,
@@ -148,6 +152,7 @@ impl Pump {
         shared: Arc<Shared>,
         queues: super::queues::Scanned,
         dispatch: Dispatch,
+        hooks: Hooks,
         gate: Option<Arc<Gate>>,
         flags: Option<Standing>,
         sizes: Option<Sizes>,
@@ -180,6 +185,7 @@ impl Pump {
             behind: false,
             reported: rows::Reported::default(),
             dispatch,
+            hooks,
             durable: false,
             boundary: None,
             mend: now,
@@ -238,6 +244,7 @@ impl Pump {
                 self.pass_time(now);
             }
             self.hear_gate();
+            self.gate_spoke |= self.hear_hooks();
             self.find_bypass();
             self.keep_orders(now, !more && !self.behind);
             let idle = lines == 0 && !more;
@@ -280,7 +287,9 @@ impl Pump {
             }
         }
         self.hear_rules();
-        lines == 0 || self.commit(false)
+        self.hooks.stop();
+        let heard = self.hear_hooks();
+        (lines == 0 && !heard) || self.commit(false)
     }
 
     /// Reads all sources in turns until the batch is full or they are at their ends.
@@ -360,6 +369,7 @@ impl Pump {
             tracked_messages: self.engine.tracker.open() as u64,
             store_size_bytes: std::fs::metadata(self.shelf.store().path()).map_or(0, |meta| meta.len()),
             hold: self.hold.clone(),
+            hooks: self.hooks.waiting(),
         });
         let state = PumpState {
             sources: self.sources.iter().map(Source::state).collect(),

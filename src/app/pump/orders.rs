@@ -18,6 +18,7 @@ use crate::mail::{
     text,
 };
 use crate::metrics::HoldGauge;
+use crate::notify::Moment;
 use crate::store::AuditRow;
 use std::time::Duration;
 
@@ -41,7 +42,7 @@ impl Pump {
         let queued = self.engine.tracker.queued(|owner| owner == order.owner);
         let record = self.engine.sanctions.accept(order, &queued, now);
         let (outcome, details) = (record.outcome, record.details.clone());
-        self.log_order(&record);
+        self.log_order(&record, Moment::Ordered);
         killpoint::pass(Point::OrderTaken);
         self.boundary.get_or_insert(Point::OrderKept);
         let what = match order.action {
@@ -98,7 +99,7 @@ impl Pump {
         }
         if self.engine.sanctions.next_wake().is_some_and(|at| at <= now) {
             for record in self.engine.sanctions.tick(now, || OrderId::new(now, clock::seed())) {
-                self.log_order(&record);
+                self.log_order(&record, Moment::Ordered);
             }
             self.durable = true;
             killpoint::pass(Point::DueChosen);
@@ -131,7 +132,7 @@ impl Pump {
                     self.engine.attribution.accounts.name(record.owner),
                     record.details
                 );
-                self.log_order(&record);
+                self.log_order(&record, Moment::Ordered);
             }
             self.durable = true;
         }
@@ -193,7 +194,7 @@ impl Pump {
             }
         }
         if let Some(Some(record)) = record {
-            self.log_order(&record);
+            self.log_order(&record, Moment::Settled);
         }
         if let Some(why) = &report.trouble
             && self.told_trouble.as_ref() != Some(why)
@@ -281,6 +282,8 @@ impl Pump {
             self.read_tape();
             killpoint::pass(Point::GateTold);
         }
+        // Others hear of a block when it is in force.
+        self.hooks.hand_over();
         while self.dispatch.under_way < WAITING {
             let Some(mut work) = self.engine.sanctions.next_work() else { break };
             // After a start it is read from what the tracker has kept.
@@ -296,9 +299,10 @@ impl Pump {
         }
     }
 
-    pub(super) fn log_order(&mut self, record: &Record) {
+    pub(super) fn log_order(&mut self, record: &Record, moment: Moment) {
         self.tally.order(record.action.name(), record.outcome.name());
         self.batch.audit.push(audit_row(record));
+        self.tell_hooks(record, moment);
         self.durable = true;
     }
 }

@@ -130,6 +130,7 @@ impl Pump {
         self.engine.tracker.disown(owner);
         self.engine.ledger.forget(owner);
         self.engine.sanctions.forget(owner);
+        self.forget_notices(owner);
         self.listed.entries.remove(&owner);
         self.engine.attribution.accounts.forget(owner);
         self.engine.attribution.forget_answers();

@@ -2,6 +2,7 @@
 
 use super::Pump;
 use super::listed::{LISTED_KIND, read_listed};
+use super::notices::NOTICE_KIND;
 use super::projection::{Today, history};
 use crate::engine::Engine;
 use crate::engine::accounts::Known;
@@ -33,7 +34,7 @@ pub const KEY_KIND: u8 = KEY;
 const TAPE: u8 = 15;
 /// When the agent last wrote, where it has a gate.
 const ALIVE: u8 = 16;
-// 17 is in `listed`.
+// 17 is in `listed`, 18 in `notices`.
 
 /// What was kept from earlier runs, besides what went into the engine.
 #[derive(Debug, Default)]
@@ -45,6 +46,8 @@ pub struct Kept {
     /// What the accounts file said of those who were held.
     pub listed: BTreeMap<Owner, Vec<u8>>,
     pub alive: Option<Time>,
+    /// Notices that wait for a hook, as they are kept.
+    pub notices: Vec<(Vec<u8>, Vec<u8>)>,
     /// Rows a new store begins with.
     pub first_rows: Vec<Row>,
     /// Rows that could not be read: told once.
@@ -99,6 +102,10 @@ pub fn restore(saved: Saved, engine: &mut Engine, metrics: &Metrics) -> Kept {
             (None, LISTED_KIND) => {
                 let entry = Row { value: Some(value), ..row };
                 read_listed(&entry).map(|(owner, entry)| kept.listed.insert(Owner(owner), entry)).is_some()
+            }
+            (None, NOTICE_KIND) => {
+                kept.notices.push((row.key, value));
+                true
             }
             (None, DIALECT) => {
                 kept.dialects.push((String::from_utf8_lossy(&row.key).into_owned(), value));
