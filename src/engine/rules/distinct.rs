@@ -13,6 +13,8 @@ pub struct Distinct {
     last: HashMap<u64, u32, foldhash::quality::FixedState>,
     /// How many were seen last in a bucket.
     by: Window,
+    /// The bucket that was now when it was looked at last.
+    looked: u32,
 }
 
 /// Kept beyond the limit before room is made, so that it is seldom made.
@@ -46,18 +48,25 @@ impl Distinct {
 
     /// How many there are in the window.
     pub fn look(&mut self, now: u32) -> u64 {
-        // A clock that was set back: what was seen in its future was not seen.
-        if self.by.cells().last().is_some_and(|(newest, _)| *newest > now) {
-            self.last.retain(|_, bucket| *bucket <= now);
+        // A clock that was set back: what was seen in its future was not seen, and what had left the window stays out.
+        if now < self.looked {
+            let looked = self.looked;
+            self.last.retain(|_, bucket| *bucket <= now && in_window(*bucket, looked));
         }
+        self.looked = now;
         self.by.look(now)
     }
 
     fn make_room(&mut self, now: u32, most: usize) {
-        if self.last.len() <= most.saturating_add(most / 4).saturating_add(SPARE) {
+        let room = most.saturating_add(most / 4).saturating_add(SPARE);
+        if self.last.len() <= room {
             return;
         }
+        // What has left the window is no reason to let others go: it would not be there after a restart.
         self.last.retain(|_, bucket| in_window(*bucket, now));
+        if self.last.len() <= room {
+            return;
+        }
         let mut over = self.last.len().saturating_sub(most);
         if over == 0 {
             return;
@@ -96,16 +105,18 @@ impl Distinct {
 
     /// For a row: hash and bucket of each, in an order of their own.
     pub fn entries(&self) -> Vec<(u64, u32)> {
-        let mut entries: Vec<(u64, u32)> = self.last.iter().map(|(hash, bucket)| (*hash, *bucket)).collect();
+        let held = self.last.iter().filter(|(_, bucket)| in_window(**bucket, self.looked));
+        let mut entries: Vec<(u64, u32)> = held.map(|(hash, bucket)| (*hash, *bucket)).collect();
         entries.sort_unstable();
         entries
     }
 
     /// From what [`entries`](Distinct::entries) gave.
     pub fn from_entries(entries: Vec<(u64, u32)>) -> Distinct {
-        let mut distinct = Distinct { last: entries.into_iter().collect(), by: Window::default() };
-        let newest = distinct.last.values().copied().max().unwrap_or(0);
-        distinct.last.retain(|_, bucket| in_window(*bucket, newest));
+        let mut distinct = Distinct { last: entries.into_iter().collect(), ..Distinct::default() };
+        distinct.looked = distinct.last.values().copied().max().unwrap_or(0);
+        let looked = distinct.looked;
+        distinct.last.retain(|_, bucket| in_window(*bucket, looked));
         distinct.recount();
         distinct
     }

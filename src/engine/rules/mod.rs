@@ -177,14 +177,11 @@ impl Rules {
 
     /// An account is forgotten.
     pub fn forget(&mut self, owner: Owner) {
-        if let Some(usage) = self.proven.get_mut(owner.0 as usize)
-            && usage.take().is_some()
-        {
-            self.records.gone(Subject { owner, part: PROVEN });
-        }
-        let its: Vec<Subject> = self.others.keys().filter(|subject| subject.owner == owner).copied().collect();
-        for subject in its {
-            self.others.remove(&subject);
+        let proven = self.proven.get_mut(owner.0 as usize).and_then(Option::take);
+        let mut its: Vec<Subject> = self.others.keys().filter(|subject| subject.owner == owner).copied().collect();
+        its.sort_unstable();
+        its.iter().for_each(|subject| drop(self.others.remove(subject)));
+        for subject in proven.map(|_| Subject { owner, part: PROVEN }).into_iter().chain(its) {
             self.records.gone(subject);
         }
     }
@@ -280,11 +277,8 @@ fn value_of(slot: &Slot, cell: &mut Cell, what: What, at: u32, now: u32) -> Opti
             window.add(at, now, 1)
         }
         (Cell::Distinct(distinct), What::Recipient(hash) | What::Address(hash)) => {
-            distinct.add(hash, at, now, slot.most)
-        }
-        (Cell::Ratio(both), What::Sent(n)) => {
-            both.1.add(at, now, n);
-            return None;
+            // Beyond the limits it says no more than that: how many more are remembered is chance.
+            distinct.add(hash, at, now, slot.most).min(slot.most.saturating_add(1))
         }
         (Cell::Ratio(both), What::Failed(class, n)) if counts(class) => {
             let (errors, ended) = (both.0.add(at, now, n), both.1.add(at, now, n));
@@ -293,6 +287,11 @@ fn value_of(slot: &Slot, cell: &mut Cell, what: What, at: u32, now: u32) -> Opti
         (Cell::Ratio(both), What::Late(class)) if counts(Some(class)) => {
             let (errors, ended) = (both.0.add(at, now, 1), both.1.look(now));
             return Some(Value { observed: lower_bound(errors, ended), sample: ended });
+        }
+        // It ended, and how does not matter here.
+        (Cell::Ratio(both), What::Sent(n) | What::Failed(_, n)) => {
+            both.1.add(at, now, n);
+            return None;
         }
         (Cell::Level, What::Queued(n) | What::Held(n)) => n,
         _ => return None,

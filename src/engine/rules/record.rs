@@ -16,6 +16,8 @@ use std::collections::{BTreeMap, VecDeque};
 const LAG: u64 = 512;
 /// And before there are more records than this.
 const MOST_BYTES: usize = 16 << 20;
+/// Instead of what was counted: the subject was forgotten.
+const GONE: u64 = 15;
 
 /// One changed row; without a value it is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +66,8 @@ impl Records {
     pub fn gone(&mut self, subject: Subject) {
         if self.keep {
             self.gone.push(subject);
+            // What is recorded of it already would bring it back.
+            self.now.u64(GONE << 2).u32(subject.owner.0).u64(subject.part).u32(0).u32(0).u64(0);
         }
     }
 }
@@ -139,17 +143,35 @@ impl Rules {
         for (number, bytes) in std::mem::take(&mut self.records.again) {
             let mut saved = Reader::new(&bytes);
             while !saved.is_empty() && whole {
-                let Some((subject, way, what, at, now)) = read(&mut saved) else {
-                    whole = false;
-                    break;
-                };
-                self.count_again(number, subject, way, what, (at, now), attribution);
+                match read(&mut saved) {
+                    Some((subject, Some((way, what, at, now)))) => {
+                        self.count_again(number, subject, way, what, (at, now), attribution);
+                    }
+                    Some((subject, None)) => self.gone_again(number, subject),
+                    None => whole = false,
+                }
             }
             self.records.bytes += bytes.len();
             self.records.stored.push_back((number, bytes.len()));
             self.records.number = self.records.number.max(number + 1);
         }
         whole
+    }
+
+    fn gone_again(&mut self, number: u64, subject: Subject) {
+        let recorded = match subject.part {
+            super::PROVEN => {
+                self.proven.get(subject.owner.0 as usize).and_then(Option::as_ref).map(|usage| usage.recorded)
+            }
+            _ => self.others.get(&subject).map(|usage| usage.recorded),
+        };
+        if recorded.is_none_or(|recorded| number < recorded) {
+            return;
+        }
+        match subject.part {
+            super::PROVEN => drop(self.proven.get_mut(subject.owner.0 as usize).and_then(Option::take)),
+            _ => drop(self.others.remove(&subject)),
+        }
     }
 
     fn count_again(
@@ -213,7 +235,10 @@ fn write(subject: Subject, way: Way, what: What, at: u32, now: u32, out: &mut Wr
     out.u32(now).u32(now - at.min(now)).u64(number);
 }
 
-fn read(saved: &mut Reader<'_>) -> Option<(Subject, Way, What, u32, u32)> {
+type Counted = (Way, What, u32, u32);
+
+/// Of whom, and what; nothing of one that was forgotten.
+fn read(saved: &mut Reader<'_>) -> Option<(Subject, Option<Counted>)> {
     let code = saved.u64()?;
     let way = *Way::ALL.get((code & 3) as usize)?;
     let subject = Subject { owner: Owner(saved.u32()?), part: saved.u64()? };
@@ -234,7 +259,8 @@ fn read(saved: &mut Reader<'_>) -> Option<(Subject, Way, What, u32, u32)> {
         8 => What::Queued(number),
         9 => What::Held(number),
         10 => What::Late(class(number)?),
+        GONE => return Some((subject, None)),
         _ => return None,
     };
-    Some((subject, way, what, at, now))
+    Some((subject, Some((way, what, at, now))))
 }
