@@ -16,7 +16,7 @@ use crash_support::{House, Running, exchange, wait};
 use serde_json::Value;
 
 /// Keys that only hold others.
-const SECTIONS: [&str; 13] = [
+const SECTIONS: [&str; 15] = [
     "logs",
     "web",
     "metrics",
@@ -30,6 +30,8 @@ const SECTIONS: [&str; 13] = [
     "hold",
     "replies",
     "hooks",
+    "enforcement",
+    "rules",
 ];
 
 /// Keys whose effect needs a real journal or a sender: where their tests are.
@@ -638,4 +640,170 @@ fn replies_class() {
         let series = format!("sendwarden_delivery_failures_total{{mta=\"postfix\",reason=\"{class}\"}}");
         assert_eq!(house.metrics()[&series], 1.0);
     }
+}
+
+/// Messages of one account, this many seconds ago each, delivered or refused.
+fn sent_at(ages: &[i64], dsn: &str) -> String {
+    let one = |(n, age): (usize, &i64)| {
+        let (id, to) = (format!("B{n:09}"), format!("a{n}@b.test"));
+        message(&id, *age, "pickup[1]: ID: uid=54001 from=<x>", "x@mx.test", &to, dsn)
+    };
+    ages.iter().enumerate().map(one).collect()
+}
+
+/// Four a minute ago.
+fn burst() -> String {
+    sent_at(&[60; 4], "2.0.0")
+}
+
+/// What rule `r` with these keys says of a log, under `more`: its verdicts, and the account.
+fn judged(rule: &str, more: &str, log: &str) -> (Vec<Value>, Value) {
+    let house = house("", &format!("{more}rules:\n  - {{name: r, {rule}}}\n"));
+    let _running = agent(&house, log);
+    let account = house.command_json(&["status", "uid54001"]);
+    (account["verdicts"].as_array().cloned().unwrap_or_default(), account)
+}
+
+const ARMED: &str = "enforcement: {dry_run: false}\n";
+const MESSAGES: &str = "signal: messages, window: 1h, limit: 3";
+
+/// Of the newest verdict of an armed rule over four messages.
+fn outcome(more: &str, log: &str) -> String {
+    let (verdicts, _) = judged(&format!("{MESSAGES}, action: block"), more, log);
+    verdicts.first().map_or(String::new(), |verdict| verdict["outcome"].as_str().unwrap().to_owned())
+}
+
+/// Whether the rule says anything.
+fn speaks(rule: &str, log: &str) -> bool {
+    !judged(rule, "", log).0.is_empty()
+}
+
+#[test]
+fn enforcement_dry_run() {
+    assert_eq!(outcome("", &burst()), "dry_run");
+    assert_eq!(outcome(ARMED, &burst()), "blocked");
+}
+
+#[test]
+fn enforcement_max_blocks_per_hour() {
+    assert_eq!(outcome("enforcement: {dry_run: false, max_blocks_per_hour: 0}\n", &burst()), "block_budget");
+}
+
+#[test]
+fn enforcement_max_age() {
+    let log = sent_at(&[3_600; 4], "2.0.0");
+    assert_eq!(outcome(ARMED, &log), "backlog");
+    assert_eq!(outcome("enforcement: {dry_run: false, max_age: 2h}\n", &log), "blocked");
+}
+
+#[test]
+fn enforcement_exempt() {
+    assert_eq!(outcome("enforcement: {dry_run: false, exempt: [uid54001]}\n", &burst()), "exempt");
+    assert_eq!(outcome("enforcement: {dry_run: false, exempt: [uid54002]}\n", &burst()), "blocked");
+}
+
+#[test]
+fn enforcement_respect_unblock() {
+    for (respect, expected) in [("0s", "blocked"), ("24h", "lifted_by_person")] {
+        let more = format!(
+            "enforcement: {{dry_run: false, respect_unblock: {respect}}}\nrules:\n  \
+             - {{name: r, signal: messages, window: 1m, limit: 0, action: block}}\n"
+        );
+        let house = house("", &more);
+        let _running = agent(&house, &sent_at(&[300], "2.0.0"));
+        let account = || house.command_json(&["status", "uid54001"]);
+        assert_eq!(account()["state"], "ko");
+        house.command_json(&["unblock", "uid54001"]);
+        house.append(message("C000000001", 60, "pickup[1]: ID: uid=54001 from=<x>", "x@mx.test", "z@b.test", "2.0.0"));
+        wait(&house, "the second verdict", || account()["verdicts"].as_array().is_some_and(|all| all.len() == 2));
+        assert_eq!(account()["verdicts"][0]["outcome"], expected);
+    }
+}
+
+#[test]
+fn rules_name() {
+    let house = house("", "rules:\n  - {name: recipients_per_hour, limit: 3}\n");
+    let _running = agent(&house, &burst());
+    let verdict = house.command_json(&["status", "uid54001"])["verdicts"][0].clone();
+    assert_eq!((&verdict["rule"], &verdict["signal"]), (&"recipients_per_hour".into(), &"recipients".into()));
+}
+
+#[test]
+fn rules_signal() {
+    let refused = sent_at(&[60; 4], "5.1.1");
+    assert!(speaks("signal: unknown_recipients, window: 1h, limit: 3", &refused));
+    assert!(!speaks("signal: spam_verdicts, window: 1h, limit: 3", &refused));
+}
+
+#[test]
+fn rules_window() {
+    let log = sent_at(&[400, 300, 200, 100], "2.0.0");
+    assert!(speaks("signal: messages, window: 1h, limit: 3", &log));
+    assert!(!speaks("signal: messages, window: 1m, limit: 3", &log));
+}
+
+#[test]
+fn rules_limit() {
+    assert!(speaks(MESSAGES, &burst()));
+    assert!(!speaks("signal: messages, window: 1h, limit: 4", &burst()));
+}
+
+#[test]
+fn rules_min_sample() {
+    let refused = sent_at(&[60; 4], "5.1.1");
+    assert!(speaks("signal: error_ratio, window: 1h, limit: 10, min_sample: 4", &refused));
+    assert!(!speaks("signal: error_ratio, window: 1h, limit: 10, min_sample: 5", &refused));
+}
+
+#[test]
+fn rules_classes() {
+    let refused = sent_at(&[60; 4], "5.1.1");
+    assert!(speaks("signal: errors, window: 1h, limit: 3, classes: [loop, unknown_recipient]", &refused));
+    assert!(!speaks("signal: errors, window: 1h, limit: 3, classes: [loop]", &refused));
+}
+
+#[test]
+fn rules_for() {
+    assert!(speaks(&format!("{MESSAGES}, for: 'account:uid54001'"), &burst()));
+    assert!(!speaks(&format!("{MESSAGES}, for: 'account:uid54002'"), &burst()));
+    assert!(!speaks(&format!("{MESSAGES}, for: 'plan:pro'"), &burst()));
+}
+
+#[test]
+fn rules_action() {
+    for (action, outcome) in [("observe", "observed"), ("notify", "notified"), ("block", "dry_run")] {
+        let (verdicts, _) = judged(&format!("{MESSAGES}, action: {action}"), "", &burst());
+        assert_eq!(verdicts[0]["outcome"], outcome);
+    }
+    assert!(!speaks(&format!("{MESSAGES}, action: off"), &burst()));
+}
+
+#[test]
+fn rules_state() {
+    for state in ["ko", "bounce", "spam"] {
+        let (_, account) = judged(&format!("{MESSAGES}, action: block, state: {state}"), ARMED, &burst());
+        assert_eq!(account["state"], state);
+    }
+}
+
+#[test]
+fn rules_scope() {
+    let (_, account) = judged(&format!("{MESSAGES}, action: block, scope: all"), ARMED, &burst());
+    assert_eq!(account["sanction"]["scope"], "all");
+    assert!(!speaks(&format!("{MESSAGES}, scope: login"), &burst()));
+}
+
+#[test]
+fn rules_duration() {
+    let until = |keys: &str| {
+        let (_, account) = judged(&format!("{MESSAGES}, action: block{keys}"), ARMED, &burst());
+        account["sanction"]["until"].is_string()
+    };
+    assert!(until(", duration: 2h") && !until(", duration: until_lifted") && !until(""));
+}
+
+#[test]
+fn rules_share() {
+    assert!(!speaks(&format!("{MESSAGES}, share: 0"), &burst()));
+    assert!(speaks(&format!("{MESSAGES}, share: 100"), &burst()));
 }

@@ -933,7 +933,11 @@ fn what_is_recorded_stays_below_a_size() {
             verdicts += found.len();
         }
         store.commit(&mut rules);
-        let newest = store.records.last_key_value().map_or(0, |(_, value)| value.len());
+        let number = store.records.last_key_value().map_or(vec![], |(key, _)| key[..8].to_vec());
+        let newest =
+            store.records.iter().filter(|(key, _)| key.starts_with(&number)).map(|(_, value)| value.len()).sum();
+        // A row that does not fit on a page with others is read whole whenever one beside it is looked for.
+        assert!(store.records.values().all(|value| value.len() < 1_000));
         largest = largest.max(newest);
         written += newest;
         let bytes: usize = store.records.values().map(Vec::len).sum();

@@ -196,9 +196,11 @@ pub(super) fn read(node: &Node, found: &mut Vec<Found>) -> Config {
 fn enforcement(mut s: Section<'_, '_>, e: &mut Enforcement) {
     s.flag("dry_run", &mut e.dry_run);
     s.number("max_blocks_per_hour", &mut e.max_blocks_per_hour, 0..=100_000);
-    for (key, secs) in [("max_age", &mut e.max_age_secs), ("respect_unblock", &mut e.respect_secs)] {
+    for (key, secs, least) in
+        [("max_age", &mut e.max_age_secs, MINUTE), ("respect_unblock", &mut e.respect_secs, Duration::ZERO)]
+    {
         let mut long = Duration::from_secs(u64::try_from(*secs).unwrap_or(0));
-        s.duration(key, &mut long, MINUTE..=TEN_YEARS);
+        s.duration(key, &mut long, least..=TEN_YEARS);
         *secs = i64::try_from(long.as_secs()).unwrap_or(i64::MAX);
     }
     s.list("exempt", &mut e.exempt, |item| text_of(item).map(str::to_owned));

@@ -16,6 +16,9 @@ use std::collections::{BTreeMap, VecDeque};
 const LAG: u64 = 512;
 /// And before there are more records than this.
 const MOST_BYTES: usize = 16 << 20;
+/// A record is cut into rows of about this size, between two counts: a row that lies on pages of its own would be read whole
+/// whenever the store looks for one beside it.
+const PIECE: usize = 800;
 /// Instead of what was counted: the subject was forgotten.
 const GONE: u64 = 15;
 
@@ -33,14 +36,23 @@ pub(super) struct Records {
     /// The number of the record that is written now.
     number: u64,
     now: Writer,
+    /// Where it is cut.
+    cuts: Vec<usize>,
     /// Subjects that wait to be written whole, by the record that touched them first.
     waiting: VecDeque<(u64, Subject)>,
-    /// Records in the store, with their sizes.
-    stored: VecDeque<(u64, usize)>,
+    /// Records in the store: how large, and in how many rows.
+    stored: VecDeque<Stored>,
     bytes: usize,
     gone: Vec<Subject>,
-    /// Read from the store, to be counted again.
-    again: BTreeMap<u64, Vec<u8>>,
+    /// Read from the store, to be counted again: by record and row.
+    again: BTreeMap<(u64, u32), Vec<u8>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Stored {
+    number: u64,
+    bytes: usize,
+    rows: u32,
 }
 
 impl Records {
@@ -52,6 +64,15 @@ impl Records {
     pub fn add(&mut self, subject: Subject, way: Way, what: What, at: u32, now: u32) {
         if self.keep {
             write(subject, way, what, at, now, &mut self.now);
+            self.cut();
+        }
+    }
+
+    #[inline]
+    fn cut(&mut self) {
+        let end = self.now.bytes.len();
+        if end - self.cuts.last().copied().unwrap_or(0) >= PIECE {
+            self.cuts.push(end);
         }
     }
 
@@ -68,6 +89,7 @@ impl Records {
             self.gone.push(subject);
             // What is recorded of it already would bring it back.
             self.now.u64(GONE << 2).u32(subject.owner.0).u64(subject.part).u32(0).u32(0).u64(0);
+            self.cut();
         }
     }
 }
@@ -81,9 +103,17 @@ impl Rules {
         }
         if !records.now.bytes.is_empty() {
             let value = std::mem::take(&mut records.now.bytes);
+            let (number, mut cuts) = (records.number, std::mem::take(&mut records.cuts));
+            if cuts.last() != Some(&value.len()) {
+                cuts.push(value.len());
+            }
+            let begins = [0].into_iter().chain(cuts.iter().copied());
+            for (row, (begin, end)) in (0..).zip(begins.zip(cuts.iter().copied())) {
+                let piece = value.get(begin..end).unwrap_or_default();
+                each(Row::Record(record_key(number, row), Some(piece.to_vec())));
+            }
             records.bytes += value.len();
-            records.stored.push_back((records.number, value.len()));
-            each(Row::Record(records.number.to_be_bytes().to_vec(), Some(value)));
+            records.stored.push_back(Stored { number, bytes: value.len(), rows: cuts.len() as u32 });
             records.number += 1;
         }
         while let Some(&(touched, subject)) = records.waiting.front()
@@ -101,12 +131,12 @@ impl Rules {
                 each(Row::Usage(key_of(subject), Some(out.bytes)));
             }
             let needed = records.waiting.front().map_or(records.number, |(touched, _)| *touched);
-            while let Some(&(number, size)) = records.stored.front()
+            while let Some(&Stored { number, bytes, rows }) = records.stored.front()
                 && number < needed
             {
                 records.stored.pop_front();
-                records.bytes -= size;
-                each(Row::Record(number.to_be_bytes().to_vec(), None));
+                records.bytes -= bytes;
+                (0..rows).for_each(|row| each(Row::Record(record_key(number, row), None)));
             }
         }
     }
@@ -115,12 +145,12 @@ impl Rules {
     pub fn restore_row(&mut self, row: Row) -> bool {
         match row {
             Row::Usage(key, Some(value)) => self.restore_usage(&key, &value).is_some(),
-            Row::Record(key, Some(value)) => match <[u8; 8]>::try_from(key) {
-                Ok(number) => {
-                    self.records.again.insert(u64::from_be_bytes(number), value);
+            Row::Record(key, Some(value)) => match read_record_key(&key) {
+                Some(place) => {
+                    self.records.again.insert(place, value);
                     true
                 }
-                Err(_) => false,
+                None => false,
             },
             Row::Usage(_, None) | Row::Record(_, None) => true,
         }
@@ -140,7 +170,7 @@ impl Rules {
     /// False when a record could not be read to its end.
     pub fn restored(&mut self, attribution: &Attribution) -> bool {
         let mut whole = true;
-        for (number, bytes) in std::mem::take(&mut self.records.again) {
+        for ((number, _), bytes) in std::mem::take(&mut self.records.again) {
             let mut saved = Reader::new(&bytes);
             while !saved.is_empty() && whole {
                 match read(&mut saved) {
@@ -151,9 +181,13 @@ impl Rules {
                     None => whole = false,
                 }
             }
-            self.records.bytes += bytes.len();
-            self.records.stored.push_back((number, bytes.len()));
-            self.records.number = self.records.number.max(number + 1);
+            let records = &mut self.records;
+            records.bytes += bytes.len();
+            match records.stored.back_mut().filter(|last| last.number == number) {
+                Some(last) => (last.bytes, last.rows) = (last.bytes + bytes.len(), last.rows + 1),
+                None => records.stored.push_back(Stored { number, bytes: bytes.len(), rows: 1 }),
+            }
+            records.number = records.number.max(number + 1);
         }
         whole
     }
@@ -209,6 +243,17 @@ impl Rules {
             }
         }
     }
+}
+
+fn record_key(number: u64, row: u32) -> Vec<u8> {
+    let mut key = number.to_be_bytes().to_vec();
+    key.extend(row.to_be_bytes());
+    key
+}
+
+fn read_record_key(key: &[u8]) -> Option<(u64, u32)> {
+    let (number, row) = key.split_first_chunk::<8>()?;
+    Some((u64::from_be_bytes(*number), u32::from_be_bytes(row.try_into().ok()?)))
 }
 
 fn key_of(subject: Subject) -> Vec<u8> {
