@@ -23,6 +23,8 @@ const TELL_AGAIN: Duration = Duration::from_secs(600);
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     verdicts: VecDeque<Verdict>,
+    /// What there was no room to count, as told last.
+    told_without_room: u64,
     /// When it was told last that the budget is spent.
     told_budget: Option<Instant>,
 }
@@ -32,6 +34,10 @@ impl Pump {
     pub(super) fn judge(&mut self, now: Time) {
         for verdict in std::mem::take(&mut self.verdicts.verdicts) {
             self.pronounce(verdict, now);
+        }
+        let without_room = self.engine.rules.without_room;
+        if std::mem::replace(&mut self.verdicts.told_without_room, without_room) == 0 && without_room > 0 {
+            tracing::error!("rules: too many logins or claimed accounts: what is beyond them is not counted by rules");
         }
         if self.engine.rules.has_verdicts() {
             for verdict in self.engine.rules.take_verdicts() {

@@ -194,12 +194,6 @@ impl Judge {
         self.changed = true;
     }
 
-    /// How many automatic blocks there may still be within the hour.
-    pub fn left(&self, now: Time) -> u32 {
-        let recent = self.blocks.iter().filter(|at| (0..3_600).contains(&now.secs_since(**at))).count();
-        self.enforcement.max_blocks_per_hour.saturating_sub(u32::try_from(recent).unwrap_or(u32::MAX))
-    }
-
     /// A person lifted the block of a rule.
     pub fn lifted(&mut self, owner: Owner, rule: &str, now: Time) {
         let respect = self.enforcement.respect_secs;
@@ -312,7 +306,6 @@ mod tests {
         again.restore_row(&row).unwrap();
         assert!(again.enforce(true), "off also after a restart");
         assert_eq!((again.blocks.clone(), again.lifted.clone()), (judge.blocks, judge.lifted));
-        assert_eq!(again.left(Time::from_secs(11_300)), 0);
         assert_eq!(again.decide(&block(13_599), "a", Time::from_secs(13_599)), Fate::Budget);
         assert_eq!(again.decide(&block(13_600), "a", Time::from_secs(13_600)), Fate::Blocks);
     }

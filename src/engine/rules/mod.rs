@@ -133,7 +133,7 @@ impl Rules {
         new
     }
 
-    /// Others from now on. What both look at is kept.
+    /// Others from now on, or the accounts file changed: who is on which plan is asked anew. What both look at is kept.
     pub fn set(&mut self, mut rules: Vec<Rule>) {
         rules.truncate(MAX_RULES);
         let slots = Slots::new(&rules);
@@ -168,11 +168,6 @@ impl Rules {
     #[inline]
     pub fn has_levels(&self) -> bool {
         self.has_levels
-    }
-
-    /// The accounts file changed: who is on which plan is asked anew.
-    pub fn forget_plans(&mut self) {
-        self.proven.iter_mut().flatten().chain(self.others.values_mut()).for_each(|usage| usage.rules = None);
     }
 
     /// An account is forgotten.
