@@ -24,7 +24,7 @@ fn sendwarden(args: &[&str]) -> (i32, String, String) {
 }
 
 /// The commands of this version, as they are called.
-const COMMANDS: [&[&str]; 17] = [
+const COMMANDS: [&[&str]; 18] = [
     &["run"],
     &["check"],
     &["demo"],
@@ -33,6 +33,7 @@ const COMMANDS: [&[&str]; 17] = [
     &["history"],
     &["errors"],
     &["trace"],
+    &["verdicts"],
     &["setup"],
     &["setup", "postfix"],
     &["setup", "exim"],

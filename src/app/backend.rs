@@ -14,6 +14,7 @@ use super::setup::{self, Setup};
 use super::shared::{NotDone, Reply, Request, Shared, Undo};
 use super::traces;
 use super::unlisted;
+use super::verdicts;
 use super::views::{self, Named};
 use crate::engine::attribution::Wanted;
 use crate::engine::sanctions::Outcome;
@@ -24,7 +25,7 @@ use crate::metrics::{Metrics, Scrape};
 use crate::store::Views;
 use crate::web::api::{
     AccountAction, AccountActionView, AccountView, AccountsQuery, AccountsView, Answer, Backend, BackendError,
-    ErrorsView, HistoryView, LandingView, MetricsQuery, SourceView, StatusView, TraceQuery, TraceView,
+    ErrorsView, HistoryView, LandingView, MetricsQuery, SourceView, StatusView, TraceQuery, TraceView, VerdictsView,
 };
 use crate::web::{
     Caller, EnforcementView, OrderAction, OrderRequest, OrderView, SelectRequest, SelectionView, UndoRequest, UndoView,
@@ -315,6 +316,10 @@ impl Backend for AgentBackend {
 
     fn errors(&self, name: &str, limit: u32) -> Answer<ErrorsView> {
         views::errors(&self.views()?, name, limit)
+    }
+
+    fn verdicts(&self, name: Option<&str>, limit: u32) -> Answer<VerdictsView> {
+        verdicts::verdicts(&self.views()?, name, limit)
     }
 
     fn trace(&self, query: &TraceQuery) -> Answer<TraceView> {

@@ -1,9 +1,12 @@
 //! The command line: names, help and examples. What the commands do is in `commands`.
 
+mod rules;
+
 use super::Exit;
 use super::commands;
 use crate::mail::Server;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub use rules::{EnforcementArgs, Switch, UndoArgs, VerdictsArgs};
 use std::path::PathBuf;
 
 const AFTER: &str = "\
@@ -50,6 +53,8 @@ enum Command {
     Unblock(UnblockArgs),
     /// Delete an account's held mail, then let it send again
     Purge(PurgeArgs),
+    /// What rules said of accounts, what it rests on, and what to do
+    Verdicts(VerdictsArgs),
     /// Whether rules may block accounts
     Enforcement(EnforcementArgs),
     /// Unblock whom a rule has blocked
@@ -294,45 +299,6 @@ pub struct PurgeArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  sendwarden enforcement off\n  sendwarden enforcement on\n\n\
-Off, rules go on counting and say what they would do, and block nobody, also after a restart. What stands goes on \
-standing; orders of people always act. enforcement.dry_run of the configuration does the same and is not touched by this.\n\n\
-Needs a running agent, and its user or root.\nExit status: 0 done, 1 failed, 2 wrong usage or configuration.")]
-pub struct EnforcementArgs {
-    /// on or off
-    #[arg(value_enum)]
-    pub switch: Switch,
-    #[command(flatten)]
-    pub ask: AskArgs,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Switch {
-    On,
-    Off,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  sendwarden undo --rule recipients_per_hour --since 2h --dry-run\n  \
-sendwarden undo --rule recipients_per_hour --since 2026-11-28T05:00:00Z\n\n\
-Each of these accounts is unblocked as by `sendwarden unblock`, and the rule does not block it again for \
-enforcement.respect_unblock. Blocks of other rules and of people stand.\n\n\
-Needs a running agent, and its user or root.\nExit status: 0 done, 1 failed, 2 wrong usage or configuration.")]
-pub struct UndoArgs {
-    /// The rule that blocked
-    #[arg(long, value_name = "R")]
-    pub rule: String,
-    /// Blocks since then: a time before now such as 30m, 2h, 7d, or RFC 3339
-    #[arg(long, value_name = "T")]
-    pub since: String,
-    /// Only show which
-    #[arg(long)]
-    pub dry_run: bool,
-    #[command(flatten)]
-    pub ask: AskArgs,
-}
-
-#[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  sudo sendwarden test-hold web1\n  sudo sendwarden test-hold --user web1\n\n\
 Holds the account, hands a message in by each way into Postfix and Exim that needs no password, as the account's unix user, sees \
 each on hold in the queue, deletes exactly these and lifts the block. The recipients are in sendwarden.invalid, the sender \
@@ -538,6 +504,7 @@ pub fn main() -> Exit {
             Command::Block(args) => commands::order::block(&args),
             Command::Unblock(args) => commands::order::unblock(&args),
             Command::Purge(args) => commands::order::purge(&args),
+            Command::Verdicts(args) => commands::verdicts::run(&args),
             Command::Enforcement(args) => commands::rules::enforcement(&args),
             Command::Undo(args) => commands::rules::undo(&args),
             Command::TestHold(args) => commands::test_hold::run(&args),

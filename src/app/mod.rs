@@ -9,6 +9,7 @@ mod commands;
 mod demo;
 mod dialect;
 mod dispatch;
+mod evidence;
 mod flags;
 mod gate;
 mod hooks;
@@ -26,6 +27,7 @@ mod shared;
 mod sizes;
 mod traces;
 mod unlisted;
+mod verdicts;
 mod views;
 
 /// Exit status of every command: 0 done, 1 failed, 2 wrong usage or configuration.

@@ -3,14 +3,14 @@
 use super::backend::nobody;
 use super::orders::{Sanctioned, log_line};
 use super::pump::{FIGURES_KIND, KEY_KIND, figures_of, read_key};
-use crate::engine::rules::Fate;
+use super::verdicts;
 use crate::engine::tracker::RowKind;
 use crate::host::clock;
-use crate::mail::{Counts, Owner, Signal, Time, text};
-use crate::store::{AccountRow, ScriptRecord, VerdictRow, Views};
+use crate::mail::{Counts, Owner, Time, text};
+use crate::store::{AccountRow, ScriptRecord, Views};
 use crate::web::api::{
     AccountView, AccountsQuery, AccountsView, Answer, BackendError, ErrorView, ErrorsView, HistoryPoint, HistoryView,
-    ScriptView, StatusView, VerdictView,
+    ScriptView, StatusView,
 };
 use jiff::Timestamp;
 use jiff::civil::date;
@@ -176,7 +176,7 @@ pub fn account(views: &Views, name: &str) -> Answer<AccountView> {
     let mut view = account_view(&row, &counts, &figures, &Sanctioned::read(views).map_err(unavailable)?);
     view.key = key;
     view.orders = views.audit(owner.0, ORDERS).map_err(unavailable)?.into_iter().map(log_line).collect();
-    view.verdicts = views.verdicts(owner.0, VERDICTS).map_err(unavailable)?.into_iter().map(verdict).collect();
+    view.verdicts = verdicts::of(views, owner, &view.account, VERDICTS)?;
     if !owner.is_account() {
         view.first_seen = None;
     }
@@ -225,31 +225,6 @@ pub fn errors(views: &Views, name: &str, limit: u32) -> Answer<ErrorsView> {
         script: record.script.map(script),
     });
     Ok(ErrorsView { account: name, errors: errors.collect() })
-}
-
-fn verdict(row: VerdictRow) -> VerdictView {
-    let signal = Signal::ALL.into_iter().find(|signal| signal.name() == row.signal);
-    let number = |n: u64| if signal == Some(Signal::ErrorRatio) { n as f64 / 10.0 } else { n as f64 };
-    let outcome = Fate::from_name(&row.outcome).map_or("", Fate::shown);
-    VerdictView {
-        time: when(row.at),
-        observed: number(row.observed),
-        limit: number(row.limit),
-        text: format!(
-            "{} {}, limit {}: {outcome}",
-            signal.map_or_else(|| row.observed.to_string(), |signal| signal.shown(row.observed)),
-            row.signal.replace('_', " "),
-            signal.map_or_else(|| row.limit.to_string(), |signal| signal.shown(row.limit)),
-        ),
-        rule: row.rule,
-        signal: row.signal,
-        window: row.window,
-        action: row.action,
-        outcome: row.outcome,
-        scope: row.scope,
-        evidence: if row.proven { "proven" } else { "claimed" }.to_owned(),
-        order: row.order,
-    }
 }
 
 /// Figures of the whole host. What only a running agent knows is left empty.

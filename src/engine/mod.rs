@@ -7,6 +7,7 @@ pub mod accounts;
 pub mod attribution;
 pub mod codec;
 pub mod directory;
+pub mod evidence;
 pub mod homes;
 pub mod keys;
 pub mod ledger;

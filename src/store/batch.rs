@@ -31,6 +31,8 @@ pub struct Batch {
     pub audit: Vec<AuditRow>,
     /// What rules said, in the order of the log.
     pub verdicts: Vec<VerdictRow>,
+    /// What a verdict of an earlier batch rests on, by its number.
+    pub evidence: Vec<(i64, String)>,
     pub(super) index: IndexBuffer,
 }
 
@@ -208,6 +210,7 @@ impl Batch {
             && self.errors.is_empty()
             && self.audit.is_empty()
             && self.verdicts.is_empty()
+            && self.evidence.is_empty()
             && self.index.records() == 0
     }
 
@@ -221,6 +224,7 @@ impl Batch {
         clear(&mut self.errors);
         clear(&mut self.audit);
         clear(&mut self.verdicts);
+        clear(&mut self.evidence);
         self.index.clear();
     }
 }

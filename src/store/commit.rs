@@ -78,6 +78,7 @@ fn write_batch(conn: &Connection, batch: &Batch, index: chunk::IndexState) -> ru
     errors(conn, &batch.errors)?;
     audit(conn, &batch.audit)?;
     verdicts(conn, &batch.verdicts)?;
+    evidence(conn, &batch.evidence)?;
     chunk::write(conn, &batch.index, index)
 }
 
@@ -231,6 +232,15 @@ fn verdicts(conn: &Connection, verdicts: &[VerdictRow]) -> rusqlite::Result<()> 
             v.proven,
             v.order
         ])?;
+    }
+    Ok(())
+}
+
+/// A verdict that was erased meanwhile stays so.
+fn evidence(conn: &Connection, evidence: &[(i64, String)]) -> rusqlite::Result<()> {
+    let mut set = conn.prepare_cached("UPDATE verdict SET evidence = ?2 WHERE id = ?1")?;
+    for (id, text) in evidence {
+        set.execute(params![id, text])?;
     }
     Ok(())
 }

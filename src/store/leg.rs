@@ -13,13 +13,18 @@ use super::batch::{MAX_ADDRESS, MAX_RELAY};
 use super::bloom::{self, Key};
 use super::record::ScriptRecord;
 use crate::mail::script::MAX_PATH;
-use crate::mail::{Basis, Dsn, LegFact, Origin, QueueId, RecipientState, RecipientTrace, Time, text};
+use crate::mail::{
+    Basis, Dsn, LegFact, Origin, Owner, QueueId, RecipientState, RecipientTrace, ScriptClaim, Time, TraceTexts, text,
+};
 
 const MAX_MESSAGE_ID: usize = 512;
 const MAX_NAME: usize = 128;
 const MAX_REPLY: usize = 300;
 /// Recipients kept per record.
 const MAX_RECIPIENTS: usize = 500;
+
+/// The words for how a queue id ended (`LegFact::end`).
+const ENDS: [&str; 7] = ["removed", "deleted", "requeued", "rejected", "discarded", "cancelled", "lost"];
 
 const CUT: u8 = 1;
 const HAS_UID: u8 = 2;
@@ -222,6 +227,49 @@ impl<'a> Packed<'a> {
         })
     }
 
+    /// Whose it is, its first time and its last.
+    pub fn span(&self) -> Option<(u32, i64, i64)> {
+        let data = &mut { self.body };
+        let owner = u32::try_from(take_number(data)?).ok()?;
+        take(data, 3)?;
+        let first = i64::from_le_bytes(take(data, 8)?.try_into().ok()?);
+        Some((owner, first, first.wrapping_add(take_signed(data)?)))
+    }
+
+    /// The fact that it was made of, as far as it is kept. `None` when it cannot be read.
+    pub fn tell(&self, each: &mut dyn FnMut(&LegFact<'_>)) -> Option<()> {
+        let raw = self.raw()?;
+        let [host, instance, id, message_id, sender, login, client_address] = raw.texts;
+        let mut rest = raw.rest;
+        let mut recipients = Vec::new();
+        for _ in 0..raw.recipients {
+            recipients.push(RawRecipient::take(&mut rest)?.trace(raw.first)?);
+        }
+        let script = if raw.has_script { Some(take_claim(&mut rest)?) } else { None };
+        each(&LegFact {
+            host,
+            instance,
+            id: QueueId::new(id)?,
+            owner: Owner(raw.owner),
+            origin: raw.origin,
+            basis: raw.basis,
+            first: Time(raw.first),
+            last: Time(raw.last),
+            message_id,
+            sender,
+            login,
+            uid: raw.uid.map_or(-1, i64::from),
+            client_address,
+            size: raw.size,
+            parent: QueueId::new(raw.parent),
+            recipients: &recipients,
+            recipients_cut: raw.cut,
+            script: script.as_ref(),
+            end: ENDS.into_iter().find(|end| end.as_bytes() == raw.end).unwrap_or_default(),
+        });
+        Some(())
+    }
+
     /// The whole record, cleaned.
     pub fn unpack(&self) -> Option<LegRecord> {
         let raw = self.raw()?;
@@ -333,6 +381,17 @@ impl<'a> RawRecipient<'a> {
         })
     }
 
+    fn trace(&self, first: i64) -> Option<RecipientTrace> {
+        Some(RecipientTrace {
+            texts: TraceTexts::new(self.address, self.relay, self.reply),
+            dsn: self.dsn,
+            state: RecipientState::from_code(self.state)?,
+            attempts: self.attempts,
+            last: Time(first.wrapping_add(self.last)),
+            next: QueueId::new(self.next).map(Box::new),
+        })
+    }
+
     fn unpack(&self, first: i64) -> Option<RecipientRecord> {
         Some(RecipientRecord {
             address: shown(self.address),
@@ -350,6 +409,12 @@ impl<'a> RawRecipient<'a> {
 fn take_script(data: &mut &[u8]) -> Option<ScriptRecord> {
     let path = shown(take_bytes(data)?);
     Some(ScriptRecord { path, line: u32::try_from(take_number(data)?).ok()?, directory: shown(take_bytes(data)?) })
+}
+
+fn take_claim(data: &mut &[u8]) -> Option<ScriptClaim> {
+    let path = take_bytes(data)?;
+    let line = u32::try_from(take_number(data)?).ok()?;
+    Some(ScriptClaim::new(take_bytes(data)?, path, line))
 }
 
 /// A replacement character takes three bytes, so no text grows beyond three times what was kept.

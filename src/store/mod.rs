@@ -14,6 +14,7 @@ mod bloom;
 mod chunk;
 mod commit;
 mod error;
+mod evidence;
 mod fold;
 mod forget;
 mod leg;
@@ -33,6 +34,7 @@ use std::time::Duration;
 
 pub use batch::{AccountRow, AuditRow, Batch, ErrorRow, HistoryCounts, HistoryRow, VerdictRow};
 pub use error::{CommitError, OpenError, ViewError};
+pub use evidence::{KeptMail, MailOf, VerdictRecord};
 pub use leg::{LegRecord, RecipientRecord};
 pub use open::{CheckState, Saved};
 pub use record::{DayRecord, ErrorRecord, HourRecord, ScriptRecord};

@@ -65,6 +65,10 @@ const MIGRATIONS: &[&str] = &["
         order_id TEXT NOT NULL);
     CREATE INDEX verdict_owner ON verdict(owner, id);
     CREATE INDEX verdict_at ON verdict(at);
+", "
+    -- Gathered after the verdict: until then there is none.
+    ALTER TABLE verdict ADD COLUMN evidence TEXT;
+    CREATE INDEX verdict_bare ON verdict(id) WHERE evidence IS NULL;
 "];
 
 /// The version this program writes.

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row as SqlRow, params};
 
 use super::{
     AccountRow, AuditRow, DayRecord, ErrorRecord, FILE_NAME, HistoryCounts, HourRecord, Row, ScriptRecord, Trace,
-    TraceQuery, VerdictRow, ViewError, open, schema, trace,
+    TraceQuery, ViewError, open, schema, trace,
 };
 use crate::mail::{Counts, Time};
 
@@ -100,11 +100,7 @@ impl Views {
     /// Errors of one owner or of all, newest first; `before` is the `id` of the last one seen.
     pub fn errors(&self, owner: Option<u32>, limit: usize, before: Option<i64>) -> Result<Vec<ErrorRecord>, ViewError> {
         let which = if owner.is_some() { "owner = ?1" } else { "?1 IS NULL" };
-        let sql = format!(
-            "SELECT id, at, owner, outcome, late, queue_id, sender, recipient, relay, dsn, class, reply,
-                 script_path, script_line, script_directory, own_address
-             FROM error WHERE {which} AND id < ?2 ORDER BY id DESC LIMIT ?3"
-        );
+        let sql = format!("{ERRORS} WHERE {which} AND id < ?2 ORDER BY id DESC LIMIT ?3");
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.read(|conn| {
             conn.prepare_cached(&sql)?
@@ -122,19 +118,6 @@ impl Views {
                  FROM audit WHERE owner = ?1 ORDER BY id DESC LIMIT ?2",
             )?
             .query_map(params![owner, limit], audit_row)?
-            .collect()
-        })
-    }
-
-    /// What rules said of an owner, newest first.
-    pub fn verdicts(&self, owner: u32, limit: usize) -> Result<Vec<VerdictRow>, ViewError> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.read(|conn| {
-            conn.prepare_cached(
-                "SELECT at, owner, rule, signal, observed, most, window, action, outcome, scope, proven, order_id
-                 FROM verdict WHERE owner = ?1 ORDER BY id DESC LIMIT ?2",
-            )?
-            .query_map(params![owner, limit], verdict_row)?
             .collect()
         })
     }
@@ -164,7 +147,7 @@ impl Views {
         self.read(|conn| Ok(open::quick_check(conn)))
     }
 
-    fn read<T>(&self, work: impl Fn(&Connection) -> rusqlite::Result<T>) -> Result<T, ViewError> {
+    pub(super) fn read<T>(&self, work: impl Fn(&Connection) -> rusqlite::Result<T>) -> Result<T, ViewError> {
         self.try_read(&work).map_err(|source| ViewError::Sqlite { path: self.path.clone(), source })
     }
 
@@ -264,23 +247,6 @@ fn audit_row(row: &SqlRow<'_>) -> rusqlite::Result<AuditRow> {
     })
 }
 
-fn verdict_row(row: &SqlRow<'_>) -> rusqlite::Result<VerdictRow> {
-    Ok(VerdictRow {
-        at: Time(row.get(0)?),
-        owner: row.get(1)?,
-        rule: row.get(2)?,
-        signal: row.get(3)?,
-        observed: count(row, 4)?,
-        limit: count(row, 5)?,
-        window: row.get(6)?,
-        action: row.get(7)?,
-        outcome: row.get(8)?,
-        scope: row.get(9)?,
-        proven: row.get(10)?,
-        order: row.get(11)?,
-    })
-}
-
 const TOTALS: &str = "SELECT owner, messages, recipients, sent, bounced, expired, deleted, unaccounted, deferred, \
                       queued, held, late_errors FROM total";
 
@@ -335,7 +301,10 @@ fn history_counts(row: &SqlRow<'_>) -> rusqlite::Result<HistoryCounts> {
     })
 }
 
-fn error_row(row: &SqlRow<'_>) -> rusqlite::Result<ErrorRecord> {
+pub(super) const ERRORS: &str = "SELECT id, at, owner, outcome, late, queue_id, sender, recipient, relay, dsn, class, \
+                                 reply, script_path, script_line, script_directory, own_address FROM error";
+
+pub(super) fn error_row(row: &SqlRow<'_>) -> rusqlite::Result<ErrorRecord> {
     let script = ScriptRecord { path: row.get(12)?, line: row.get(13)?, directory: row.get(14)? };
     Ok(ErrorRecord {
         id: row.get(0)?,
@@ -355,6 +324,6 @@ fn error_row(row: &SqlRow<'_>) -> rusqlite::Result<ErrorRecord> {
     })
 }
 
-fn count(row: &SqlRow<'_>, column: usize) -> rusqlite::Result<u64> {
+pub(super) fn count(row: &SqlRow<'_>, column: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(column).map(|n| u64::try_from(n).unwrap_or(0))
 }

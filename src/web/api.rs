@@ -9,6 +9,8 @@ use super::orders::{Caller, OrderRequest, OrderView, SelectRequest, SelectionVie
 use super::rules::{EnforcementView, UndoRequest, UndoView};
 use crate::metrics::Format;
 
+pub use super::verdicts::{AdviceView, EvidenceView, MessageRef, ShareView, VerdictView, VerdictsView, WordsView};
+
 /// A scrape as it came in.
 #[derive(Debug, Clone)]
 pub struct MetricsQuery {
@@ -51,6 +53,8 @@ pub trait Backend: Send + Sync + 'static {
     fn account(&self, name: &str) -> Answer<AccountView>;
     fn history(&self, name: &str, days: u32) -> Answer<HistoryView>;
     fn errors(&self, name: &str, limit: u32) -> Answer<ErrorsView>;
+    /// What rules said of an account, or of all.
+    fn verdicts(&self, name: Option<&str>, limit: u32) -> Answer<VerdictsView>;
     fn trace(&self, query: &TraceQuery) -> Answer<TraceView>;
     fn order(&self, name: &str, order: &OrderRequest, caller: Caller) -> Answer<OrderView>;
     fn select(&self, name: &str, wanted: &SelectRequest) -> Answer<SelectionView>;
@@ -135,32 +139,6 @@ pub struct AccountView {
     /// What rules said of it last, newest first; only where one account was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verdicts: Vec<VerdictView>,
-}
-
-/// What a rule said of the account.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct VerdictView {
-    /// Of the line that crossed the limit.
-    pub time: String,
-    pub rule: String,
-    pub signal: String,
-    /// Of `error_ratio` a percentage.
-    pub observed: f64,
-    pub limit: f64,
-    /// In seconds; 0 where the signal has none.
-    pub window: u32,
-    /// `observe`, `notify` or `block`.
-    pub action: String,
-    /// What became of it: docs/rules.md.
-    pub outcome: String,
-    /// The same for people.
-    pub text: String,
-    pub scope: String,
-    /// `proven` or `claimed`.
-    pub evidence: String,
-    /// The block that it led to.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub order: String,
 }
 
 /// Why mail of an account is held, and who may change that.

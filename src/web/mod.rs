@@ -16,6 +16,7 @@ mod rules;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod verdicts;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

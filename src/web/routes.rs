@@ -76,7 +76,9 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/accounts/{account}", get(account))
         .route("/accounts/{account}/history", get(history))
         .route("/accounts/{account}/errors", get(errors))
+        .route("/accounts/{account}/verdicts", get(verdicts))
         .route("/accounts/{account}/action", post(action))
+        .route("/verdicts", get(all_verdicts))
         .route("/trace", get(trace))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
@@ -251,6 +253,22 @@ async fn errors(
     let (Path(name), Query(query)) = (name.map_err(bad_path)?, query.map_err(bad_query)?);
     let limit = query.limit.unwrap_or(20).clamp(1, 10_000);
     shared.view(move |backend| backend.errors(&name, limit)).await
+}
+
+async fn verdicts(
+    State(shared): State<Shared>,
+    name: Result<Path<String>, PathRejection>,
+    query: Result<Query<Limit>, QueryRejection>,
+) -> Reply {
+    let (Path(name), Query(query)) = (name.map_err(bad_path)?, query.map_err(bad_query)?);
+    let limit = query.limit.unwrap_or(20).clamp(1, 1_000);
+    shared.view(move |backend| backend.verdicts(Some(&name), limit)).await
+}
+
+async fn all_verdicts(State(shared): State<Shared>, query: Result<Query<Limit>, QueryRejection>) -> Reply {
+    let Query(query) = query.map_err(bad_query)?;
+    let limit = query.limit.unwrap_or(20).clamp(1, 1_000);
+    shared.view(move |backend| backend.verdicts(None, limit)).await
 }
 
 async fn trace(State(shared): State<Shared>, query: Result<Query<TraceQuery>, QueryRejection>) -> Reply {

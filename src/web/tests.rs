@@ -64,6 +64,10 @@ impl Backend for Fake {
     fn errors(&self, name: &str, _: u32) -> Answer<ErrorsView> {
         Ok(ErrorsView { account: name.into(), errors: vec![] })
     }
+    fn verdicts(&self, name: Option<&str>, limit: u32) -> Answer<VerdictsView> {
+        let of = VerdictView { account: name.unwrap_or("all").into(), window: limit, ..VerdictView::default() };
+        Ok(VerdictsView { verdicts: vec![of] })
+    }
     fn trace(&self, query: &TraceQuery) -> Answer<TraceView> {
         Ok(TraceView {
             legs: vec![TraceLeg { queue_id: query.q.clone(), ..TraceLeg::default() }],
@@ -225,6 +229,10 @@ async fn the_api_is_for_operators_on_the_unix_socket() {
     assert_eq!(view["points"][0]["messages"], 1);
     let view = get_json(socket, &format!("/api/v1/trace?q={}", encode("<x@y>"))).await.unwrap();
     assert_eq!(view["legs"][0]["queue_id"], "<x@y>");
+    for (path, account, limit) in [("/api/v1/verdicts?limit=7", "all", 7), ("/api/v1/accounts/a/verdicts", "a", 20)] {
+        let view = get_json(socket, path).await.unwrap();
+        assert_eq!((&view["verdicts"][0]["account"], &view["verdicts"][0]["window"]), (&account.into(), &limit.into()));
+    }
     let done = post_json(socket, "/api/v1/accounts/a/action", &json!({"action": "rename", "to": "b"})).await.unwrap();
     assert_eq!(done["done"], "Rename { to: \"b\" }");
     let ready = get_json(socket, "/-/healthy").await.unwrap();

@@ -2,7 +2,7 @@
 
 use super::complain;
 use crate::app::cli::AskArgs;
-use crate::app::{Exit, setup, traces, views};
+use crate::app::{Exit, setup, traces, verdicts, views};
 use crate::store::Views;
 use crate::web::api::{AccountsQuery, TraceQuery};
 use crate::web::client::{self, ClientError};
@@ -18,6 +18,7 @@ pub enum Question {
     Account(String),
     History { account: String, days: u32 },
     Errors { account: String, limit: u32 },
+    Verdicts { account: Option<String>, limit: u32 },
     Trace(TraceQuery),
 }
 
@@ -71,6 +72,9 @@ impl Source {
             Question::Errors { account, limit } => {
                 views::errors(&opened, account, *limit).map(json).map_err(|why| why.to_string())
             }
+            Question::Verdicts { account, limit } => {
+                verdicts::verdicts(&opened, account.as_deref(), *limit).map(json).map_err(|why| why.to_string())
+            }
             Question::Trace(query) => {
                 traces::trace(&opened, query, self.held_max_secs, None).map(json).map_err(|why| why.to_string())
             }
@@ -121,6 +125,10 @@ fn path(question: &Question) -> String {
         Question::Account(name) => format!("/api/v1/accounts/{}", encode(name)),
         Question::History { account, days } => format!("/api/v1/accounts/{}/history?days={days}", encode(account)),
         Question::Errors { account, limit } => format!("/api/v1/accounts/{}/errors?limit={limit}", encode(account)),
+        Question::Verdicts { account: Some(account), limit } => {
+            format!("/api/v1/accounts/{}/verdicts?limit={limit}", encode(account))
+        }
+        Question::Verdicts { account: None, limit } => format!("/api/v1/verdicts?limit={limit}"),
         Question::Trace(query) => {
             let since = query.since.as_deref().map_or(String::new(), |since| format!("&since={}", encode(since)));
             format!("/api/v1/trace?q={}{since}", encode(&query.q))

@@ -15,6 +15,7 @@ pub mod setup;
 pub mod status;
 pub mod test_hold;
 pub mod trace;
+pub mod verdicts;
 
 use super::Exit;
 pub use super::numbers::{counted, grouped};

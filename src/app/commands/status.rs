@@ -1,7 +1,7 @@
 //! `sendwarden status`: the host's figures, or one account's.
 
 use super::ask::{Question, Source};
-use super::{counted, fitted, grouped, items, number, pretty, say, words};
+use super::{counted, fitted, grouped, items, number, pretty, say, verdicts, words};
 use crate::app::Exit;
 use crate::app::cli::{Format, StatusArgs};
 use crate::mail::ServiceState;
@@ -110,13 +110,18 @@ fn sanction(view: &Value) -> String {
     for order in orders.iter().take(5) {
         out.push_str(&log_line(order));
     }
-    let verdicts = items(view, "verdicts");
-    if !verdicts.is_empty() {
+    let said = items(view, "verdicts");
+    if !said.is_empty() {
         out.push_str("\nwhat rules saw, newest first\n");
     }
-    for verdict in verdicts.iter().take(5) {
-        let word = |key| words(verdict, key);
-        out.push_str(&format!("  {}  {}: {}\n", word("time"), word("rule"), word("text")));
+    // With what it rests on: the one that the block is for, or the last.
+    let order = view.get("sanction").map_or("", |block| words(block, "order"));
+    let blocks = said.iter().position(|verdict| !order.is_empty() && words(verdict, "order") == order);
+    for (at, verdict) in said.iter().take(5).enumerate() {
+        out.push_str(&format!("  {}", verdicts::head(verdict, "")));
+        if at == blocks.filter(|at| *at < 5).unwrap_or(0) {
+            out.push_str(&verdicts::evidence(verdict, "    "));
+        }
     }
     out
 }

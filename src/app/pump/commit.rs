@@ -144,6 +144,11 @@ impl Pump {
             }
             written = self.shelf.store().commit(&self.batch, durability);
         }
+        if !self.batch.verdicts.is_empty()
+            && let Some(gatherer) = &self.evidence
+        {
+            gatherer.ring();
+        }
         self.batch.clear();
         true
     }

@@ -4,6 +4,7 @@
 //! is done for it. One for an account of which something is being done waits for that.
 
 use super::Pump;
+use crate::app::evidence::Gatherer;
 use crate::engine::rules::Fate;
 use crate::engine::sanctions::Outcome;
 use crate::host::clock;
@@ -95,6 +96,20 @@ impl Pump {
                 }
             }
             _ => tracing::warn!("rule {rule}: {name}: {what}: {}", fate.shown()),
+        }
+    }
+
+    /// Gathers what verdicts rest on, beside everything else.
+    pub(super) fn gatherer(&self) -> Option<Gatherer> {
+        let dir = self.shelf.store().path().parent()?.to_owned();
+        let started = Gatherer::start(dir, self.engine.replies.clone());
+        started.inspect_err(|why| tracing::warn!("verdicts stay without evidence: no thread: {why}")).ok()
+    }
+
+    /// Takes what was gathered.
+    pub(super) fn hear_gatherer(&mut self) {
+        if let Some(gatherer) = &self.evidence {
+            self.batch.evidence.extend(gatherer.found());
         }
     }
 

@@ -29,6 +29,7 @@ use super::logs;
 use super::setup::{self, Setup};
 use super::shared::{PumpState, Shared};
 use crate::app::dispatch::Dispatch;
+use crate::app::evidence::Gatherer;
 use crate::app::flags::Standing;
 use crate::app::gate::Gate;
 use crate::app::hooks::Hooks;
@@ -142,6 +143,8 @@ pub struct Pump {
     alive: Option<Time>,
     /// Verdicts that wait.
     verdicts: judge::Waiting,
+    /// Who gathers what verdicts rest on.
+    evidence: Option<Gatherer>,
 }
 
 impl Pump {
@@ -212,7 +215,9 @@ impl Pump {
             hold: HoldGauge::default(),
             alive: kept.alive,
             verdicts: judge::Waiting::default(),
+            evidence: None,
         };
+        pump.evidence = pump.gatherer();
         pump.listed.due = pump.engine.sanctions.blocked().next().is_some();
         pump.engine.sanctions.begin(pump.setup.hold.clone(), clock::now());
         pump.engine.await_untold();
@@ -251,6 +256,7 @@ impl Pump {
             self.judge(now);
             self.hear_gate();
             self.gate_spoke |= self.hear_hooks();
+            self.hear_gatherer();
             self.find_bypass();
             self.keep_orders(now, !more && !self.behind);
             let idle = lines == 0 && !more;
@@ -269,6 +275,8 @@ impl Pump {
                 self.waker.pause(rest(began.elapsed()));
             }
         }
+        // It reads the store, which is closed when nobody does any more.
+        drop(self.evidence.take());
         if whole {
             whole = self.wait_for_store() && self.take_last();
         }

@@ -39,7 +39,7 @@ mod table;
 
 pub use books::{Cx, Ending};
 pub use gated::{Gated, Stopped};
-pub use rows::{Row, RowKind};
+pub use rows::{Row, RowKind, owner_of};
 
 use crate::engine::Sink;
 use crate::engine::ledger::Ledger;

@@ -200,7 +200,16 @@ fn write_details(details: &Details, out: &mut Writer) {
     }
 }
 
-fn read_leg(version: u64, serial: u64, saved: &mut Reader<'_>) -> Option<Leg> {
+/// Whose message a stored row is about, without reading all of it; `None` for a row of another kind or a damaged one.
+pub fn owner_of(kind: u8, value: &[u8]) -> Option<Owner> {
+    let mut saved = Reader::new(value);
+    match (RowKind::from_code(kind)?, saved.u64()?) {
+        (RowKind::Leg, 1..=VERSION) => read_head(0, &mut saved).map(|leg| leg.owner),
+        _ => None,
+    }
+}
+
+fn read_head(serial: u64, saved: &mut Reader<'_>) -> Option<Leg> {
     let (host, instance, id) = (saved.u32()? as u16, saved.u32()? as u16, saved.id()?);
     let mut leg = Leg::new(host, instance, id, Time::ZERO);
     leg.serial = serial;
@@ -225,6 +234,11 @@ fn read_leg(version: u64, serial: u64, saved: &mut Reader<'_>) -> Option<Leg> {
         _ => return None,
     };
     leg.owner = Owner(saved.u32()?);
+    Some(leg)
+}
+
+fn read_leg(version: u64, serial: u64, saved: &mut Reader<'_>) -> Option<Leg> {
+    let mut leg = read_head(serial, saved)?;
     (leg.origin, leg.basis) = (Origin::from_code(saved.u8()?)?, Basis::from_code(saved.u8()?)?);
     let flags = saved.u64()?;
     let bit = |n: u32| flags >> n & 1 == 1;
