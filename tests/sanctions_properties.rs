@@ -119,7 +119,14 @@ impl World {
             .filter(|(_, message)| owner.map_or(self.sanctions.is_held(message.owner), |owner| owner == message.owner))
             .map(|(n, message)| {
                 let login = if message.origin == Origin::SmtpAuth { LOGIN.as_bytes().into() } else { [].into() };
-                Queued { owner: message.owner, place: World::place(n), origin: message.origin, login, by: None }
+                Queued {
+                    owner: message.owner,
+                    place: World::place(n),
+                    origin: message.origin,
+                    login,
+                    since: Time::ZERO,
+                    by: None,
+                }
             })
             .collect()
     }
@@ -193,7 +200,8 @@ impl World {
         let liftable_by = by.liftable_by();
         let reason = String::new();
         let (part, drip) = (None, None);
-        let order = Order { id, owner, action, scope, cause, by, liftable_by, reason, at, until, part, drip };
+        let order =
+            Order { id, owner, action, scope, cause, by, liftable_by, reason, at, until, part, drip, spares: false };
         let held = self.sanctions.held(owner) > 0;
         let busy = self.sanctions.account(owner).change.is_some();
         let before = self.expected[&owner].clone();

@@ -119,6 +119,7 @@ impl World {
             until: None,
             part,
             drip,
+            spares: false,
         };
         let now = self.now();
         let outcome = self.sanctions.accept(&order, &[], now).outcome;

@@ -7,19 +7,21 @@ mod keeper;
 mod seen;
 #[cfg(test)]
 mod tests;
+mod volume;
 
 use seen::Seen;
 
 use super::instances;
 use super::powers::Powers;
 use crate::engine::directory::Directory;
+use crate::engine::rules::volume::Crossing;
 use crate::engine::turnstile::{Barred, Claim, Room, Turnstile};
 use crate::host::gate::identity::{self, Identity, Instance, Why};
 use crate::host::gate::listen::Judge;
 use crate::host::servers::{self, PostfixPlace, Tools};
-use crate::host::tape::{Lost, Record, Tape};
+use crate::host::tape::{Crossed, Lost, Record, Tape};
 use crate::host::{clock, files, process};
-use crate::mail::{Candidate, Judgement, OrderId, Origin, Owner, QueueId, Server, Time, Way};
+use crate::mail::{Candidate, Judgement, OrderId, Origin, Owner, QueueId, Scope, Server, Time, Way};
 use crate::metrics::{Decision, GateTally};
 use crate::mta::exim;
 use std::collections::{BTreeMap, BTreeSet};
@@ -97,6 +99,10 @@ pub struct Gate {
     queues: Mutex<Vec<PathBuf>>,
     /// The servers that ask.
     asked_by: Mutex<BTreeSet<Server>>,
+    /// Limits that were crossed by messages that are not on the tape.
+    crossings: Mutex<Vec<(Owner, OrderId, Time, Crossed)>>,
+    /// The log was read to its end once: what was let through before this start is counted.
+    read: watch::Sender<bool>,
 }
 
 /// Where a server asks that looks for flags: beside them.
@@ -123,6 +129,8 @@ impl Gate {
             listed: Mutex::default(),
             queues: Mutex::default(),
             asked_by: Mutex::default(),
+            crossings: Mutex::default(),
+            read: watch::Sender::new(false),
         }
     }
 
@@ -131,6 +139,10 @@ impl Gate {
         let stands = |owner, order| barred.iter().any(|one| one.owner == owner && one.order == order);
         lock(&self.listed).retain(|owner, (order, _)| stands(*owner, *order));
         lock(&self.turnstile).bar(barred);
+    }
+
+    pub fn mode(&self) -> Mode {
+        self.settings.mode
     }
 
     /// Anybody is held, and not only watched.
@@ -301,22 +313,39 @@ impl Gate {
         let (server, instance) = (door.server, &door.name);
         let mut turnstile = lock(&self.turnstile);
         let origin = turnstile.origin(claim);
+        let mut crossed = None;
+        if self.settings.mode == Mode::Enforce && turnstile.admit(claim).is_none() {
+            let now = clock::now();
+            let order = || OrderId::new(now, clock::seed());
+            crossed = turnstile.cross(claim, candidate.id, candidate.recipients, now, order);
+        }
         let Some(barred) = turnstile.admit(claim) else { return (origin, Decision::Passed, Judgement::Pass) };
         if self.settings.mode == Mode::Watch {
             return (origin, Decision::WouldHold, Judgement::Pass);
         }
         let (order, owner) = (barred.order, barred.owner);
+        let crossed = crossed.map(|Crossing { rule, observed, scope, .. }| {
+            let login = if let Scope::Login(login) = scope { login } else { Box::default() };
+            Crossed { rule: rule.as_ref().into(), observed, login }
+        });
+        let not_taped = |crossed: Option<Crossed>| {
+            lock(&self.crossings).extend(crossed.map(|crossed| (owner, order, clock::now(), crossed)));
+        };
         if origin == Origin::SmtpAuth && self.settings.refuse_logins {
             let text = format!("550 5.7.1 Sending from this account is on hold, ask your provider; reference {order}");
+            not_taped(crossed);
             return (origin, Decision::Refused, Judgement::Refuse { text });
         }
         let key = barred.key.clone();
         let record = candidate.id.map(|id| {
-            let (at, recipients, lost) = (clock::now(), candidate.recipients, None);
-            Record { at, server, instance: Arc::clone(instance), id, owner, order, origin, recipients, lost }
+            let (at, recipients) = (clock::now(), candidate.recipients);
+            let (crossed, lost, instance) = (crossed.clone(), None, Arc::clone(instance));
+            Record { at, server, instance, id, owner, order, origin, recipients, crossed, lost }
         });
         if self.low.load(Ordering::Relaxed) || !turnstile.take_room(owner) {
             drop(turnstile);
+            not_taped(crossed);
+            let record = record.map(|record| Record { crossed: None, ..record });
             let (decision, judgement) = self.beyond(candidate, owner, record);
             return (origin, decision, judgement);
         }
@@ -335,6 +364,7 @@ impl Gate {
                 format!("{id} of {key} stays on hold ({instance}): {why}; {how} {id} releases it")
             }),
             None => {
+                not_taped(crossed);
                 lock(&self.tally).unrecorded();
                 Some(format!("a message of {} stays on hold: the mail server does not say its queue id", key))
             }
@@ -483,9 +513,13 @@ pub fn open(
         .enable_all()
         .build()
         .map_err(|why| format!("cannot start the gate's runtime: {why}"))?;
+    let awaited = Arc::clone(gate);
     let keep = move || {
         process::come_first();
-        runtime.block_on(keeper::keep(doors, stop));
+        runtime.block_on(async {
+            awaited.wait_for_log().await;
+            keeper::keep(doors, stop).await;
+        });
         // A question to the helper that is under way is not waited for.
         runtime.shutdown_background();
     };

@@ -48,7 +48,7 @@ pub fn read(request: &OrderRequest, owner: Owner, by: Actor, now: Time, chance: 
     let liftable_by = by.liftable_by();
     let id = OrderId::new(now, chance);
     let (cause, at, part) = (Cause::Person, now, None);
-    Ok(Order { id, owner, action, scope, cause, by, liftable_by, reason, at, until, part, drip })
+    Ok(Order { id, owner, action, scope, cause, by, liftable_by, reason, at, until, part, drip, spares: false })
 }
 
 /// The scope of a block, in the words of the command line.

@@ -102,6 +102,13 @@ impl<'a> Reader<'a> {
         Some(head)
     }
 
+    /// So many bytes as they are.
+    pub fn take<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
+        let (head, rest) = self.rest.split_first_chunk::<N>()?;
+        self.rest = rest;
+        Some(head)
+    }
+
     pub fn id(&mut self) -> Option<QueueId> {
         QueueId::new(self.bytes()?)
     }

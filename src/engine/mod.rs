@@ -237,7 +237,7 @@ impl Engine {
     /// See [`Tracker::fetch`].
     #[inline]
     pub fn fetch(&self, events: &[Event<'_>]) {
-        self.tracker.fetch(events, &self.ledger);
+        self.tracker.fetch(events, &self.ledger, &self.rules);
     }
 
     /// See [`Tracker::tell_rows`].

@@ -167,7 +167,8 @@ fn code_at(reply: &[u8]) -> (u16, usize) {
     if let Some(code) = leading_code(reply) {
         return (code, 0);
     }
-    let quoted = memchr::memmem::find(reply, b"SMTP error from remote ").is_some_and(|at| at < 16);
+    let quote = b"SMTP error from remote ";
+    let quoted = (0..16).any(|at| reply.get(at..).is_some_and(|rest| rest.starts_with(quote)));
     let behind = |at: usize| {
         let (before, after) = reply.split_at_checked(at)?;
         let said = quoted || before.ends_with(b" said") || before.ends_with(b" talk to me");

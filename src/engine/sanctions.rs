@@ -69,6 +69,8 @@ pub struct Block {
     pub cause: Cause,
     pub since: Time,
     pub until: Option<Time>,
+    /// What was accepted before it goes on.
+    pub spares: bool,
 }
 
 /// What is held leaves oldest first, so many messages an hour.
@@ -130,6 +132,8 @@ pub struct Queued {
     pub place: Place,
     pub origin: Origin,
     pub login: Box<[u8]>,
+    /// Of its first line.
+    pub since: Time,
     /// Who handed it in, where the log says so.
     pub by: Option<HandedBy>,
 }
@@ -340,7 +344,7 @@ impl Sanctions {
             Decision::Already(why) => (record.outcome, record.details) = (Outcome::Already, why.to_owned()),
             Decision::Refuse(why) => (record.outcome, record.details) = (Outcome::Refused, why.why().to_owned()),
             Decision::Block(block, state) => {
-                let intended = self.intend(&block.scope, order.owner, queued, now);
+                let intended = self.intend(&block, order.owner, queued, now);
                 let change = change(order, Verb::Hold, account.state);
                 let account = Account { state, block: Some(block), force_until: None, drip: None, ..account };
                 self.put(order.owner, Account { change: (intended > 0).then_some(change), ..account });
@@ -460,9 +464,7 @@ impl Sanctions {
                     self.held.advance(owner, Stage::Held, Stage::Leaving);
                     (Action::Unblock, Verb::Release)
                 }
-                Some(block)
-                    if self.intend(&block.scope, owner, queued, now) > 0 || self.held.any(owner, Stage::Intended) =>
-                {
+                Some(block) if self.intend(block, owner, queued, now) > 0 || self.held.any(owner, Stage::Intended) => {
                     (Action::Block, Verb::Hold)
                 }
                 _ => continue,
@@ -533,9 +535,9 @@ impl Sanctions {
     }
 
     /// Marks what is covered as about to be put on hold; how many that is.
-    fn intend(&mut self, scope: &Scope, owner: Owner, queued: &[Queued], now: Time) -> u64 {
+    fn intend(&mut self, block: &Block, owner: Owner, queued: &[Queued], now: Time) -> u64 {
         let mut intended = 0;
-        for one in queued.iter().filter(|one| one.owner == owner && scope.covers(one.origin, &one.login)) {
+        for one in queued.iter().filter(|one| one.owner == owner && block.holds(one)) {
             if self.is_others(&one.place, now) {
                 continue;
             }

@@ -6,10 +6,12 @@
 
 use super::accounts::name_from;
 use super::directory::Directory;
-use super::keys;
-use crate::mail::{OrderId, Origin, Owner, Scope};
+use super::keys::{self, Key};
+use super::rules::volume::{Armed, Crossing, Member, Message, Sender, Volume};
+use crate::mail::{OrderId, Origin, Owner, QueueId, Scope, Time};
 use core::net::IpAddr;
 use hashbrown::HashMap;
+use std::sync::Arc;
 
 /// An account whose mail is held, with what its mail is known by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +71,11 @@ pub struct Turnstile {
     by_uid: HashMap<u32, usize, foldhash::quality::FixedState>,
     /// Messages held here, by account. Its size follows the accounts that were ever held.
     taken: HashMap<Owner, u64, foldhash::quality::FixedState>,
+    volume: Volume,
+    /// Held because they have just crossed a limit; whoever bars has not heard of it yet. Among the barred too.
+    crossed: Vec<Barred>,
+    /// How much of one may be held of whom nothing is held.
+    most: Room,
 }
 
 impl Turnstile {
@@ -81,6 +88,9 @@ impl Turnstile {
             by_key: HashMap::with_hasher(state.clone()),
             by_uid: HashMap::with_hasher(state.clone()),
             taken: HashMap::with_hasher(state),
+            volume: Volume::default(),
+            crossed: Vec::new(),
+            most: Room::default(),
         }
     }
 
@@ -88,9 +98,15 @@ impl Turnstile {
         self.directory = directory;
     }
 
-    /// Everybody who is held, in place of those before.
+    /// Everybody who is held, in place of those before. Who has just crossed a limit stays, until he is among them.
     pub fn bar(&mut self, mut barred: Vec<Barred>) {
         barred.iter_mut().for_each(|one| one.room = self.left(one.owner, one.room));
+        self.crossed.retain(|one| barred.iter().all(|other| other.owner != one.owner));
+        barred.extend(self.crossed.iter().cloned());
+        self.index(barred);
+    }
+
+    fn index(&mut self, barred: Vec<Barred>) {
         self.by_key.clear();
         self.by_uid.clear();
         for (at, one) in barred.iter().enumerate() {
@@ -98,6 +114,69 @@ impl Turnstile {
             self.by_uid.extend(one.uids.iter().map(|uid| (*uid, at)));
         }
         self.barred = barred;
+    }
+
+    /// The rules for volume that are judged here, and the accounts that are known.
+    pub fn judge_volume(&mut self, armed: Arc<Armed>, members: Vec<Member>) {
+        self.volume.begin(armed, members);
+    }
+
+    /// What judges them.
+    pub fn volume(&mut self) -> &mut Volume {
+        &mut self.volume
+    }
+
+    pub fn set_most(&mut self, most: Room) {
+        self.most = most;
+    }
+
+    /// Whether a message that nothing holds crosses a limit. Its account is held from this message on, for the order.
+    pub fn cross(
+        &mut self,
+        claim: Claim<'_>,
+        id: Option<QueueId>,
+        recipients: u32,
+        now: Time,
+        order: impl FnOnce() -> OrderId,
+    ) -> Option<Crossing> {
+        if self.volume.is_idle() {
+            return None;
+        }
+        let (sender, origin) = (self.sender(claim)?, self.origin(claim));
+        let login = if let Claim::Login(login) = claim { login } else { &[] };
+        let message = Message { id, sender: &sender, origin, login, recipients };
+        let crossing = self.volume.admit(&message, &self.directory, now)?;
+        let Crossing { owner, scope, .. } = crossing.clone();
+        let (key, uids) = self.volume.known_by(owner);
+        let room = self.left(owner, self.most);
+        self.crossed.push(Barred { owner, key, uids, scope, order: order(), room });
+        let mut barred = std::mem::take(&mut self.barred);
+        barred.extend(self.crossed.last().cloned());
+        self.index(barred);
+        Some(crossing)
+    }
+
+    /// It is not held for this order after all.
+    pub fn let_pass(&mut self, order: OrderId) {
+        self.crossed.retain(|one| one.order != order);
+        let mut barred = std::mem::take(&mut self.barred);
+        barred.retain(|one| one.order != order);
+        self.index(barred);
+    }
+
+    /// By what the account of a message is known, where what proves it is enough for that. Mail over SMTP from a process
+    /// of this host is known to the gate alone, and the log would not tell of it.
+    fn sender(&self, claim: Claim<'_>) -> Option<Sender> {
+        match claim {
+            Claim::Login(login) => keys::of_login(&self.directory, login).text().map(|key| Sender::Key(key.to_owned())),
+            Claim::Handed(uid) => match keys::of_uid(&self.directory, uid, None) {
+                Key::Listed(id) => Some(Sender::Key(id.to_owned())),
+                Key::Named(_) => Some(Sender::Uid(uid)),
+                Key::Nobody(_) => None,
+            },
+            Claim::Client(address) => self.directory.by_network(address).map(|id| Sender::Key(id.to_owned())),
+            Claim::Local(_) | Claim::Nobody => None,
+        }
     }
 
     /// How many more messages of each may be held.

@@ -26,8 +26,20 @@ pub struct Record {
     pub order: OrderId,
     pub origin: Origin,
     pub recipients: u32,
+    /// It is the first one of this order, which the gate gave because a limit was crossed.
+    pub crossed: Option<Crossed>,
     /// It is not on hold: it was thrown away.
     pub lost: Option<Lost>,
+}
+
+/// Which rule's limit a message has crossed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Crossed {
+    pub rule: Box<str>,
+    /// With this message.
+    pub observed: u64,
+    /// Of a rule for logins: which. Empty else.
+    pub login: Box<str>,
 }
 
 impl Record {
@@ -198,11 +210,14 @@ fn name_of(line: &[u8]) -> Option<u64> {
 
 impl std::fmt::Display for Record {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Record { at, server, instance, id, owner, order, origin, recipients, lost } = self;
+        let Record { at, server, instance, id, owner, order, origin, recipients, crossed, lost } = self;
         write!(f, "{} {instance} {id} {} {order} {} {recipients}", at.0, owner.0, origin.name())?;
         // Records of the first server had no word for it.
         if *server != Server::Postfix {
             write!(f, " {}", server.name())?;
+        }
+        if let Some(Crossed { rule, observed, login }) = crossed {
+            write!(f, " {CROSSED} {} {observed} {}", Shown(rule.as_bytes()), Shown(login.as_bytes()))?;
         }
         if let Some(Lost { sender, recipients }) = lost {
             write!(f, " {LOST} {}", Shown(sender))?;
@@ -214,6 +229,8 @@ impl std::fmt::Display for Record {
 
 /// The word behind which stands whom a message that was thrown away was from and for.
 const LOST: &str = "discarded";
+/// The word behind which stands what limit was crossed.
+const CROSSED: &str = "crossed";
 
 /// An address as one word of plain text in angle brackets: what else is in it stands there as `%XX`.
 struct Shown<'a>(&'a [u8]);
@@ -254,11 +271,19 @@ fn parse(line: &[u8]) -> Option<Record> {
         order: words.next()?.parse().ok()?,
         origin: words.next().and_then(|name| Origin::ALL.into_iter().find(|origin| origin.name() == name))?,
         recipients: words.next()?.parse().ok()?,
+        crossed: None,
         lost: None,
     };
     let mut next = words.next();
     if let Some(server) = next.and_then(Server::from_name) {
         (record.server, next) = (server, words.next());
+    }
+    if next == Some(CROSSED) {
+        let text = |word: Option<&str>| Some(String::from_utf8(read_shown(word?)?.into()).ok()?.into_boxed_str());
+        let rule = text(words.next())?;
+        let observed = words.next()?.parse().ok()?;
+        record.crossed = Some(Crossed { rule, observed, login: text(words.next())? });
+        next = words.next();
     }
     match next {
         None => Some(record),

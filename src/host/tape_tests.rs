@@ -14,6 +14,11 @@ fn record(n: u32) -> Record {
         order: OrderId { micros: u64::from(n), chance: u64::MAX - u64::from(n) },
         origin: Origin::ALL[n as usize % Origin::ALL.len()],
         recipients: n,
+        crossed: (n % 5 == 2).then(|| Crossed {
+            rule: format!("rule {n}").into(),
+            observed: u64::from(n),
+            login: ["", "b\u{fc}x@h.test"][n as usize % 2].into(),
+        }),
         lost: (n % 4 == 3).then(|| Lost {
             sender: if n % 8 == 3 { Box::default() } else { b"a b%\n>@h.test"[..].into() },
             recipients: (0..n % 5).map(|to| format!("c\u{fc}{to} d@x.test\0").into_bytes().into()).collect(),

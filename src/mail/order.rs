@@ -324,6 +324,8 @@ pub struct Order {
     pub part: Option<Arc<[Place]>>,
     /// Of an unblock: what is held leaves oldest first, at so many messages an hour.
     pub drip: Option<u32>,
+    /// Of a block: what was accepted before it goes on. A limit was crossed, and that was within it.
+    pub spares: bool,
 }
 
 /// One message in the queue of one instance of a mail server.

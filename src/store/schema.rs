@@ -69,6 +69,9 @@ const MIGRATIONS: &[&str] = &["
     -- Gathered after the verdict: until then there is none.
     ALTER TABLE verdict ADD COLUMN evidence TEXT;
     CREATE INDEX verdict_bare ON verdict(id) WHERE evidence IS NULL;
+", "
+    -- What rules counted, in a form that is not read any more.
+    DELETE FROM row WHERE kind = 5;
 "];
 
 /// The version this program writes.

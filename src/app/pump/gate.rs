@@ -43,7 +43,10 @@ impl Pump {
             all.push(Barred { owner: held.owner, key, uids, scope: held.scope.clone(), order: held.order, room });
         }
         self.tell_flags(&all);
+        self.tell_spared();
         if let Some(gate) = &self.gate {
+            let (messages, bytes) = (self.setup.max_held.messages, self.setup.max_held.bytes);
+            gate.set_most(Room { messages, bytes, heard: 0 });
             gate.bar(all);
         }
     }
@@ -211,6 +214,9 @@ impl Pump {
             gate.write_down();
         }
         self.read_tape();
+        for (owner, order, at, crossed) in self.gate.as_ref().map_or_else(Vec::new, |gate| gate.take_crossings()) {
+            self.crossed(owner, order, at, &crossed);
+        }
         // A tape that cannot be written, in a directory that can: it is remembered all the same.
         for record in self.gate.as_ref().map_or_else(Vec::new, |gate| gate.take_unwritten()) {
             self.remember(record);
@@ -243,6 +249,9 @@ impl Pump {
             let recipients = lost.recipients.iter().map(|to| &**to);
             self.tell_deleted(record.at, record.owner, record.id, &lost.sender, recipients, NO_ROOM, DISCARDED);
             return;
+        }
+        if let Some(crossed) = &record.crossed {
+            self.crossed(record.owner, record.order, record.at, crossed);
         }
         *self.of_gate.entry(record.owner).or_default() += 1;
         let place = record.place();

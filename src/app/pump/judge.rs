@@ -23,7 +23,8 @@ const TELL_AGAIN: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    verdicts: VecDeque<Verdict>,
+    /// With the order that the gate gave it.
+    verdicts: VecDeque<(Verdict, Option<OrderId>)>,
     /// What there was no room to count, as told last.
     told_without_room: u64,
     /// When it was told last that the budget is spent.
@@ -33,8 +34,8 @@ pub(super) struct Waiting {
 impl Pump {
     /// Takes what the rules have said since the last call.
     pub(super) fn judge(&mut self, now: Time) {
-        for verdict in std::mem::take(&mut self.verdicts.verdicts) {
-            self.pronounce(verdict, now);
+        for (verdict, order) in std::mem::take(&mut self.verdicts.verdicts) {
+            self.pronounce(verdict, order, now);
         }
         let without_room = self.engine.rules.without_room;
         if std::mem::replace(&mut self.verdicts.told_without_room, without_room) == 0 && without_room > 0 {
@@ -42,24 +43,35 @@ impl Pump {
         }
         if self.engine.rules.has_verdicts() {
             for verdict in self.engine.rules.take_verdicts() {
-                self.pronounce(verdict, now);
+                self.pronounce(verdict, None, now);
             }
         }
     }
 
-    fn pronounce(&mut self, verdict: Verdict, now: Time) {
+    /// `gates`: the gate holds for it already, for this order.
+    pub(super) fn pronounce(&mut self, verdict: Verdict, gates: Option<OrderId>, now: Time) {
         let Some(known) = self.engine.attribution.accounts.get(verdict.owner) else { return };
         let (key, name) = (known.key.clone(), known.name.clone());
-        let mut fate = self.engine.judge.decide(&verdict, &key, now);
+        // What the gate has done is no backlog, however late it is heard of.
+        let decided = Verdict { at: if gates.is_some() { now } else { verdict.at }, ..verdict.clone() };
+        let mut fate = self.engine.judge.decide(&decided, &key, now);
         let mut order = String::new();
+        let its_own = Actor::Rule(verdict.rule.as_ref().into());
+        if fate == Fate::Blocks && self.blocked_by(verdict.owner) == Some(its_own) {
+            if self.armed.rule(&verdict.rule).is_some() {
+                // The gate was before the log, and has said it. What it has let through goes on.
+                return;
+            }
+            fate = Fate::Already;
+        }
         if fate == Fate::Blocks {
             if self.engine.sanctions.account(verdict.owner).change.is_some() {
                 if self.verdicts.verdicts.len() < MOST_WAITING {
-                    self.verdicts.verdicts.push_back(verdict);
+                    self.verdicts.verdicts.push_back((verdict, gates));
                 }
                 return;
             }
-            let given = block(&verdict, now);
+            let given = block(&verdict, gates, now);
             let queued = self.engine.tracker.queued(|owner| owner == verdict.owner);
             let record = self.engine.sanctions.accept(&given, &queued, now);
             order = given.id.to_string();
@@ -68,6 +80,8 @@ impl Pump {
                 _ => self.engine.judge.blocked(now),
             }
             self.log_order(&record, Moment::Ordered);
+        } else if let Some(order) = gates {
+            self.let_pass(order);
         }
         self.tell(&verdict, fate, &name);
         self.tally.verdict(&verdict.rule, fate.name());
@@ -129,10 +143,10 @@ impl Pump {
     }
 }
 
-fn block(verdict: &Verdict, now: Time) -> Order {
+fn block(verdict: &Verdict, gates: Option<OrderId>, now: Time) -> Order {
     let by = Actor::Rule(verdict.rule.as_ref().into());
     Order {
-        id: OrderId::new(now, clock::seed()),
+        id: gates.unwrap_or_else(|| OrderId::new(now, clock::seed())),
         owner: verdict.owner,
         action: Action::Block,
         scope: verdict.scope.clone(),
@@ -140,10 +154,11 @@ fn block(verdict: &Verdict, now: Time) -> Order {
         liftable_by: by.liftable_by(),
         by,
         reason: verdict.text(),
-        at: now,
+        at: if gates.is_some() { verdict.at } else { now },
         until: verdict.for_secs.map(|secs| now.plus_secs(i64::from(secs))),
         part: None,
         drip: None,
+        spares: gates.is_some(),
     }
 }
 

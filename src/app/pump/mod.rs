@@ -18,6 +18,7 @@ mod projection;
 mod rows;
 mod source;
 mod undo;
+mod volume;
 
 pub use commit::not_durable;
 pub use listed::{LISTED_KIND, read_listed};
@@ -37,6 +38,7 @@ use crate::app::ingest;
 use crate::app::sizes::Sizes;
 use crate::engine::Engine;
 use crate::engine::attribution::Wanted;
+use crate::engine::rules::volume::Armed;
 use crate::host::follow::wake::Waker;
 use crate::host::killpoint::Point;
 use crate::host::names::Names;
@@ -145,6 +147,8 @@ pub struct Pump {
     verdicts: judge::Waiting,
     /// Who gathers what verdicts rest on.
     evidence: Option<Gatherer>,
+    /// The rules that the gate judges too.
+    armed: Arc<Armed>,
 }
 
 impl Pump {
@@ -216,6 +220,7 @@ impl Pump {
             alive: kept.alive,
             verdicts: judge::Waiting::default(),
             evidence: None,
+            armed: Arc::default(),
         };
         pump.evidence = pump.gatherer();
         pump.listed.due = pump.engine.sanctions.blocked().next().is_some();
@@ -225,6 +230,7 @@ impl Pump {
         pump.orders_committed();
         // That was the tape of the gate before this one.
         pump.of_gate.clear();
+        pump.arm_gate();
         pump.batch.rows.extend(kept.first_rows);
         pump.ask_again();
         pump.open_sources(&kept.positions, &kept.dialects);
@@ -253,10 +259,12 @@ impl Pump {
             if !more {
                 self.pass_time(now);
             }
-            self.judge(now);
+            // The gate is before the log, which tells of what it has held.
             self.hear_gate();
+            self.judge(now);
             self.gate_spoke |= self.hear_hooks();
             self.hear_gatherer();
+            self.tell_volume(!more && !self.behind);
             self.find_bypass();
             self.keep_orders(now, !more && !self.behind);
             let idle = lines == 0 && !more;

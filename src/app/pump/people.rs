@@ -32,6 +32,7 @@ impl Pump {
                     self.engine.judge.set(*enforcement);
                     self.listed.due = self.engine.sanctions.blocked().next().is_some();
                     self.shared.set_unlisted(Vec::new());
+                    self.arm_gate();
                     self.ask_again();
                     self.metrics.config_loaded(true, clock::now());
                     tracing::info!(

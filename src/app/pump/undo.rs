@@ -13,6 +13,7 @@ impl Pump {
     pub(super) fn enforce(&mut self, on: bool, by: &Actor, answer: &Reply<bool>) {
         let changed = self.engine.judge.enforce(on);
         if changed {
+            self.arm_gate();
             tracing::warn!("enforcement {} by {by}", if on { "on" } else { "off: rules block nobody" });
         }
         let result = if self.commit_for(answer, "the change") { Ok(changed) } else { Err(stopping()) };
@@ -52,6 +53,7 @@ impl Pump {
             until: None,
             part: None,
             drip: None,
+            spares: false,
         };
         self.respect(&order);
         let record = self.engine.sanctions.accept(&order, &[], now);

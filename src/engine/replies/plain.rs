@@ -6,20 +6,26 @@
 
 use super::code_at;
 use crate::mail::Dsn;
+use memchr::memmem::{Finder, FinderRev};
+use std::sync::LazyLock;
 
 /// What the sending server says around the reply to its own login, whose words may be about anything: kept, behind them.
 const LOGIN_REFUSED: &[u8] = b"SASL authentication failed";
+
+// Made once: every refusal is looked through.
+static IN_REPLY_TO: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(b" (in reply to "));
+static REFUSED: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(LOGIN_REFUSED));
 
 /// The reply in plain words. Begins with the reply code when there is one.
 pub(super) fn plain(reply: &[u8]) -> Vec<u8> {
     let (code, at) = code_at(reply);
     let words = reply.get(at..).unwrap_or_default();
-    let words = match memchr::memmem::rfind(words, b" (in reply to ") {
+    let words = match IN_REPLY_TO.rfind(words) {
         Some(end) => words.get(..end).unwrap_or(words),
         None => words,
     };
     let code = if code == 0 { &[][..] } else { words.get(..3).unwrap_or_default() };
-    let refused = memchr::memmem::find(reply.get(..at).unwrap_or_default(), LOGIN_REFUSED).is_some();
+    let refused = REFUSED.find(reply.get(..at).unwrap_or_default()).is_some();
     let mut out = Vec::with_capacity(words.len() + 4 + LOGIN_REFUSED.len());
     let (mut begins, mut status): (bool, &[u8]) = (false, b"");
     // Two characters stand for the line breaks of a long reply: a backslash and an n.
@@ -71,7 +77,8 @@ fn lines(token: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(token);
     std::iter::from_fn(move || {
         let text = rest?;
-        match memchr::memmem::find(text, b"\\n").and_then(|at| text.split_at_checked(at)) {
+        let mut breaks = memchr::memchr_iter(b'\\', text).filter(|at| text.get(at + 1) == Some(&b'n'));
+        match breaks.next().and_then(|at| text.split_at_checked(at)) {
             Some((line, after)) => {
                 rest = after.get(2..);
                 Some(line)
@@ -88,8 +95,8 @@ fn push(out: &mut Vec<u8>, token: &[u8]) {
     if !out.is_empty() {
         out.push(b' ');
     }
-    let link = memchr::memmem::find(token, b"://").is_some();
-    match memchr::memrchr(b'@', token).filter(|_| !link).and_then(|at| token.split_at_checked(at)) {
+    let is_link = || token.windows(3).any(|three| three == b"://");
+    match memchr::memrchr(b'@', token).filter(|_| !is_link()).and_then(|at| token.split_at_checked(at)) {
         Some((_, domain)) => push_address(out, token, domain.get(1..).unwrap_or_default()),
         None => out.extend(token.iter().map(u8::to_ascii_lowercase)),
     }

@@ -74,7 +74,7 @@ impl Distinct {
         // The oldest buckets go whole, and of the last one that has to go so many as must.
         let mut whole = None;
         let mut part = None;
-        for &(bucket, n) in self.by.cells() {
+        for (bucket, n) in self.by.cells() {
             match over.checked_sub(n as usize) {
                 Some(left) => (over, whole) = (left, Some(bucket)),
                 None => {
@@ -100,7 +100,7 @@ impl Distinct {
         let mut buckets: Vec<u32> = self.last.values().copied().collect();
         buckets.sort_unstable();
         let cells = buckets.chunk_by(|a, b| a == b).filter_map(|same| Some((*same.first()?, same.len() as u32)));
-        self.by = Window::from_cells(cells.collect()).unwrap_or_default();
+        self.by = Window::from_cells(cells).unwrap_or_default();
     }
 
     /// For a row: hash and bucket of each, in an order of their own.

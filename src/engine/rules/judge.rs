@@ -5,7 +5,7 @@
 use super::identity;
 use crate::engine::codec::{Reader, Writer};
 use crate::mail::{Measure, Owner, Time, Verdict};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What an operator allows rules to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,7 +143,7 @@ impl Judge {
             Measure::Notify => return Fate::Notified,
             Measure::Block => {}
         }
-        let Enforcement { dry_run, max_blocks_per_hour, max_age_secs, respect_secs, exempt } = &self.enforcement;
+        let Enforcement { dry_run, max_age_secs, respect_secs, exempt, .. } = &self.enforcement;
         if exempt.iter().any(|account| *account == key) {
             return Fate::Exempt;
         }
@@ -163,13 +163,22 @@ impl Judge {
         if *dry_run {
             return Fate::DryRun;
         }
+        if self.left(now) == 0 { Fate::Budget } else { Fate::Blocks }
+    }
+
+    /// Automatic blocks that may be made now.
+    pub fn left(&mut self, now: Time) -> usize {
         while self.blocks.front().is_some_and(|at| !(0..3_600).contains(&now.secs_since(*at))) {
             self.blocks.pop_front();
         }
-        if self.blocks.len() >= *max_blocks_per_hour as usize {
-            return Fate::Budget;
-        }
-        Fate::Blocks
+        (self.enforcement.max_blocks_per_hour as usize).saturating_sub(self.blocks.len())
+    }
+
+    /// Accounts with the identity of a rule whose block a person has lifted a short time ago.
+    pub fn spared(&self, now: Time) -> BTreeSet<(Owner, Option<u64>)> {
+        let respected = |at: &Time| (0..self.enforcement.respect_secs).contains(&now.secs_since(*at));
+        let lifted = self.lifted.iter().filter(|(_, at)| respected(at));
+        lifted.map(|((owner, rule), _)| (*owner, Some(*rule))).collect()
     }
 
     /// Whether rules may block, as a person says; true when that is another answer than before.

@@ -13,6 +13,7 @@ mod record;
 mod rule;
 mod slots;
 mod usage;
+pub mod volume;
 mod window;
 
 pub use judge::{Enforcement, Fate, Judge};
@@ -25,7 +26,9 @@ use hashbrown::HashMap;
 use record::Records;
 pub use slots::identity;
 use slots::{Slot, Slots, Topic, Way};
+use std::sync::Arc;
 use usage::{Cell, Usage, lower_bound};
+use volume::Armed;
 
 /// Most rules: each is a bit.
 pub const MAX_RULES: usize = 64;
@@ -96,6 +99,12 @@ struct Subject {
 const PROVEN: u64 = 0;
 const CLAIMED: u64 = 1;
 
+impl Subject {
+    const fn is_login(self) -> bool {
+        self.part > CLAIMED
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Rules {
@@ -108,6 +117,10 @@ pub struct Rules {
     others: HashMap<Subject, Box<Usage>, foldhash::quality::FixedState>,
     verdicts: Vec<Verdict>,
     records: Records,
+    /// What the gate judges too.
+    shared: Arc<Armed>,
+    /// Of what is shared: subjects that have changed.
+    moved: Vec<Subject>,
     wants_classes: bool,
     has_levels: bool,
     /// Subjects, and verdicts, for which there was no room.
@@ -125,6 +138,8 @@ impl Rules {
             others: HashMap::with_hasher(foldhash::quality::FixedState::with_seed(seed)),
             verdicts: Vec::new(),
             records: Records::new(keep_rows),
+            shared: Arc::default(),
+            moved: Vec::new(),
             wants_classes: false,
             has_levels: false,
             without_room: 0,
@@ -137,8 +152,11 @@ impl Rules {
     pub fn set(&mut self, mut rules: Vec<Rule>) {
         rules.truncate(MAX_RULES);
         let slots = Slots::new(&rules);
-        let all = self.proven.iter_mut().flatten().chain(self.others.values_mut());
-        all.for_each(|usage| usage.move_to(&self.slots.list, &slots.list));
+        let proven = self.proven.iter_mut().flatten().map(|usage| (false, usage));
+        let others = self.others.iter_mut().map(|(subject, usage)| (subject.is_login(), usage));
+        for (logins, usage) in proven.chain(others) {
+            usage.move_to(self.slots.those_of(logins), slots.those_of(logins));
+        }
         self.identities = rules.iter().map(|rule| identity(rule.name.as_bytes())).collect();
         self.wants_classes = rules.iter().any(|rule| rule.signal.has_classes());
         self.has_levels = rules.iter().any(|rule| rule.signal.is_level());
@@ -149,6 +167,48 @@ impl Rules {
         &self.rules
     }
 
+    /// The gate judges these from now on, of what is told by [`moved`](Rules::moved).
+    pub fn share(&mut self, armed: Arc<Armed>) {
+        self.shared = armed;
+        self.moved.clear();
+        let Rules { proven, others, moved, .. } = self;
+        proven.iter_mut().flatten().chain(others.values_mut()).for_each(|usage| usage.moved = true);
+        let known = (0..).zip(proven.iter()).filter(|(_, usage)| usage.is_some());
+        moved.extend(known.map(|(owner, _)| Subject { owner: Owner(owner), part: PROVEN }));
+        moved.extend(others.keys().filter(|subject| subject.is_login()));
+        moved.sort_unstable();
+    }
+
+    /// Of whom something has changed since the last call that the gate has to know.
+    pub fn moved(&mut self) -> Vec<volume::Change> {
+        let mut changes = Vec::new();
+        for subject in std::mem::take(&mut self.moved) {
+            let usage = match subject.part {
+                PROVEN => self.proven.get_mut(subject.owner.0 as usize).and_then(Option::as_deref_mut),
+                _ => self.others.get_mut(&subject).map(|usage| &mut **usage),
+            };
+            let Some(usage) = usage else { continue };
+            usage.moved = false;
+            let own = |wanted: &Slot| self.slots.list.iter().find(|slot| slot.identity == wanted.identity);
+            let windows = self.shared.slots.those_of(subject.is_login()).map(|slot| match usage.cell(own(slot)?) {
+                Some(Cell::Count(window)) => Some(window.clone()),
+                _ => None,
+            });
+            let windows = windows.map(Option::unwrap_or_default).collect();
+            changes.push(volume::Change::new(subject, windows, usage.spoke()));
+        }
+        changes
+    }
+
+    /// The gate has spoken for a rule: it does not again for a while.
+    pub fn spoke(&mut self, owner: Owner, login: &[u8], rule: &Rule, now: Time) {
+        let part = if login.is_empty() { PROVEN } else { login_part(login) };
+        let subject = Subject { owner, part };
+        if let Some(usage) = usage_of(&mut self.proven, &mut self.others, subject, &self.slots) {
+            usage.may_tell(identity(rule.name.as_bytes()), seconds(now), rule.window_secs);
+        }
+    }
+
     /// Names of those that are to block.
     pub fn armed(&self) -> impl Iterator<Item = &str> {
         self.rules.iter().filter(|rule| rule.measure == Measure::Block).map(|rule| &*rule.name)
@@ -157,6 +217,12 @@ impl Rules {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
+    }
+
+    /// To be looked at only: see `Tracker::fetch`.
+    #[inline]
+    pub fn look(&self, owner: Owner) -> u64 {
+        self.proven.get(owner.0 as usize).and_then(Option::as_deref).map_or(0, Usage::look)
     }
 
     /// Why receivers refuse matters.
@@ -210,29 +276,22 @@ impl Rules {
     fn count_as(&mut self, subject: Subject, way: Way, mail: &Mail<'_>, what: What, attribution: &Attribution) {
         let (now, at) = (seconds(mail.now), seconds(mail.at.min(mail.now)));
         self.records.add(subject, way, what, at, now);
-        let Some(usage) = usage_of(&mut self.proven, &mut self.others, subject, &self.slots.list) else {
+        let Some(usage) = usage_of(&mut self.proven, &mut self.others, subject, &self.slots) else {
             self.without_room += 1;
             return;
         };
         self.records.touch(subject, usage);
+        if !self.shared.is_empty() && !usage.moved && subject.part != CLAIMED {
+            usage.moved = true;
+            self.moved.push(subject);
+        }
         for slot_at in self.slots.of(way, what.topic()) {
-            let (Some(slot), Some(cell)) =
-                (self.slots.list.get(usize::from(*slot_at)), usage.cells.get_mut(usize::from(*slot_at)))
-            else {
-                continue;
-            };
-            let Some(value) = value_of(slot, cell, what, at / slot.bucket, now / slot.bucket) else { continue };
+            let Some(slot) = self.slots.list.get(usize::from(*slot_at)) else { continue };
+            let Some(value) = value_of(slot, usage, what, at, now) else { continue };
             if value.observed <= slot.least {
                 continue;
             }
-            let about = match usage.rules {
-                Some(about) => about,
-                None => {
-                    let about = about(&self.rules, &self.slots, subject.owner, attribution);
-                    usage.rules = Some(about);
-                    about
-                }
-            };
+            let about = usage.rules(|| about(&self.rules, &self.slots, subject.owner, attribution));
             for number in slot.rules.iter().filter(|number| about >> **number & 1 == 1) {
                 let number = usize::from(*number);
                 let (Some(rule), Some(identity)) = (self.rules.get(number), self.identities.get(number)) else {
@@ -262,9 +321,10 @@ struct Value {
 }
 
 /// Counts, and says what there is then. `None`: it is nothing for this slot.
-fn value_of(slot: &Slot, cell: &mut Cell, what: What, at: u32, now: u32) -> Option<Value> {
+fn value_of(slot: &Slot, usage: &mut Usage, what: What, at: u32, now: u32) -> Option<Value> {
     let counts = |class: Option<ReplyClass>| class.is_some_and(|class| slot.classes.holds(class));
-    let observed = match (cell, what) {
+    let (at, now) = (slot.bucket_of(at), slot.bucket_of(now));
+    let observed = match (usage.cell(slot)?, what) {
         (Cell::Count(window), What::Message) => window.add(at, now, 1),
         (Cell::Count(window), What::Recipients(n)) => window.add(at, now, n),
         (Cell::Count(window), What::Failed(class, n)) if counts(class) => window.add(at, now, n),
@@ -275,17 +335,17 @@ fn value_of(slot: &Slot, cell: &mut Cell, what: What, at: u32, now: u32) -> Opti
             // Beyond the limits it says no more than that: how many more are remembered is chance.
             distinct.add(hash, at, now, slot.most).min(slot.most.saturating_add(1))
         }
-        (Cell::Ratio(both), What::Failed(class, n)) if counts(class) => {
-            let (errors, ended) = (both.0.add(at, now, n), both.1.add(at, now, n));
+        (Cell::Ratio(errors, ended), What::Failed(class, n)) if counts(class) => {
+            let (errors, ended) = (errors.add(at, now, n), ended.add(at, now, n));
             return Some(Value { observed: lower_bound(errors, ended), sample: ended });
         }
-        (Cell::Ratio(both), What::Late(class)) if counts(Some(class)) => {
-            let (errors, ended) = (both.0.add(at, now, 1), both.1.look(now));
+        (Cell::Ratio(errors, ended), What::Late(class)) if counts(Some(class)) => {
+            let (errors, ended) = (errors.add(at, now, 1), ended.look(now));
             return Some(Value { observed: lower_bound(errors, ended), sample: ended });
         }
         // It ended, and how does not matter here.
-        (Cell::Ratio(both), What::Sent(n) | What::Failed(_, n)) => {
-            both.1.add(at, now, n);
+        (Cell::Ratio(_, ended), What::Sent(n) | What::Failed(_, n)) => {
+            ended.add(at, now, n);
             return None;
         }
         (Cell::Level, What::Queued(n) | What::Held(n)) => n,
@@ -298,19 +358,20 @@ fn usage_of<'u>(
     proven: &'u mut Vec<Option<Box<Usage>>>,
     others: &'u mut HashMap<Subject, Box<Usage>, foldhash::quality::FixedState>,
     subject: Subject,
-    slots: &[Slot],
+    slots: &Slots,
 ) -> Option<&'u mut Usage> {
+    let new = || Box::new(Usage::new(slots.those_of(subject.is_login())));
     if subject.part == PROVEN {
         let at = subject.owner.0 as usize;
         if at >= proven.len() {
             proven.resize_with(at + 1, || None);
         }
-        return proven.get_mut(at).map(|usage| &mut **usage.get_or_insert_with(|| Box::new(Usage::new(slots))));
+        return proven.get_mut(at).map(|usage| &mut **usage.get_or_insert_with(new));
     }
     if others.len() >= MAX_SUBJECTS && !others.contains_key(&subject) {
         return None;
     }
-    Some(&mut **others.entry(subject).or_insert_with(|| Box::new(Usage::new(slots))))
+    Some(&mut **others.entry(subject).or_insert_with(new))
 }
 
 /// Which rules are about an account.
@@ -349,12 +410,4 @@ fn login_part(login: &[u8]) -> u64 {
 
 fn seconds(at: Time) -> u32 {
     u32::try_from(at.secs().max(0)).unwrap_or(u32::MAX)
-}
-
-/// Grows by half, from one on: of most accounts there is little.
-fn push_tight<T>(list: &mut Vec<T>, item: T) {
-    if list.len() == list.capacity() {
-        list.reserve_exact((list.len() / 2).max(1));
-    }
-    list.push(item);
 }

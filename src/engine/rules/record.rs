@@ -19,8 +19,6 @@ const MOST_BYTES: usize = 16 << 20;
 /// A record is cut into rows of about this size, between two counts: a row that lies on pages of its own would be read whole
 /// whenever the store looks for one beside it.
 const PIECE: usize = 800;
-/// Instead of what was counted: the subject was forgotten.
-const GONE: u64 = 15;
 
 /// One changed row; without a value it is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +28,7 @@ pub enum Row {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Records {
     keep: bool,
     /// The number of the record that is written now.
@@ -38,6 +36,8 @@ pub(super) struct Records {
     now: Writer,
     /// Where it is cut.
     cuts: Vec<usize>,
+    /// Of its last entry.
+    before: About,
     /// Subjects that wait to be written whole, by the record that touched them first.
     waiting: VecDeque<(u64, Subject)>,
     /// Records in the store: how large, and in how many rows.
@@ -57,22 +57,33 @@ struct Stored {
 
 impl Records {
     pub fn new(keep: bool) -> Records {
-        Records { keep, number: 1, ..Records::default() }
+        Records {
+            keep,
+            number: 1,
+            now: Writer::default(),
+            cuts: Vec::new(),
+            before: NOTHING,
+            waiting: VecDeque::new(),
+            stored: VecDeque::new(),
+            bytes: 0,
+            gone: Vec::new(),
+            again: BTreeMap::new(),
+        }
     }
 
     #[inline]
     pub fn add(&mut self, subject: Subject, way: Way, what: What, at: u32, now: u32) {
         if self.keep {
-            write(subject, way, what, at, now, &mut self.now);
-            self.cut();
+            self.write(About { subject, way, at, now }, Some(what));
         }
     }
 
-    #[inline]
-    fn cut(&mut self) {
+    fn write(&mut self, about: About, what: Option<What>) {
+        about.write(what, &mut self.before, &mut self.now);
         let end = self.now.bytes.len();
         if end - self.cuts.last().copied().unwrap_or(0) >= PIECE {
             self.cuts.push(end);
+            self.before = NOTHING;
         }
     }
 
@@ -88,8 +99,7 @@ impl Records {
         if self.keep {
             self.gone.push(subject);
             // What is recorded of it already would bring it back.
-            self.now.u64(GONE << 2).u32(subject.owner.0).u64(subject.part).u32(0).u32(0).u64(0);
-            self.cut();
+            self.write(About { subject, ..self.before }, None);
         }
     }
 }
@@ -104,6 +114,7 @@ impl Rules {
         if !records.now.bytes.is_empty() {
             let value = std::mem::take(&mut records.now.bytes);
             let (number, mut cuts) = (records.number, std::mem::take(&mut records.cuts));
+            records.before = NOTHING;
             if cuts.last() != Some(&value.len()) {
                 cuts.push(value.len());
             }
@@ -127,7 +138,7 @@ impl Rules {
             if let Some(usage) = usage {
                 (usage.waits, usage.recorded) = (false, records.number);
                 let mut out = Writer::default();
-                usage.write(&self.slots.list, &mut out);
+                usage.write(self.slots.those_of(subject.is_login()), &mut out);
                 each(Row::Usage(key_of(subject), Some(out.bytes)));
             }
             let needed = records.waiting.front().map_or(records.number, |(touched, _)| *touched);
@@ -160,9 +171,9 @@ impl Rules {
         let (owner, part) = key.split_first_chunk::<4>()?;
         let part = u64::from_be_bytes(part.try_into().ok()?);
         let subject = Subject { owner: Owner(u32::from_be_bytes(*owner)), part };
-        let usage = Usage::read(&self.slots.list, &mut Reader::new(value))?;
+        let usage = Usage::read(self.slots.those_of(subject.is_login()), &mut Reader::new(value))?;
         self.records.number = self.records.number.max(usage.recorded);
-        *usage_of(&mut self.proven, &mut self.others, subject, &self.slots.list)? = usage;
+        *usage_of(&mut self.proven, &mut self.others, subject, &self.slots)? = usage;
         Some(())
     }
 
@@ -171,13 +182,11 @@ impl Rules {
     pub fn restored(&mut self, attribution: &Attribution) -> bool {
         let mut whole = true;
         for ((number, _), bytes) in std::mem::take(&mut self.records.again) {
-            let mut saved = Reader::new(&bytes);
+            let (mut saved, mut entry) = (Reader::new(&bytes), NOTHING);
             while !saved.is_empty() && whole {
-                match read(&mut saved) {
-                    Some((subject, Some((way, what, at, now)))) => {
-                        self.count_again(number, subject, way, what, (at, now), attribution);
-                    }
-                    Some((subject, None)) => self.gone_again(number, subject),
+                match entry.read(&mut saved) {
+                    Some(Some(what)) => self.count_again(number, entry, what, attribution),
+                    Some(None) => self.gone_again(number, entry.subject),
                     None => whole = false,
                 }
             }
@@ -211,13 +220,11 @@ impl Rules {
     fn count_again(
         &mut self,
         number: u64,
-        subject: Subject,
-        way: Way,
+        About { subject, way, at, now }: About,
         what: What,
-        (at, now): (u32, u32),
         attribution: &Attribution,
     ) {
-        let Some(usage) = usage_of(&mut self.proven, &mut self.others, subject, &self.slots.list) else { return };
+        let Some(usage) = usage_of(&mut self.proven, &mut self.others, subject, &self.slots) else { return };
         if !usage.waits {
             usage.waits = true;
             self.records.waiting.push_back((number, subject));
@@ -227,11 +234,12 @@ impl Rules {
         }
         for slot_at in self.slots.of(way, what.topic()) {
             let slot_at = usize::from(*slot_at);
-            let (Some(slot), Some(cell)) = (self.slots.list.get(slot_at), usage.cells.get_mut(slot_at)) else {
+            let Some(slot) = self.slots.list.get(slot_at) else { continue };
+            let Some(value) = value_of(slot, usage, what, at, now) else { continue };
+            if value.observed <= slot.least {
                 continue;
-            };
-            let Some(value) = value_of(slot, cell, what, at / slot.bucket, now / slot.bucket) else { continue };
-            let about = about(&self.rules, &self.slots, subject.owner, attribution);
+            }
+            let about = usage.rules(|| about(&self.rules, &self.slots, subject.owner, attribution));
             for number in slot.rules.iter().filter(|number| about >> **number & 1 == 1) {
                 let number = usize::from(*number);
                 if let (Some(rule), Some(identity)) = (self.rules.get(number), self.identities.get(number))
@@ -262,50 +270,107 @@ fn key_of(subject: Subject) -> Vec<u8> {
     key
 }
 
-fn write(subject: Subject, way: Way, what: What, at: u32, now: u32, out: &mut Writer) {
-    let (code, number) = match what {
-        What::Message => (0, 0),
-        What::Recipients(n) => (1, u64::from(n)),
-        What::Recipient(hash) => (2, hash),
-        What::Sent(n) => (3, u64::from(n)),
-        What::Failed(None, n) => (4, u64::from(n)),
-        What::Failed(Some(class), n) => (5, u64::from(n) << 8 | class as u64),
-        What::Refused(class) => (6, class as u64),
-        What::Address(hash) => (7, hash),
-        What::Queued(n) => (8, n),
-        What::Held(n) => (9, n),
-        What::Late(class) => (10, class as u64),
-    };
-    out.u64(code << 2 | way as u64).u32(subject.owner.0).u64(subject.part);
-    out.u32(now).u32(now - at.min(now)).u64(number);
+/// What an entry of a record is about. A message gives several entries, and lines come in the order of their time: only
+/// what is not as in the entry before is written. Each row begins anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct About {
+    subject: Subject,
+    way: Way,
+    at: u32,
+    now: u32,
 }
 
-type Counted = (Way, What, u32, u32);
+const NOTHING: About =
+    About { subject: Subject { owner: Owner(0), part: super::PROVEN }, way: Way::Script, at: 0, now: 0 };
+/// Entries begin with what was counted, and two bits: the subject is the one before, and so are the times.
+const SAME_SUBJECT: u64 = 1;
+const SAME_TIMES: u64 = 2;
 
-/// Of whom, and what; nothing of one that was forgotten.
-fn read(saved: &mut Reader<'_>) -> Option<(Subject, Option<Counted>)> {
-    let code = saved.u64()?;
-    let way = *Way::ALL.get((code & 3) as usize)?;
-    let subject = Subject { owner: Owner(saved.u32()?), part: saved.u64()? };
-    let now = saved.u32()?;
-    let at = now.checked_sub(saved.u32()?)?;
-    let number = saved.u64()?;
-    let n = || u32::try_from(number).ok();
+impl About {
+    /// `None` for what was counted: the subject was forgotten.
+    fn write(self, what: Option<What>, before: &mut About, out: &mut Writer) {
+        let (code, number) = code_of(what);
+        let same_subject = (self.subject, self.way) == (before.subject, before.way);
+        let same_times = (self.at, self.now) == (before.at, before.now);
+        out.u64(code << 2 | u64::from(same_times) << 1 | u64::from(same_subject));
+        if !same_subject {
+            let Subject { owner, part } = self.subject;
+            let login = self.subject.is_login();
+            let kind = if login { super::CLAIMED + 1 } else { part };
+            out.u64(u64::from(owner.0) << 4 | kind << 2 | self.way as u64);
+            if login {
+                out.bytes.extend(part.to_le_bytes());
+            }
+        }
+        if !same_times {
+            out.i64(i64::from(self.now) - i64::from(before.now)).u32(self.now - self.at.min(self.now));
+        }
+        if let Some(number) = number {
+            out.u64(number);
+        }
+        *before = self;
+    }
+
+    /// What [`write`](About::write) wrote; `None` when it cannot be read.
+    fn read(&mut self, saved: &mut Reader<'_>) -> Option<Option<What>> {
+        let head = saved.u64()?;
+        if head & SAME_SUBJECT == 0 {
+            let subject = saved.u64()?;
+            self.way = *Way::ALL.get((subject & 3) as usize)?;
+            let part = match subject >> 2 & 3 {
+                kind @ (super::PROVEN | super::CLAIMED) => kind,
+                _ => u64::from_le_bytes(*saved.take::<8>()?),
+            };
+            self.subject = Subject { owner: Owner(u32::try_from(subject >> 4).ok()?), part };
+        }
+        if head & SAME_TIMES == 0 {
+            self.now = u32::try_from(i64::from(self.now).checked_add(saved.i64()?)?).ok()?;
+            self.at = self.now.checked_sub(saved.u32()?)?;
+        }
+        what_of(head >> 2, saved)
+    }
+}
+
+/// The code of what was counted, and the number that it needs.
+fn code_of(what: Option<What>) -> (u64, Option<u64>) {
+    match what {
+        Some(What::Message) => (0, None),
+        Some(What::Recipients(1)) => (1, None),
+        Some(What::Recipients(n)) => (2, Some(u64::from(n))),
+        Some(What::Recipient(hash)) => (3, Some(hash)),
+        Some(What::Sent(1)) => (4, None),
+        Some(What::Sent(n)) => (5, Some(u64::from(n))),
+        Some(What::Failed(None, n)) => (6, Some(u64::from(n))),
+        Some(What::Failed(Some(class), n)) => (7, Some(u64::from(n) << 8 | class as u64)),
+        Some(What::Refused(class)) => (8, Some(class as u64)),
+        Some(What::Address(hash)) => (9, Some(hash)),
+        Some(What::Queued(n)) => (10, Some(n)),
+        Some(What::Held(n)) => (11, Some(n)),
+        Some(What::Late(class)) => (12, Some(class as u64)),
+        None => (13, None),
+    }
+}
+
+fn what_of(code: u64, saved: &mut Reader<'_>) -> Option<Option<What>> {
     let class = |code: u64| ReplyClass::ALL.get(usize::try_from(code).ok()?).copied();
-    let what = match code >> 2 {
+    Some(Some(match code {
         0 => What::Message,
-        1 => What::Recipients(n()?),
-        2 => What::Recipient(number),
-        3 => What::Sent(n()?),
-        4 => What::Failed(None, n()?),
-        5 => What::Failed(Some(class(number & 0xff)?), u32::try_from(number >> 8).ok()?),
-        6 => What::Refused(class(number)?),
-        7 => What::Address(number),
-        8 => What::Queued(number),
-        9 => What::Held(number),
-        10 => What::Late(class(number)?),
-        GONE => return Some((subject, None)),
+        1 => What::Recipients(1),
+        2 => What::Recipients(saved.u32()?),
+        3 => What::Recipient(saved.u64()?),
+        4 => What::Sent(1),
+        5 => What::Sent(saved.u32()?),
+        6 => What::Failed(None, saved.u32()?),
+        7 => {
+            let number = saved.u64()?;
+            What::Failed(Some(class(number & 0xff)?), u32::try_from(number >> 8).ok()?)
+        }
+        8 => What::Refused(class(saved.u64()?)?),
+        9 => What::Address(saved.u64()?),
+        10 => What::Queued(saved.u64()?),
+        11 => What::Held(saved.u64()?),
+        12 => What::Late(class(saved.u64()?)?),
+        13 => return Some(None),
         _ => return None,
-    };
-    Some((subject, Some((way, what, at, now))))
+    }))
 }

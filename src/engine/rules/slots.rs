@@ -24,6 +24,15 @@ impl Shape {
         }
     }
 
+    /// How many windows it needs.
+    pub const fn windows(self) -> usize {
+        match self {
+            Shape::Count => 1,
+            Shape::Ratio => 2,
+            Shape::Distinct | Shape::Level => 0,
+        }
+    }
+
     pub fn from_code(code: u8) -> Option<Shape> {
         [Shape::Count, Shape::Ratio, Shape::Distinct, Shape::Level].get(usize::from(code)).copied()
     }
@@ -34,6 +43,8 @@ impl Shape {
 pub struct Slot {
     pub signal: Signal,
     pub shape: Shape,
+    /// Where its windows begin, or its set lies, among those of a subject.
+    pub place: u16,
     /// Seconds of a bucket.
     pub bucket: u32,
     pub classes: Classes,
@@ -46,6 +57,18 @@ pub struct Slot {
     pub rules: Vec<u8>,
     /// Stays the same over restarts and changes of the rules.
     pub identity: u64,
+}
+
+impl Slot {
+    /// In which bucket a second lies.
+    #[inline]
+    pub fn bucket_of(&self, second: u32) -> u32 {
+        second / self.bucket
+    }
+
+    const fn of_logins(&self) -> bool {
+        matches!(self.lane, Lane::Login)
+    }
 }
 
 /// How a message is counted, which decides where it counts.
@@ -70,7 +93,7 @@ impl Way {
         }
     }
 
-    const fn falls_into(self, lane: Lane) -> bool {
+    pub const fn falls_into(self, lane: Lane) -> bool {
         match self {
             Way::Script => matches!(lane, Lane::Script | Lane::All),
             Way::Auth => matches!(lane, Lane::All),
@@ -139,6 +162,7 @@ impl Slots {
                 list.push(Slot {
                     signal: rule.signal,
                     shape: Shape::of(rule.signal),
+                    place: 0,
                     bucket: (rule.window_secs / PARTS).max(1),
                     classes: rule.classes,
                     lane: rule.lane,
@@ -154,12 +178,25 @@ impl Slots {
                 (slot.most, slot.least) = (slot.most.max(rule.limit), slot.least.min(rule.limit));
             }
         }
+        for logins in [false, true] {
+            let (mut windows, mut sets) = (0, 0);
+            for slot in list.iter_mut().filter(|slot| slot.of_logins() == logins) {
+                let next = if slot.shape == Shape::Distinct { &mut sets } else { &mut windows };
+                slot.place = *next;
+                *next += if slot.shape == Shape::Distinct { 1 } else { slot.shape.windows() as u16 };
+            }
+        }
         let moved = |way: Way, topic: Topic| {
             let falls = |slot: &Slot| way.falls_into(slot.lane) && topic.moves(slot.signal);
             (0..).zip(&list).filter(|(_, slot)| falls(slot)).map(|(at, _)| at).collect()
         };
         let by = Way::ALL.map(|way| Topic::ALL.map(|topic| moved(way, topic)));
         Slots { list, by }
+    }
+
+    /// Those that count what subjects of a kind do: logins, or accounts.
+    pub fn those_of(&self, logins: bool) -> impl Iterator<Item = &Slot> + Clone {
+        self.list.iter().filter(move |slot| slot.of_logins() == logins)
     }
 
     #[inline]

@@ -1,65 +1,87 @@
-//! What is counted of one subject: a cell for each slot of the rules, and when each rule spoke last.
+//! What is counted of one subject, in the order of the slots, and when each rule spoke last.
 
 use super::distinct::Distinct;
 use super::slots::{Shape, Slot};
 use super::window::Window;
 use crate::engine::codec::{Reader, Writer};
+use thin_vec::ThinVec;
 
 /// What one slot has counted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cell {
-    Count(Window),
+pub enum Cell<'u> {
+    Count(&'u mut Window),
     /// Errors, and recipients that ended.
-    Ratio(Box<(Window, Window)>),
-    Distinct(Box<Distinct>),
+    Ratio(&'u mut Window, &'u mut Window),
+    Distinct(&'u mut Distinct),
     /// A number that the books have.
     Level,
 }
 
-impl Cell {
-    fn new(shape: Shape) -> Cell {
-        match shape {
-            Shape::Count => Cell::Count(Window::default()),
-            Shape::Ratio => Cell::Ratio(Box::default()),
-            Shape::Distinct => Cell::Distinct(Box::default()),
-            Shape::Level => Cell::Level,
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        match self {
-            Cell::Count(window) => window.is_empty(),
-            Cell::Ratio(both) => both.0.is_empty() && both.1.is_empty(),
-            Cell::Distinct(distinct) => distinct.is_empty(),
-            Cell::Level => true,
-        }
-    }
-}
-
-/// See the module.
+/// See the module. Small: there is one for each account, and what an account has nothing of takes little room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Usage {
-    /// Which of the rules are about the subject: one bit each. `None` while that is not known.
-    pub rules: Option<u64>,
-    /// In the order of the slots.
-    pub cells: Box<[Cell]>,
-    /// When rules spoke: the rule's identity, and the second.
-    pub told: Vec<(u64, u32)>,
-    /// Up to which record of the store it is whole.
-    pub recorded: u64,
+    /// Which of the rules are about the subject: one bit each. Nothing while that is not `known`.
+    rules: u64,
+    known: bool,
     /// It waits to be stored whole.
     pub waits: bool,
+    /// It has changed since the gate was told.
+    pub moved: bool,
+    /// Up to which record of the store it is whole.
+    pub recorded: u64,
+    windows: Box<[Window]>,
+    distincts: ThinVec<Distinct>,
+    /// When rules spoke: the rule's identity, and the second.
+    told: ThinVec<(u64, u32)>,
 }
 
 impl Usage {
-    pub fn new(slots: &[Slot]) -> Usage {
+    /// `slots`: those of subjects of its kind.
+    pub fn new<'s>(slots: impl Iterator<Item = &'s Slot> + Clone) -> Usage {
+        let windows = slots.clone().map(|slot| slot.shape.windows()).sum();
+        let distincts = slots.filter(|slot| slot.shape == Shape::Distinct).count();
         Usage {
-            rules: None,
-            cells: slots.iter().map(|slot| Cell::new(slot.shape)).collect(),
-            told: Vec::new(),
-            recorded: 0,
+            rules: 0,
+            known: false,
             waits: false,
+            moved: false,
+            recorded: 0,
+            windows: vec![Window::default(); windows].into(),
+            distincts: std::iter::repeat_with(Distinct::default).take(distincts).collect(),
+            told: ThinVec::new(),
         }
+    }
+
+    #[inline]
+    pub fn cell(&mut self, slot: &Slot) -> Option<Cell<'_>> {
+        let at = usize::from(slot.place);
+        match slot.shape {
+            Shape::Count => self.windows.get_mut(at).map(Cell::Count),
+            Shape::Ratio => match self.windows.get_mut(at..)? {
+                [errors, ended, ..] => Some(Cell::Ratio(errors, ended)),
+                _ => None,
+            },
+            Shape::Distinct => self.distincts.get_mut(at).map(Cell::Distinct),
+            Shape::Level => Some(Cell::Level),
+        }
+    }
+
+    /// Looks at what the next count will change.
+    #[inline]
+    pub fn look(&self) -> u64 {
+        self.windows.iter().fold(0, |seen, window| seen ^ window.touch())
+    }
+
+    /// Which of the rules are about it, found out when it is asked first.
+    pub fn rules(&mut self, find: impl FnOnce() -> u64) -> u64 {
+        if !self.known {
+            (self.rules, self.known) = (find(), true);
+        }
+        self.rules
+    }
+
+    /// When rules spoke: their identities, and the seconds.
+    pub fn spoke(&self) -> Vec<(u64, u32)> {
+        self.told.to_vec()
     }
 
     /// A rule speaks of a subject once in its window.
@@ -72,85 +94,116 @@ impl Usage {
                 true
             }
             None => {
-                super::push_tight(&mut self.told, (rule, now));
+                if self.told.len() == self.told.capacity() {
+                    self.told.reserve_exact(1);
+                }
+                self.told.push((rule, now));
                 true
             }
         }
     }
 
     /// Only what the slots can hold again.
-    pub fn write(&self, slots: &[Slot], out: &mut Writer) {
+    pub fn write<'s>(&mut self, slots: impl Iterator<Item = &'s Slot>, out: &mut Writer) {
         out.u64(self.recorded).u64(self.told.len() as u64);
         for (rule, at) in &self.told {
             out.u64(*rule).u32(*at);
         }
-        for (slot, cell) in slots.iter().zip(&self.cells).filter(|(_, cell)| !cell.is_empty()) {
-            out.u64(slot.identity).u64(slot.shape as u64);
-            match cell {
-                Cell::Count(window) => write_window(window, out),
-                Cell::Ratio(both) => {
-                    write_window(&both.0, out);
-                    write_window(&both.1, out);
+        for slot in slots {
+            let mut head = || {
+                out.u64(slot.identity).u64(slot.shape as u64);
+            };
+            match self.cell(slot) {
+                Some(Cell::Count(window)) if !window.is_empty() => {
+                    head();
+                    write_window(window, out);
                 }
-                Cell::Distinct(distinct) => {
+                Some(Cell::Ratio(errors, ended)) if !errors.is_empty() || !ended.is_empty() => {
+                    head();
+                    write_window(errors, out);
+                    write_window(ended, out);
+                }
+                Some(Cell::Distinct(distinct)) if !distinct.is_empty() => {
+                    head();
                     let entries = distinct.entries();
                     out.u64(entries.len() as u64);
                     for (hash, bucket) in entries {
                         out.u64(hash).u32(bucket);
                     }
                 }
-                Cell::Level => {}
+                _ => {}
             }
         }
     }
 
     /// From what [`write`](Usage::write) wrote. What belongs to a slot that there is no more is left out.
-    pub fn read(slots: &[Slot], saved: &mut Reader<'_>) -> Option<Usage> {
-        let mut usage = Usage::new(slots);
+    pub fn read<'s>(slots: impl Iterator<Item = &'s Slot> + Clone, saved: &mut Reader<'_>) -> Option<Usage> {
+        let mut usage = Usage::new(slots.clone());
         usage.recorded = saved.u64()?;
         for _ in 0..saved.u64()? {
             usage.told.push((saved.u64()?, saved.u32()?));
         }
         while !saved.is_empty() {
             let (identity, shape) = (saved.u64()?, Shape::from_code(saved.u8()?)?);
-            let cell = match shape {
-                Shape::Count => Cell::Count(read_window(saved)?),
-                Shape::Ratio => Cell::Ratio(Box::new((read_window(saved)?, read_window(saved)?))),
+            let slot = slots.clone().find(|slot| slot.identity == identity && slot.shape == shape);
+            let place = slot.and_then(|slot| usage.cell(slot));
+            match shape {
+                Shape::Count => {
+                    let read = read_window(saved)?;
+                    if let Some(Cell::Count(window)) = place {
+                        *window = read;
+                    }
+                }
+                Shape::Ratio => {
+                    let read = (read_window(saved)?, read_window(saved)?);
+                    if let Some(Cell::Ratio(errors, ended)) = place {
+                        (*errors, *ended) = read;
+                    }
+                }
                 Shape::Distinct => {
                     let mut entries = Vec::new();
                     for _ in 0..saved.u64()? {
                         entries.push((saved.u64()?, saved.u32()?));
                     }
-                    Cell::Distinct(Box::new(Distinct::from_entries(entries)))
+                    if let Some(Cell::Distinct(distinct)) = place {
+                        *distinct = Distinct::from_entries(entries);
+                    }
                 }
-                Shape::Level => Cell::Level,
-            };
-            let at = slots.iter().position(|slot| slot.identity == identity && slot.shape == shape);
-            if let Some(place) = at.and_then(|at| usage.cells.get_mut(at)) {
-                *place = cell;
+                Shape::Level => {}
             }
         }
         Some(usage)
     }
 
     /// The same for other slots: what they share with those before is kept.
-    pub fn move_to(&mut self, before: &[Slot], slots: &[Slot]) {
-        let mut old: Vec<Option<Cell>> = std::mem::take(&mut self.cells).into_iter().map(Some).collect();
-        let mut take = |slot: &Slot| {
-            let at = before.iter().position(|old| old.identity == slot.identity)?;
-            old.get_mut(at)?.take()
-        };
-        self.cells = slots.iter().map(|slot| take(slot).unwrap_or_else(|| Cell::new(slot.shape))).collect();
-        self.rules = None;
+    pub fn move_to<'s>(
+        &mut self,
+        before: impl Iterator<Item = &'s Slot> + Clone,
+        slots: impl Iterator<Item = &'s Slot> + Clone,
+    ) {
+        let mut new = Usage::new(slots.clone());
+        for slot in slots {
+            let old = before.clone().find(|old| old.identity == slot.identity && old.shape == slot.shape);
+            match (old.and_then(|old| self.cell(old)), new.cell(slot)) {
+                (Some(Cell::Count(old)), Some(Cell::Count(new))) => std::mem::swap(old, new),
+                (Some(Cell::Distinct(old)), Some(Cell::Distinct(new))) => std::mem::swap(old, new),
+                (Some(Cell::Ratio(errors, ended)), Some(Cell::Ratio(new_errors, new_ended))) => {
+                    std::mem::swap(errors, new_errors);
+                    std::mem::swap(ended, new_ended);
+                }
+                _ => {}
+            }
+        }
+        (self.windows, self.distincts, self.known) = (new.windows, new.distincts, false);
     }
 }
 
 fn write_window(window: &Window, out: &mut Writer) {
-    out.u64(window.cells().len() as u64);
+    out.u64(window.cells().count() as u64);
     let mut before = 0;
     for (bucket, n) in window.cells() {
-        out.u32(bucket.wrapping_sub(before)).u32(*n);
-        before = *bucket;
+        out.u32(bucket.wrapping_sub(before)).u32(n);
+        before = bucket;
     }
 }
 
@@ -203,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_rule_speaks_once_in_its_window() {
-        let mut usage = Usage::new(&[]);
+        let mut usage = Usage::new([].iter());
         let told = [100, 159, 160, 90, 149, 150].map(|now| usage.may_tell(7, now, 60));
         assert_eq!(told, [true, false, true, true, false, true]);
         assert!(usage.may_tell(8, 150, 60));

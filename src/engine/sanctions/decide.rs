@@ -1,6 +1,6 @@
 //! The table: what an order means for an account in a state (design: service states). One function, no memory.
 
-use super::{Account, Block};
+use super::{Account, Block, Queued};
 use crate::mail::{Action, LiftableBy, Order, Role, ServiceState, Time};
 
 /// What is to happen.
@@ -82,6 +82,14 @@ pub fn decide(account: &Account, order: &Order, held: bool, now: Time) -> Decisi
     }
 }
 
+impl Block {
+    /// Whether it holds a message that waits in the queue.
+    pub(super) fn holds(&self, one: &Queued) -> bool {
+        let spared = self.spares && one.since < self.since;
+        !spared && self.scope.covers(one.origin, &one.login)
+    }
+}
+
 fn block(account: &Account, order: &Order, now: Time) -> Decision {
     if order.until.is_some_and(|until| until <= now) {
         return Decision::Refuse(Refusal::Ended);
@@ -93,8 +101,9 @@ fn block(account: &Account, order: &Order, now: Time) -> Decision {
         reason: order.reason.clone(),
         liftable_by: order.liftable_by,
         cause: order.cause,
-        since: now,
+        since: if order.spares { order.at } else { now },
         until: order.until,
+        spares: order.spares,
     };
     let Some(old) = &account.block else { return Decision::Block(new, order.cause.state()) };
     // A second block only adds to the first: it never makes it smaller, shorter or easier to lift.
@@ -106,6 +115,8 @@ fn block(account: &Account, order: &Order, now: Time) -> Decision {
     let both = Block {
         scope,
         liftable_by: old.liftable_by.max(new.liftable_by),
+        // Whoever blocks it on top holds what the first has let go on.
+        spares: old.spares && new.spares,
         since: old.since,
         until: old.until.zip(new.until).map(|(old, new)| old.max(new)),
         reason: if new.reason.is_empty() { old.reason.clone() } else { new.reason.clone() },
@@ -114,7 +125,10 @@ fn block(account: &Account, order: &Order, now: Time) -> Decision {
     let state = account.state.max(order.cause.state());
     let cause = if state == account.state { old.cause } else { order.cause };
     let both = Block { cause, ..both };
-    let same = both.scope == old.scope && both.liftable_by == old.liftable_by && both.until == old.until;
+    let same = both.scope == old.scope
+        && both.spares == old.spares
+        && both.liftable_by == old.liftable_by
+        && both.until == old.until;
     if same && state == account.state {
         return Decision::Already(
             "it is blocked already, and a second block makes the first no smaller, shorter or easier to lift: unblock first",

@@ -179,14 +179,14 @@ mod tests {
     }
 
     fn queued(id: &str, by: Option<HandedBy>) -> Queued {
-        Queued { owner: WHO, place: place(id), origin: Origin::Script, login: [].into(), by }
+        Queued { owner: WHO, place: place(id), origin: Origin::Script, login: [].into(), since: NOW, by }
     }
 
     fn order(action: Action) -> Order {
         let (id, at, scope) = (OrderId::new(NOW, 5), NOW, Scope::Script);
         let (by, liftable_by, cause) = (Actor::Token, LiftableBy::Operator, Cause::Person);
         let (reason, until, part, drip) = (String::new(), None, None, None);
-        Order { id, owner: WHO, action, scope, cause, by, liftable_by, reason, at, until, part, drip }
+        Order { id, owner: WHO, action, scope, cause, by, liftable_by, reason, at, until, part, drip, spares: false }
     }
 
     fn blocked(queued: &[Queued]) -> Sanctions {

@@ -102,7 +102,8 @@ fn write_account(account: &Account) -> Vec<u8> {
             Scope::Login(login) => out.u64(2).bytes(login.as_bytes()),
         };
         write_actor(&mut out, &block.by);
-        out.bytes(block.reason.as_bytes()).u64(u64::from(block.liftable_by == LiftableBy::Operator));
+        out.bytes(block.reason.as_bytes())
+            .u64(u64::from(block.liftable_by == LiftableBy::Operator) | u64::from(block.spares) << 1);
         out.u64(block.cause as u64);
         out.time(block.since);
         maybe_time(&mut out, block.until);
@@ -141,16 +142,20 @@ pub fn read_account(key: &[u8], value: &[u8]) -> Option<(Owner, Account)> {
         ..Account::default()
     };
     if saved.u64()? != 0 {
+        let order = read_order_id(saved)?;
+        let scope = match saved.u64()? {
+            0 => Scope::Script,
+            1 => Scope::All,
+            _ => Scope::Login(text(saved)?),
+        };
+        let (by, reason, flags) = (read_actor(saved)?, text(saved)?.into(), saved.u64()?);
         account.block = Some(Block {
-            order: read_order_id(saved)?,
-            scope: match saved.u64()? {
-                0 => Scope::Script,
-                1 => Scope::All,
-                _ => Scope::Login(text(saved)?),
-            },
-            by: read_actor(saved)?,
-            reason: text(saved)?.into(),
-            liftable_by: if saved.u64()? != 0 { LiftableBy::Operator } else { LiftableBy::Owner },
+            order,
+            scope,
+            by,
+            reason,
+            liftable_by: if flags & 1 == 1 { LiftableBy::Operator } else { LiftableBy::Owner },
+            spares: flags & 2 == 2,
             cause: *Cause::ALL.get(saved.u64()? as usize)?,
             since: saved.time()?,
             until: read_maybe_time(saved)?,

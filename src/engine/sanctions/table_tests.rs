@@ -54,13 +54,13 @@ fn order(action: Action, by: Actor, cause: Cause) -> Order {
     let liftable_by = by.liftable_by();
     let (id, scope) = (OrderId::new(NOW, 5), Scope::Script);
     let (reason, at, until, part, drip) = ("why".to_owned(), NOW, None, None, None);
-    Order { id, owner: WHO, action, scope, cause, by, liftable_by, reason, at, until, part, drip }
+    Order { id, owner: WHO, action, scope, cause, by, liftable_by, reason, at, until, part, drip, spares: false }
 }
 
 fn queued(n: u8) -> Queued {
     let id = QueueId::new(format!("ABCD{n:02}").as_bytes()).unwrap();
     let place = Place { server: Server::default(), instance: b"mx"[..].into(), id };
-    Queued { owner: WHO, place, origin: Origin::Script, login: [].into(), by: None }
+    Queued { owner: WHO, place, origin: Origin::Script, login: [].into(), since: Time::ZERO, by: None }
 }
 
 /// Does all work that there is, as a machine on which everything succeeds.
@@ -212,6 +212,25 @@ fn only_what_is_covered_and_not_on_hold_already_is_swept_and_only_that_released(
     assert_eq!(sanctions.settle(WHO, work.order, &report, |_| true, NOW), None, "settled once");
     sanctions.accept(&order(Action::Unblock, Actor::Token, Cause::Person), &[], NOW);
     assert_eq!(sanctions.next_work().unwrap().places, [queued(1).place, queued(4).place]);
+}
+
+#[test]
+fn a_block_for_a_limit_lets_go_on_what_was_within_it_until_somebody_blocks_on_top() {
+    let mut sanctions = Sanctions::new(Settings::default());
+    let at = NOW.plus_secs(-5);
+    let before = Queued { since: at.plus_secs(-1), ..queued(1) };
+    let behind = Queued { since: at, ..queued(2) };
+    let limit = Order { at, spares: true, ..order(Action::Block, Actor::Rule("r".into()), Cause::Volume) };
+    sanctions.accept(&limit, &[before.clone(), behind.clone()], NOW);
+    let mut sanctions = restored(&mut sanctions);
+    assert_eq!(sanctions.next_work().unwrap().places, std::slice::from_ref(&behind.place));
+    let report = Report { done: vec![behind.place], ..Report::default() };
+    sanctions.settle(WHO, limit.id, &report, |_| true, NOW).unwrap();
+    sanctions.mend(std::slice::from_ref(&before), |_| Some(true), NOW);
+    assert_eq!(sanctions.next_work(), None);
+    let by_hand = Order { id: OrderId::new(NOW, 6), ..order(Action::Block, Actor::Token, Cause::Person) };
+    assert_eq!(sanctions.accept(&by_hand, std::slice::from_ref(&before), NOW).outcome, Outcome::Accepted);
+    assert_eq!(sanctions.next_work().unwrap().places, [before.place]);
 }
 
 #[test]

@@ -213,6 +213,7 @@ fn ended(id: OrderId, owner: Owner, now: Time) -> Order {
         until: None,
         part: None,
         drip: None,
+        spares: false,
     }
 }
 

@@ -124,7 +124,7 @@ impl Tracker {
         };
         let place = Place { server: leg.server, instance: self.places.instance_name(leg.instance).into(), id: child };
         // Its queue file names no hand: one that does is of something else.
-        self.notices.push(Queued { owner: leg.owner, place, origin: leg.origin, login, by: None });
+        self.notices.push(Queued { owner: leg.owner, place, origin: leg.origin, login, since: leg.first, by: None });
     }
 
     /// A notification is mail of nobody. False when `child` is known to be something else.

@@ -26,7 +26,14 @@ impl Tracker {
                 Came::Login(login) => login.name().into(),
                 _ => [].into(),
             };
-            found.push(Queued { owner: leg.owner, place, origin: leg.origin, login, by: handed_by(leg) });
+            found.push(Queued {
+                owner: leg.owner,
+                place,
+                origin: leg.origin,
+                login,
+                since: leg.first,
+                by: handed_by(leg),
+            });
         }
         found.sort_unstable_by(|a, b| a.place.cmp(&b.place));
         found

@@ -1,0 +1,390 @@
+//! Volume ahead of the log: how much an account has sent, with what the gate has let through and the log does not tell yet.
+//!
+//! The log is where everything is counted. But a message stands in the log only when it is on its way, and a burst is over
+//! by then. So the gate has a copy of the windows of the rules that block for volume, and beside it a *reservation* for
+//! each message that it has let through: when the log tells of the message it is in the windows, and its reservation goes
+//! in the same moment. So nothing counts twice, and with a limit of 200 the 201st message is the first that is held.
+//!
+//! Pure. Only what is proven counts. Bounded: by accounts and rules, by [`MOST_RESERVED`], by [`MOST_STRANGERS`].
+
+use super::rule::{Lane, Rule};
+use super::slots::{Slots, Topic, Way, rules_for};
+use super::window::Window;
+use super::{PROVEN, Subject, identity, login_part, seconds};
+use crate::engine::accounts::name_from;
+use crate::engine::directory::Directory;
+use crate::mail::{Measure, Origin, Owner, QueueId, Scope, Signal, Time};
+use hashbrown::HashMap;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// Messages that were let through and that the log has not told of. Of more, the oldest are believed to be told.
+const MOST_RESERVED: usize = 50_000;
+/// A message that the log has not told of when it is this much further was not accepted after all.
+const VOID_SECS: i64 = 60;
+/// Senders of whom nobody knows yet which account they are.
+const MOST_STRANGERS: usize = 1_000;
+
+type Map<K, V> = HashMap<K, V, foldhash::quality::FixedState>;
+
+/// By what a message's account is known.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Sender {
+    Uid(u32),
+    /// What evidence leads to.
+    Key(String),
+}
+
+/// An account that is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    pub owner: Owner,
+    pub key: String,
+    pub uids: Vec<u32>,
+}
+
+/// What the log has told of a subject.
+#[derive(Debug, Clone, Default)]
+pub struct Told {
+    /// In the order of the slots.
+    windows: Vec<Window>,
+    /// When rules spoke.
+    spoke: Vec<(u64, u32)>,
+}
+
+/// A subject whose windows have changed.
+#[derive(Debug, Clone)]
+pub struct Change {
+    subject: Subject,
+    told: Told,
+}
+
+/// What has changed since it was told last.
+#[derive(Debug, Default)]
+pub struct News {
+    pub changes: Vec<Change>,
+    /// Messages of which the log has told.
+    pub arrived: Vec<QueueId>,
+    /// The time of the log, where it was read to its end.
+    pub read_up_to: Option<Time>,
+    /// Automatic blocks that may be made yet.
+    pub budget: usize,
+}
+
+/// A limit that the message at hand crosses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Crossing {
+    pub owner: Owner,
+    pub rule: Arc<str>,
+    /// With this message.
+    pub observed: u64,
+    pub scope: Scope,
+}
+
+/// The message at hand.
+#[derive(Debug, Clone, Copy)]
+pub struct Message<'a> {
+    pub id: Option<QueueId>,
+    pub sender: &'a Sender,
+    pub origin: Origin,
+    /// As the server spells it; empty where there is none.
+    pub login: &'a [u8],
+    pub recipients: u32,
+}
+
+#[derive(Debug, Clone)]
+struct Reserved {
+    /// Whose it is, once that is known; until then by what it will be.
+    owner: Result<Owner, Sender>,
+    /// Of a login: its part.
+    login: u64,
+    way: Way,
+    recipients: u32,
+    at: Time,
+}
+
+/// What is reserved for a subject, by way: the messages of a program do not count as those of a login.
+type Sums = [(u64, u64); Way::ALL.len()];
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Volume {
+    rules: Arc<Armed>,
+    owners: Map<Sender, Owner>,
+    keys: Map<Owner, String>,
+    /// Which rules are about an account.
+    about: Map<Owner, u64>,
+    told: Map<Subject, Told>,
+    reserved: Map<QueueId, Reserved>,
+    /// The oldest first; those that are not reserved any more are passed over.
+    order: VecDeque<QueueId>,
+    sums: Map<Subject, Sums>,
+    /// Reservations of strangers.
+    unowned: usize,
+    /// Accounts that rules spare: all of them, or the one of this identity.
+    spared: BTreeSet<(Owner, Option<u64>)>,
+    strangers: BTreeSet<Sender>,
+    budget: usize,
+}
+
+/// The rules that block for volume, and what they look at. Whoever tells the gate what the log has told knows them too.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Armed {
+    rules: Vec<Rule>,
+    pub(super) slots: Slots,
+}
+
+impl Armed {
+    /// Those of these that a gate can judge.
+    pub fn of(rules: &[Rule]) -> Armed {
+        let volume = |rule: &&Rule| {
+            rule.measure == Measure::Block && matches!(rule.signal, Signal::Messages | Signal::Recipients)
+        };
+        let rules: Vec<Rule> = rules.iter().filter(volume).cloned().collect();
+        let slots = Slots::new(&rules);
+        Armed { rules, slots }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    pub fn rule(&self, name: &str) -> Option<&Rule> {
+        self.rules.iter().find(|rule| *rule.name == *name)
+    }
+}
+
+impl Change {
+    pub(super) fn new(subject: Subject, windows: Vec<Window>, spoke: Vec<(u64, u32)>) -> Change {
+        Change { subject, told: Told { windows, spoke } }
+    }
+}
+
+impl Volume {
+    /// Other rules, or accounts that are known by other names: everything is told anew. What is reserved stays.
+    pub fn begin(&mut self, rules: Arc<Armed>, members: Vec<Member>) {
+        self.rules = rules;
+        self.owners.clear();
+        self.keys.clear();
+        self.about.clear();
+        self.told.clear();
+        self.strangers.clear();
+        self.learn(members);
+    }
+
+    /// More of them.
+    pub fn learn(&mut self, members: Vec<Member>) {
+        for Member { owner, key, uids } in members {
+            self.owners.extend(uids.into_iter().map(|uid| (Sender::Uid(uid), owner)));
+            self.owners.insert(Sender::Key(key.clone()), owner);
+            self.keys.insert(owner, key);
+        }
+        if self.unowned == 0 {
+            return;
+        }
+        let mut found = Vec::new();
+        for one in self.reserved.values_mut() {
+            if let Err(sender) = &one.owner
+                && let Some(owner) = self.owners.get(sender)
+            {
+                one.owner = Ok(*owner);
+                found.push(one.clone());
+            }
+        }
+        self.unowned -= found.len();
+        found.iter().for_each(|one| self.add(one, 1));
+    }
+
+    /// What an account's mail is known by.
+    pub fn known_by(&self, owner: Owner) -> (String, Vec<u32>) {
+        let uids = self.owners.iter().filter(|(_, of)| **of == owner).filter_map(|(sender, _)| match sender {
+            Sender::Uid(uid) => Some(*uid),
+            Sender::Key(_) => None,
+        });
+        let mut uids: Vec<u32> = uids.collect();
+        uids.sort_unstable();
+        (self.keys.get(&owner).cloned().unwrap_or_default(), uids)
+    }
+
+    /// Whom rules do not block: no rule, or not the one of this identity.
+    pub fn spare(&mut self, spared: BTreeSet<(Owner, Option<u64>)>) {
+        self.spared = spared;
+    }
+
+    /// Nothing is judged.
+    pub fn is_idle(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// Takes in what the log has told.
+    pub fn hear(&mut self, news: News) {
+        for Change { subject, told } in news.changes {
+            self.told.insert(subject, told);
+        }
+        for id in news.arrived {
+            self.void(id);
+        }
+        if let Some(read) = news.read_up_to {
+            while let Some(id) = self.order.front().copied()
+                && self.reserved.get(&id).is_none_or(|one| read.secs_since(one.at) > VOID_SECS)
+            {
+                self.order.pop_front();
+                self.void(id);
+            }
+        }
+        self.budget = news.budget;
+    }
+
+    /// Who sends and is nobody yet.
+    pub fn take_strangers(&mut self) -> BTreeSet<Sender> {
+        std::mem::take(&mut self.strangers)
+    }
+
+    /// The limit that this message crosses. One that crosses none is reserved for.
+    pub fn admit(&mut self, message: &Message<'_>, directory: &Directory, now: Time) -> Option<Crossing> {
+        if self.rules.is_empty() {
+            return None;
+        }
+        let way = Way::of(message.origin)?;
+        let login = if way == Way::Auth && !message.login.is_empty() { login_part(message.login) } else { PROVEN };
+        match self.owners.get(message.sender).copied() {
+            Some(owner) => {
+                if let Some(crossing) = self.crossed(owner, way, login, message, directory, now) {
+                    self.budget -= 1;
+                    return Some(crossing);
+                }
+            }
+            None if self.strangers.len() < MOST_STRANGERS => {
+                self.strangers.insert(message.sender.clone());
+            }
+            None => {}
+        }
+        self.reserve(way, login, message, now);
+        None
+    }
+
+    fn crossed(
+        &mut self,
+        owner: Owner,
+        way: Way,
+        login: u64,
+        message: &Message<'_>,
+        directory: &Directory,
+        now: Time,
+    ) -> Option<Crossing> {
+        if self.budget == 0 || self.spared.contains(&(owner, None)) {
+            return None;
+        }
+        let Volume { rules, about, keys, .. } = self;
+        let about = *about.entry(owner).or_insert_with(|| {
+            let key = keys.get(&owner).map_or("", String::as_str);
+            let plan = directory.account(key).and_then(|spec| spec.plan.as_deref());
+            rules_for(&rules.rules, &rules.slots, key, plan)
+        });
+        let rules = Arc::clone(rules);
+        let now = seconds(now);
+        // As the account's, and as the login's.
+        let lanes = [(way, PROVEN), (Way::Login, login)];
+        for (way, part) in lanes.into_iter().take(if login == PROVEN { 1 } else { 2 }) {
+            let subject = Subject { owner, part };
+            for (topic, more) in [(Topic::Message, 1), (Topic::Recipients, u64::from(message.recipients))] {
+                for slot in rules.slots.of(way, topic).iter().filter_map(|at| rules.slots.list.get(usize::from(*at))) {
+                    let told = self.told.get_mut(&subject);
+                    let window = told.and_then(|told| told.windows.get_mut(usize::from(slot.place)));
+                    let counted = window.map_or(0, |window| window.look(slot.bucket_of(now)));
+                    let observed = counted + self.ahead(subject, slot.lane, topic) + more;
+                    for number in slot.rules.iter().filter(|number| about >> **number & 1 == 1) {
+                        let Some(rule) = rules.rules.get(usize::from(*number)) else { continue };
+                        if observed > rule.limit && self.may_speak(subject, rule, now) {
+                            let scope = match rule.lane {
+                                Lane::Script => Scope::Script,
+                                Lane::All => Scope::All,
+                                Lane::Login => Scope::Login(name_from(message.login).into()),
+                            };
+                            return Some(Crossing { owner, rule: rule.name.clone(), observed, scope });
+                        }
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// A rule speaks of a subject once in its window; some accounts it spares.
+    fn may_speak(&mut self, subject: Subject, rule: &Rule, now: u32) -> bool {
+        let name = identity(rule.name.as_bytes());
+        if self.spared.contains(&(subject.owner, Some(name))) {
+            return false;
+        }
+        let spoke = &mut self.told.entry(subject).or_default().spoke;
+        let last = spoke.iter_mut().find(|(told, _)| *told == name);
+        match last {
+            Some((_, at)) if now >= *at && now - *at < rule.window_secs => false,
+            Some((_, at)) => {
+                *at = now;
+                true
+            }
+            None => {
+                spoke.push((name, now));
+                true
+            }
+        }
+    }
+
+    /// What is reserved for a subject, of what falls into the lane.
+    fn ahead(&self, subject: Subject, lane: Lane, topic: Topic) -> u64 {
+        let Some(sums) = self.sums.get(&subject) else { return 0 };
+        let falls = |way: &Way| way.falls_into(lane);
+        let its = Way::ALL.into_iter().zip(sums).filter(|(way, _)| falls(way));
+        its.map(|(_, (messages, recipients))| if topic == Topic::Message { messages } else { recipients }).sum()
+    }
+
+    fn reserve(&mut self, way: Way, login: u64, message: &Message<'_>, at: Time) {
+        // Without an id the log's message could not be told from another one.
+        let Some(id) = message.id else { return };
+        self.void(id);
+        while self.reserved.len() >= MOST_RESERVED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.void(oldest);
+        }
+        if self.order.len() >= 2 * MOST_RESERVED {
+            self.order.retain(|id| self.reserved.contains_key(id));
+        }
+        let owner = self.owners.get(message.sender).copied().ok_or_else(|| message.sender.clone());
+        let one = Reserved { owner, login, way, recipients: message.recipients, at };
+        self.unowned += usize::from(one.owner.is_err());
+        self.add(&one, 1);
+        self.order.push_back(id);
+        self.reserved.insert(id, one);
+    }
+
+    fn void(&mut self, id: QueueId) {
+        if let Some(one) = self.reserved.remove(&id) {
+            self.unowned -= usize::from(one.owner.is_err());
+            self.add(&one, -1);
+        }
+    }
+
+    fn add(&mut self, one: &Reserved, sign: i64) {
+        let Ok(owner) = one.owner else { return };
+        let mut count = |part: u64, way: Way| {
+            let subject = Subject { owner, part };
+            let sums = self.sums.entry(subject).or_default();
+            if let Some((messages, recipients)) = sums.get_mut(way as usize) {
+                *messages = messages.saturating_add_signed(sign);
+                *recipients = recipients.saturating_add_signed(sign * i64::from(one.recipients));
+            }
+            if *sums == Sums::default() {
+                self.sums.remove(&subject);
+            }
+        };
+        count(PROVEN, one.way);
+        if one.login != PROVEN {
+            count(one.login, Way::Login);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
