@@ -341,6 +341,48 @@ fn what_comes_to_its_end_and_what_is_too_much_is_told() {
     agent.stop();
 }
 
+#[test]
+fn what_a_rule_says_is_told_where_it_blocks_nobody() {
+    let rules = "rules:\n  - {name: loud, signal: messages, window: 1h, limit: 2, action: notify}\n  \
+                 - {name: armed, signal: recipients, window: 1h, limit: 2, action: block}\n  \
+                 - {name: quiet, signal: messages, window: 1d, limit: 2, action: observe}\n";
+    let site = site(Role::Root, rules);
+    let address = site.postfix.address(1);
+    hooks(&site, &format!("  - url: http://{address}/\n"));
+    let receiver = Receiver::start(&address, Answer::Status(200));
+    let agent = site.agent();
+    (0..3).for_each(|n| site.script("web1", &format!("v{n}")));
+    wait_until("both to be told", || receiver.told().len() == 2);
+    let mut told: Vec<[String; 5]> = receiver
+        .requests()
+        .iter()
+        .map(Request::json)
+        .map(|notice| {
+            ["event", "account", "by", "reason", "details"].map(|field| notice[field].as_str().unwrap().to_owned())
+        })
+        .collect();
+    told.sort();
+    let of = |by: &str, reason: &str, details: &str| ["verdict", "web1", by, reason, details].map(str::to_owned);
+    let dry_run = "would block, but enforcement.dry_run is on";
+    assert_eq!(
+        told,
+        [
+            of("rule armed", "3 recipients in 1h, limit 2", dry_run),
+            of("rule loud", "3 messages in 1h, limit 2", "notified"),
+        ]
+    );
+    // A crash and the same lines again: nothing is told twice.
+    agent.kill();
+    let agent = site.agent();
+    site.script("web1", "v3");
+    agent.wait_sum("sendwarden_account_messages_accepted_total", &["account=\"web1\""], 4.0);
+    // What was delivered and not noted yet comes again, as the same.
+    let ids: std::collections::BTreeSet<String> =
+        receiver.requests().iter().map(|request| request.json()["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(ids.len(), 2, "{ids:?}");
+    agent.stop();
+}
+
 /// A certificate for 127.0.0.1 of an authority of our own, and the same of one that nobody knows.
 fn certificates(dir: &Path) -> Arc<ServerConfig> {
     let run = |arguments: &[&str]| succeed(command("openssl").args(arguments).current_dir(dir), None);
@@ -416,5 +458,5 @@ fn a_secret_that_everybody_may_read_is_refused_and_an_open_way_is_told() {
     assert!(text.contains("go over the network as they are") && !text.contains(TOKEN), "{text}");
     let (status, text) = check(&format!("  - url: {TOKEN}\n  - url: https://user:{TOKEN}@a.test/\n"));
     assert!(status == 2 && !text.contains(TOKEN), "{text}");
-    assert!(Event::ALL.len() == 7, "docs/hooks.md names them");
+    assert!(Event::ALL.len() == 8, "docs/hooks.md names them");
 }

@@ -72,6 +72,8 @@ fn the_account_that_crosses_a_limit_is_blocked_and_nobody_else() {
     assert_eq!(accounted(&site, "w", 10), (10, 0), "somebody else's mail goes on");
     assert_eq!(status(&site, "web2")["state"], "ok");
     agent.wait_sum("sendwarden_rule_verdicts_total", &["rule=\"burst\"", "outcome=\"blocked\""], 1.0);
+    agent.wait_sum("sendwarden_rules_armed", &[], 1.0);
+    agent.wait_sum("sendwarden_rule_block_budget", &[], 19.0);
     let text = site.tell(&["status", "web1"]);
     assert!(text.contains("by rule burst: 11 messages in 1h, limit 10"), "{text}");
     assert!(text.contains("burst: 11 messages, limit 10: blocked"), "{text}");
@@ -145,6 +147,8 @@ fn a_dry_run_touches_nothing_and_says_what_it_would_do() {
     assert!(said.starts_with("11 messages, limit 10: would block, but enforcement.dry_run is on"), "{said}");
     assert!(view["orders"].is_null(), "{view}");
     agent.wait_sum("sendwarden_rule_verdicts_total", &["outcome=\"dry_run\""], 1.0);
+    agent.wait_sum("sendwarden_rules_armed", &[], 0.0);
+    agent.wait_sum("sendwarden_rule_block_budget", &[], 20.0);
     assert!(agent.printed().contains("would block, but enforcement.dry_run is on"));
     let check = support::agent::sendwarden(&["check", "--config", site.config.to_str().unwrap()]);
     assert!(check.contains("rules: 1 armed rule is muted (burst): enforcement.dry_run is on"), "{check}");

@@ -8,7 +8,7 @@ use crate::engine::marks::Marks;
 use crate::host::flags::{Flags, Wrong};
 use crate::host::servers;
 use crate::mail::QueueId;
-use crate::mta::exim::setup::{FREE, FULL, KINDS, NETWORKS, REFUSE_LOGINS, RULES, SOCKET, flag};
+use crate::mta::exim::setup::{FREE, FULL, KINDS, NETWORKS, REFUSE_LOGINS, RULES, SOCKET, VOLUME, flag};
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -114,6 +114,8 @@ pub struct Told {
     pub full: Marks,
     /// Mail of held logins is refused.
     pub refuse_logins: bool,
+    /// A limit could be crossed by the next message of anybody.
+    pub volume: bool,
     /// Whose clients are asked about besides this host's own: one a line.
     pub networks: String,
 }
@@ -135,8 +137,9 @@ pub fn wanted(told: &Told, nameless: &mut dyn FnMut(&str, &str)) -> Vec<(&'stati
         }
         wanted.push((dir, names));
     }
-    let rules = told.refuse_logins.then(|| REFUSE_LOGINS.to_owned());
-    wanted.push((RULES, rules.into_iter().collect()));
+    let rules = [(told.refuse_logins, REFUSE_LOGINS), (told.volume, VOLUME)];
+    let rules = rules.into_iter().filter(|(stands, _)| *stands).map(|(_, name)| name.to_owned());
+    wanted.push((RULES, rules.collect()));
     wanted
 }
 
@@ -212,7 +215,7 @@ mod tests {
             names
         };
         let full = Marks { users: own(&["web1", ".."]), ..Marks::default() };
-        let marks = Told { held: marks, full, refuse_logins: true, networks: "10.9.0.0/16\n".into() };
+        let marks = Told { held: marks, full, refuse_logins: true, volume: false, networks: "10.9.0.0/16\n".into() };
         standing.tell(&marks);
         assert_eq!(found(), ["a\u{1}b@c.test", "c.test", "web1"]);
         let gate = dir.path().join("gate");

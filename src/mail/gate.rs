@@ -11,6 +11,8 @@ pub struct Candidate {
     /// `None` when the server did not say it: nothing can be looked up for it.
     pub id: Option<QueueId>,
     pub way: Way,
+    /// Of a process that handed it over, where the server says it.
+    pub uid: Option<u32>,
     /// The authenticated login, as the server spells it.
     pub login: Option<Box<[u8]>>,
     /// Envelope sender without angle brackets; empty for the null sender.

@@ -79,6 +79,8 @@ impl Snapshot {
                 self.hold.blocked.iter().try_for_each(|(state, cause, n)| out.gauge(&[state, cause], *n))
             }
             Family::HookQueue => self.hooks.iter().try_for_each(|(hook, n)| out.gauge(&[hook], *n)),
+            Family::BlockBudget => out.gauge(&[], self.rules.budget),
+            Family::RulesArmed => out.gauge(&[], self.rules.armed),
             Family::HeldMessages => out.gauge(&[], self.hold.messages),
             Family::HeldBytes => out.gauge(&[], self.hold.bytes),
             Family::HeldOldest => out.time(&[], self.hold.oldest),

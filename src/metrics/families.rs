@@ -104,6 +104,8 @@ families! {
     Orders Counter "sendwarden_orders" ["action", "result"] "Orders for accounts, and what came of them.";
     Drift Counter "sendwarden_hold_drift" ["kind"] "Messages that were not held or free as they should be: escaped (held afterwards), left_over (released afterwards), taken (released or requeued by somebody else), gone (not there when they were to be released or deleted, or believed to be on hold), contradicted (a held account's as the log says, somebody else's as the queue file does: let alone).";
     Verdicts Counter "sendwarden_rule_verdicts" ["rule", "outcome"] "Limits of rules that were crossed, by what became of it: observed, notified, blocked, or why it was not blocked.";
+    BlockBudget Gauge "sendwarden_rule_block_budget" [] "Automatic blocks that may still be made within this hour.";
+    RulesArmed Gauge "sendwarden_rules_armed" [] "Rules that block when their limit is crossed; 0 while a dry run or a person mutes them.";
     HookDeliveries Counter "sendwarden_hook_deliveries" ["hook", "outcome"] "Notices to hooks by the host they are for: delivered, refused by the receiver, expired (given up after a day), dropped (too many wait); `retried` counts tries that failed.";
     HookQueue Gauge "sendwarden_hook_queue_length" ["hook"] "Notices that wait to be delivered.";
     StoreUp Gauge "sendwarden_store_up" [] "1 if the last write to the store worked.";

@@ -67,8 +67,17 @@ pub struct Gauges {
     pub tracked_messages: u64,
     pub store_size_bytes: u64,
     pub hold: HoldGauge,
+    pub rules: RulesGauge,
     /// Notices that wait, by the host they are for.
     pub hooks: Vec<(String, u64)>,
+}
+
+/// What rules may do now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RulesGauge {
+    pub armed: u64,
+    /// Automatic blocks that may still be made.
+    pub budget: u64,
 }
 
 /// What the agent holds.

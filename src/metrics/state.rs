@@ -11,7 +11,7 @@ use super::gate::{self, Decision, GateTally};
 use super::scrapers::Scrapers;
 use super::series::{Line, Series};
 use super::tally::{ServerTally, SourceId, Tally};
-use super::{Gauges, Glance, HoldGauge, Process, QueueGauge, Saved, Scrape, Settings};
+use super::{Gauges, Glance, HoldGauge, Process, QueueGauge, RulesGauge, Saved, Scrape, Settings};
 use crate::mail::{Origin, Outcome, Owner, ReplyClass, Server, Time, Unattributed, text};
 
 /// Reply pairs with series of their own.
@@ -146,6 +146,7 @@ pub(super) struct Snapshot {
     pub queues: Vec<QueueGauge>,
     pub queue_scans: Vec<(Server, Time)>,
     pub hold: HoldGauge,
+    pub rules: RulesGauge,
     pub hooks: Vec<(String, u64)>,
     pub tracked_messages: u64,
     pub store_up: bool,
@@ -436,6 +437,7 @@ impl State {
             queues: self.gauges.queues.clone(),
             queue_scans: self.gauges.queue_scans.clone(),
             hold: self.gauges.hold.clone(),
+            rules: self.gauges.rules,
             hooks: self.gauges.hooks.clone(),
             tracked_messages: self.gauges.tracked_messages,
             store_up: self.store_up,

@@ -24,10 +24,12 @@ pub enum Event {
     Warned,
     /// More of a blocked account came than may be held.
     Overflowed,
+    /// A rule has spoken that does more than observe, and it blocks nobody.
+    Verdict,
 }
 
 impl Event {
-    pub const ALL: [Event; 7] = [
+    pub const ALL: [Event; 8] = [
         Event::Blocked,
         Event::Unblocked,
         Event::Released,
@@ -35,6 +37,7 @@ impl Event {
         Event::Failed,
         Event::Warned,
         Event::Overflowed,
+        Event::Verdict,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -46,6 +49,7 @@ impl Event {
             Event::Failed => "failed",
             Event::Warned => "warned",
             Event::Overflowed => "overflowed",
+            Event::Verdict => "verdict",
         }
     }
 }

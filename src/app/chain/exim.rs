@@ -24,6 +24,7 @@ pub(super) fn look(program: &str, flags: &Path, held_max: i64, chain: &mut Chain
         Ok(text) => {
             chain.open.extend(rules(&text, flags));
             chain.hints.extend(silent(&text));
+            chain.hints.extend(uncounted(&text));
         }
         Err(why) => chain
             .hints
@@ -55,6 +56,12 @@ fn silent(text: &str) -> Option<Gap> {
     let gap =
         "Exim's rules are those of an earlier version: whom discarded mail was for is not told (sendwarden errors)";
     (text.contains(discards) && !says).then(|| Gap::new(gap, NEXT))
+}
+
+/// Rules of an earlier version do not ask about mail of those who are not held.
+fn uncounted(text: &str) -> Option<Gap> {
+    let gap = "Exim's rules are those of an earlier version: limits of rules are crossed before they are seen (docs/rules.md)";
+    (text.contains("held_by_sendwarden") && !text.contains("/rules/volume")).then(|| Gap::new(gap, NEXT))
 }
 
 fn timers(values: &[(String, String)], held_max: i64) -> Vec<Gap> {
@@ -97,6 +104,8 @@ mod tests {
         let old = with.replace("def:acl_m_sendwarden_no", "");
         assert!(rules(&old, Path::new("/var/lib/sendwarden-gate")).unwrap().text.contains("an earlier version"));
         assert_eq!((silent(&with), silent("acl_smtp_data = x")), (None, None));
+        assert_eq!((uncounted(&with), uncounted("acl_smtp_data = x")), (None, None));
+        assert!(uncounted(&with.replace("/rules/volume", "")).is_some());
         let old = with.replace(" for $recipients_count: ", "");
         assert!(silent(&old).unwrap().said().contains("whom discarded mail was for is not told"));
         assert!(rules("acl_smtp_data = x", Path::new("/var/lib/sendwarden-gate")).is_some());

@@ -4,7 +4,7 @@ use super::{Gate, lock};
 use crate::engine::rules::volume::{Armed, Member, News, Sender};
 use crate::engine::turnstile::Room;
 use crate::host::tape::Crossed;
-use crate::mail::{OrderId, Owner, Time};
+use crate::mail::{OrderId, Owner, QueueId, Time};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +47,11 @@ impl Gate {
     pub(super) async fn wait_for_log(&self) {
         let mut read = self.read.subscribe();
         let _ = tokio::time::timeout(LOG_AWAITED, read.wait_for(|read| *read)).await;
+    }
+
+    /// Messages of an account that were let through and that the log does not tell of yet.
+    pub fn let_through(&self, owner: Owner) -> Vec<QueueId> {
+        lock(&self.turnstile).volume().reserved_for(owner)
     }
 
     /// Nobody is held for this order.

@@ -72,6 +72,7 @@ impl Pump {
             held,
             full,
             refuse_logins: self.setup.gate.as_ref().is_some_and(|gate| gate.refuse_logins),
+            volume: !self.armed.is_empty(),
             networks: self.engine.attribution.directory().networks().map(|net| format!("{net}\n")).collect(),
         };
         if let Some(flags) = &mut self.flags {
@@ -135,7 +136,8 @@ impl Pump {
         let opened = gate.opened();
         for one in std::mem::take(&mut self.arrived) {
             // A server asks nobody any more about a message that a milter before us has put on hold.
-            if gate.has_seen(one.id) || !gate.is_asked_by(one.server) || self.engine.tracker.holds(one.id) {
+            if gate.has_seen(one.id) || !one.asked || !gate.is_asked_by(one.server) || self.engine.tracker.holds(one.id)
+            {
                 continue;
             }
             let before = self.alive.is_some_and(|alive| one.at > alive.plus_secs(SLACK_SECS));

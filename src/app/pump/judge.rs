@@ -5,11 +5,11 @@
 
 use super::Pump;
 use crate::app::evidence::Gatherer;
-use crate::engine::rules::Fate;
+use crate::engine::rules::{Fate, identity};
 use crate::engine::sanctions::Outcome;
 use crate::host::clock;
 use crate::mail::{Action, Actor, Measure, Order, OrderId, Owner, Role, Time, Verdict};
-use crate::notify::Moment;
+use crate::notify::{Event, Happening, Moment};
 use crate::store::VerdictRow;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -84,10 +84,31 @@ impl Pump {
             self.let_pass(order);
         }
         self.tell(&verdict, fate, &name);
+        self.tell_hooks_of(&verdict, fate);
         self.tally.verdict(&verdict.rule, fate.name());
         self.batch.verdicts.push(row(&verdict, fate, order));
         // What somebody may act on is there after a power cut.
         self.durable |= verdict.measure != Measure::Observe;
+    }
+
+    /// A block is told as the order that it is.
+    fn tell_hooks_of(&mut self, verdict: &Verdict, fate: Fate) {
+        if verdict.measure == Measure::Observe || matches!(fate, Fate::Blocks | Fate::Already) {
+            return;
+        }
+        let Verdict { at, owner, rule, .. } = verdict;
+        // Of the same lines the same: a rule speaks of a subject once in a while.
+        let about = format!("{rule} {}", verdict.scope);
+        let told = Happening {
+            event: Event::Verdict,
+            id: format!("{:016x}{:08x}{:016x}-verdict", at.0, owner.0, identity(about.as_bytes())),
+            owner: *owner,
+            at: *at,
+            by: Actor::Rule(rule.as_ref().into()).to_string(),
+            reason: verdict.text(),
+            details: fate.shown().to_owned(),
+        };
+        self.tell_that(&told);
     }
 
     fn tell(&mut self, verdict: &Verdict, fate: Fate, name: &str) {

@@ -45,7 +45,7 @@ use crate::host::names::Names;
 use crate::host::tape::Position;
 use crate::host::{clock, files};
 use crate::mail::{Owner, Time};
-use crate::metrics::{Gauges, HoldGauge, Metrics, Tally};
+use crate::metrics::{Gauges, HoldGauge, Metrics, RulesGauge, Tally};
 use crate::store::{Batch, CheckState, Store};
 use ahead::Ahead;
 use beside::{Beside, Shelf};
@@ -388,10 +388,13 @@ impl Pump {
 
     fn publish(&mut self, more: bool) {
         let scanned = self.queues.latest();
+        let armed = if self.engine.judge.muted().is_some() { 0 } else { self.engine.rules.armed().count() as u64 };
+        let rules = RulesGauge { armed, budget: self.engine.judge.left(clock::now()) as u64 };
         self.metrics.publish(Gauges {
             sources: self.sources.iter().map(Source::gauge).collect(),
             queue_scans: scanned.iter().map(|scan| (scan.server, scan.at)).collect(),
             queues: scanned.into_iter().flat_map(|scan| scan.queues).collect(),
+            rules,
             tracked_messages: self.engine.tracker.open() as u64,
             store_size_bytes: std::fs::metadata(self.shelf.store().path()).map_or(0, |meta| meta.len()),
             hold: self.hold.clone(),

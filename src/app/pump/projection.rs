@@ -28,6 +28,8 @@ pub struct Arrived {
     pub id: QueueId,
     pub owner: Owner,
     pub origin: Origin,
+    /// Its server asks about such mail, whatever the rules are.
+    pub asked: bool,
 }
 
 impl Sink for Projection<'_> {
@@ -37,9 +39,10 @@ impl Sink for Projection<'_> {
         match fact {
             Fact::Error(error) => self.batch.push_error(error),
             Fact::Leg(leg) => self.batch.push_leg(leg),
-            Fact::Message { at, server, id, owner, origin, .. } if is_asked_about(*server, *origin) => {
+            Fact::Message { at, server, id, owner, origin, .. } if *origin != Origin::Internal => {
                 if let Some(arrived) = &mut self.arrived {
-                    arrived.push(Arrived { at: *at, server: *server, id: **id, owner: *owner, origin: *origin });
+                    let asked = is_asked_about(*server, *origin);
+                    arrived.push(Arrived { at: *at, server: *server, id: **id, owner: *owner, origin: *origin, asked });
                 }
             }
             _ => {}
@@ -54,7 +57,7 @@ impl Sink for Projection<'_> {
 /// One server asks about everything but its own mail. The other looks for flags, and asks where no name would be found.
 fn is_asked_about(server: Server, origin: Origin) -> bool {
     match server {
-        Server::Postfix => origin != Origin::Internal,
+        Server::Postfix => true,
         Server::Exim => origin == Origin::LocalSmtp,
     }
 }

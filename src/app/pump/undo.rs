@@ -14,6 +14,7 @@ impl Pump {
         let changed = self.engine.judge.enforce(on);
         if changed {
             self.arm_gate();
+            self.tell_gate();
             tracing::warn!("enforcement {} by {by}", if on { "on" } else { "off: rules block nobody" });
         }
         let result = if self.commit_for(answer, "the change") { Ok(changed) } else { Err(stopping()) };

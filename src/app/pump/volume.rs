@@ -10,7 +10,7 @@ use crate::engine::attribution::{Arrival, Wanted};
 use crate::engine::rules::volume::{Armed, Member, News, Sender};
 use crate::host::clock;
 use crate::host::tape::Crossed;
-use crate::mail::{OrderId, Owner, Scope, Time, Verdict};
+use crate::mail::{OrderId, Owner, QueueId, Scope, Server, Time, Verdict};
 use std::sync::Arc;
 
 impl Pump {
@@ -117,7 +117,20 @@ impl Pump {
             for_secs: rule.for_secs,
             proven: true,
         };
+        self.let_go_on(owner);
         self.pronounce(verdict, Some(order), clock::now());
+    }
+
+    /// What was within the limit leaves also where the server looks for flags as it delivers.
+    fn let_go_on(&self, owner: Owner) {
+        let (Some(gate), Some(flags)) = (&self.gate, &self.flags) else { return };
+        let queued = self.engine.tracker.queued(|of| of == owner).into_iter();
+        let mut ids: Vec<QueueId> =
+            queued.filter(|one| one.place.server == Server::Exim).map(|one| one.place.id).collect();
+        ids.extend(gate.let_through(owner));
+        if let Err(why) = flags.passes().set(&ids, true) {
+            tracing::error!("{why}; what was within the limit may be kept back until the block is lifted");
+        }
     }
 
     /// What the gate has held for this is held for nobody.

@@ -111,6 +111,9 @@ impl Fate {
     }
 }
 
+/// Hearing of things takes a moment, so that some come from just before others. A clock that was set back further begins anew.
+const SLACK_SECS: i64 = -60;
+
 /// Most liftings that are remembered.
 const MAX_LIFTED: usize = 100_000;
 
@@ -154,7 +157,7 @@ impl Judge {
             return Fate::Backlog;
         }
         let lifted = self.lifted.get(&(verdict.owner, identity(verdict.rule.as_bytes())));
-        if lifted.is_some_and(|at| (0..*respect_secs).contains(&now.secs_since(*at))) {
+        if lifted.is_some_and(|at| (SLACK_SECS..*respect_secs).contains(&now.secs_since(*at))) {
             return Fate::Respected;
         }
         if self.off {
@@ -168,7 +171,7 @@ impl Judge {
 
     /// Automatic blocks that may be made now.
     pub fn left(&mut self, now: Time) -> usize {
-        while self.blocks.front().is_some_and(|at| !(0..3_600).contains(&now.secs_since(*at))) {
+        while self.blocks.front().is_some_and(|at| !(SLACK_SECS..3_600).contains(&now.secs_since(*at))) {
             self.blocks.pop_front();
         }
         (self.enforcement.max_blocks_per_hour as usize).saturating_sub(self.blocks.len())
@@ -176,7 +179,7 @@ impl Judge {
 
     /// Accounts with the identity of a rule whose block a person has lifted a short time ago.
     pub fn spared(&self, now: Time) -> BTreeSet<(Owner, Option<u64>)> {
-        let respected = |at: &Time| (0..self.enforcement.respect_secs).contains(&now.secs_since(*at));
+        let respected = |at: &Time| (SLACK_SECS..self.enforcement.respect_secs).contains(&now.secs_since(*at));
         let lifted = self.lifted.iter().filter(|(_, at)| respected(at));
         lifted.map(|((owner, rule), _)| (*owner, Some(*rule))).collect()
     }
@@ -315,6 +318,7 @@ mod tests {
         again.restore_row(&row).unwrap();
         assert!(again.enforce(true), "off also after a restart");
         assert_eq!((again.blocks.clone(), again.lifted.clone()), (judge.blocks, judge.lifted));
+        assert_eq!(again.left(Time::from_secs(10_000 - 1)), 0, "a look at a time just before takes none back");
         assert_eq!(again.decide(&block(13_599), "a", Time::from_secs(13_599)), Fate::Budget);
         assert_eq!(again.decide(&block(13_600), "a", Time::from_secs(13_600)), Fate::Blocks);
     }

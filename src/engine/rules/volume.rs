@@ -235,6 +235,14 @@ impl Volume {
         self.budget = news.budget;
     }
 
+    /// Messages of an account that the log has not told of.
+    pub fn reserved_for(&self, owner: Owner) -> Vec<QueueId> {
+        let its = self.reserved.iter().filter(|(_, one)| one.owner == Ok(owner)).map(|(id, _)| *id);
+        let mut its: Vec<QueueId> = its.collect();
+        its.sort_unstable();
+        its
+    }
+
     /// Who sends and is nobody yet.
     pub fn take_strangers(&mut self) -> BTreeSet<Sender> {
         std::mem::take(&mut self.strangers)

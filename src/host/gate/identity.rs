@@ -205,6 +205,9 @@ pub fn identify(candidate: &Candidate, connected: Option<Identity>, instance: &I
     if let Some(login) = &candidate.login {
         return Identity::Login(login.clone());
     }
+    if let Some(uid) = candidate.uid {
+        return Identity::Uid(uid);
+    }
     match candidate.way {
         Way::Handed => match candidate.id.ok_or(Why::NoQueueId).and_then(|id| handed(id, instance)) {
             Ok(uid) => Identity::Uid(uid),

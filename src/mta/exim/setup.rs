@@ -7,7 +7,8 @@
 //! run for that. Without the directory all mail passes (`exists`): a lookup in a missing one would refuse it.
 //!
 //! Who speaks SMTP without a login names nobody. If it is a process of this host, the agent is asked whose (`super::ask`),
-//! over its socket beside the flags. It has two seconds; without an answer the message passes.
+//! over its socket beside the flags. It has two seconds; without an answer the message passes. It is asked about everybody's
+//! mail while a limit could be crossed by the next message, which one more flag says.
 
 /// Who handed the message to sendmail(1): the caller's login name, the kernel's word.
 pub const USER: &str = "user";
@@ -25,6 +26,8 @@ pub const FULL: [&str; 3] = ["full-user", "full-auth", "full-domain"];
 pub const RULES: &str = "rules";
 /// The rule that mail of a held login is refused, so that the person at the mail program knows.
 pub const REFUSE_LOGINS: &str = "refuse-logins";
+/// The rule that the agent is asked about mail of those who are not held: it counts.
+pub const VOLUME: &str = "volume";
 /// The file of networks whose clients are asked about besides this host's own: one a line.
 pub const NETWORKS: &str = "networks";
 /// The socket at which the agent is asked.
@@ -94,8 +97,16 @@ pub fn acl(flags: &str) -> String {
     let (user, login) = (of_user(flags), of_login(flags));
     let [full_user, full_login, full_domain] = FULL;
     let (full_user, full_login) = (lookup(flags, full_user, "$sender_ident"), login_in(flags, full_login, full_domain));
-    let question = "smtp $message_exim_id $recipients_count $sender_host_address $sender_host_port \
-                    $received_ip_address $received_port\\n";
+    let asked = |question: &str| format!("${{readsocket{{{flags}/{SOCKET}}}{{{question}\\n}}{{2s}}{{}}{{}}}}");
+    let counts = format!("${{if exists{{{flags}/{RULES}/{VOLUME}}}}}");
+    let of_unnamed = asked(
+        "smtp $message_exim_id $recipients_count $sender_host_address $sender_host_port \
+         $received_ip_address $received_port",
+    );
+    let of_user = asked("user $message_exim_id $recipients_count $originator_uid");
+    // A login with a space in it would be more than one word.
+    let of_login =
+        asked(r"auth $message_exim_id $recipients_count ${length_120:${tr{$authenticated_id}{ \n\r\t}{____}}}");
     format!(
         "held_by_sendwarden:\n  \
            warn   set acl_m_sendwarden_said =\n  \
@@ -108,9 +119,15 @@ pub fn acl(flags: &str) -> String {
                   set acl_m_sendwarden = auth:${{lc:$authenticated_id}}\n         \
                   set acl_m_sendwarden_no = ${{if exists{{{flags}/{RULES}/{REFUSE_LOGINS}}}{{{ON_HOLD}}}\
                                              {{${{if bool{{{full_login}}}{{{TOO_MUCH}}}{{}}}}}}}}\n  \
+           warn   condition = {IS_LOCAL}\n         \
+                  condition = {counts}\n         \
+                  set acl_m_sendwarden_said = {of_user}\n  \
+           warn   condition = {IS_LOGIN}\n         \
+                  condition = {counts}\n         \
+                  set acl_m_sendwarden_said = {of_login}\n  \
            warn   condition = {IS_UNNAMED}\n         \
                   hosts = <; @[] ; 127.0.0.0/8 ; ::1 ${{if exists{{{flags}/{NETWORKS}}}{{; {flags}/{NETWORKS}}}{{}}}}\n         \
-                  set acl_m_sendwarden_said = ${{readsocket{{{flags}/{SOCKET}}}{{{question}}}{{2s}}{{}}{{}}}}\n  \
+                  set acl_m_sendwarden_said = {of_unnamed}\n  \
            accept condition = ${{if eq{{${{length_5:$acl_m_sendwarden_said}}}}{{hold }}}}\n         \
                   set acl_m_sendwarden = smtp:${{substr_5:$acl_m_sendwarden_said}}\n  \
            accept condition = ${{if eq{{${{length_7:$acl_m_sendwarden_said}}}}{{refuse }}}}\n         \
