@@ -24,11 +24,12 @@ fn sendwarden(args: &[&str]) -> (i32, String, String) {
 }
 
 /// The commands of this version, as they are called.
-const COMMANDS: [&[&str]; 18] = [
+const COMMANDS: [&[&str]; 19] = [
     &["run"],
     &["check"],
     &["demo"],
     &["replay"],
+    &["suggest"],
     &["status"],
     &["history"],
     &["errors"],
@@ -71,6 +72,8 @@ fn wrong_usage_is_two_and_says_how() {
         (&["history"], "<ACCOUNT>"),
         (&["status", "--format", "xml"], "json"),
         (&["replay", "--mta", "sendmail", "x.log"], "auto, postfix, exim"),
+        (&["replay", "--against", "old.yaml", "x.log"], "--config"),
+        (&["suggest", "--format", "text", "x.log"], "yaml, json"),
         (&["demo", "--listen", "nowhere"], "--listen"),
         (&["account", "forget", "web1", "--state-dir", "/nonexistent"], "--yes"),
         (&["setup", "postfix", "--apply", "--undo"], "--undo"),
@@ -107,6 +110,7 @@ fn what_cannot_be_answered_is_one_and_says_why() {
         (&["trace", "x", "--state-dir", dir], "has the agent run"),
         (&["account", "rename", "a", "b", "--state-dir", dir], "is `sendwarden run` active?"),
         (&["replay", "/nonexistent.log"], "cannot read /nonexistent.log"),
+        (&["suggest", "/nonexistent.log"], "suggest: cannot read /nonexistent.log"),
     ] {
         let (status, out, err) = sendwarden(args);
         assert_eq!((status, out.as_str()), (1, ""), "{args:?}: {err}");

@@ -1,11 +1,13 @@
 //! The command line: names, help and examples. What the commands do is in `commands`.
 
+mod logs;
 mod rules;
 
 use super::Exit;
 use super::commands;
 use crate::mail::Server;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub use logs::{LogArgs, ReplayArgs, SuggestArgs, SuggestFormat};
 pub use rules::{EnforcementArgs, Switch, UndoArgs, VerdictsArgs};
 use std::path::PathBuf;
 
@@ -37,8 +39,10 @@ enum Command {
     Check(CheckArgs),
     /// The whole thing on recorded traffic, for somebody without a mail server
     Demo(DemoArgs),
-    /// The engine over old logs; touches no state, opens no socket
+    /// The engine over old logs, and what rules would have done; touches no state, opens no socket
     Replay(ReplayArgs),
+    /// Limits for the rules, from what the accounts sent so far
+    Suggest(SuggestArgs),
     /// Figures of the host, or of one account
     Status(StatusArgs),
     /// An account's days, as a chart
@@ -139,32 +143,6 @@ pub struct DemoArgs {
     /// Seconds of recorded traffic per second
     #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub speed: u32,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  sendwarden replay /var/log/mail.log.1 /var/log/mail.log\n  \
-sendwarden replay --format json /var/log/mail.log*.gz | jq .totals\n  zcat old.gz | sendwarden replay -\n\n\
-A file whose content lies in another one named is left out, a damaged one is read as far as it is good; stderr says so.\n\n\
-Exit status: 0 done, 1 failed or a file damaged, 2 wrong usage or configuration.")]
-pub struct ReplayArgs {
-    /// Log files, plain or packed (gz, xz, zst, bz2), in any order; - is standard input
-    #[arg(required = true, value_name = "FILE")]
-    pub files: Vec<PathBuf>,
-    /// The mail server whose lines are read; those of others are passed over [auto: of every known one]
-    #[arg(long, value_enum, default_value = "auto")]
-    pub mta: MtaChoice,
-    /// Configuration whose accounts and attribution settings are used
-    #[arg(long, value_name = "F")]
-    pub config: Option<PathBuf>,
-    /// passwd file that names the uids in the log [default: this host's]
-    #[arg(long, value_name = "F")]
-    pub passwd: Option<PathBuf>,
-    /// For people or for programs
-    #[arg(long, value_enum, default_value = "text")]
-    pub format: Format,
-    /// Threads: with more than 1, reading and decompressing have one of their own
-    #[arg(long, default_value = "2", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub jobs: u16,
 }
 
 /// Where to ask; shared by all commands that ask an agent.
@@ -497,6 +475,7 @@ pub fn main() -> Exit {
             Command::Check(args) => commands::check::run(&args),
             Command::Demo(args) => commands::demo::run(&args),
             Command::Replay(args) => commands::replay::run(&args),
+            Command::Suggest(args) => commands::suggest::run(&args),
             Command::Status(args) => commands::status::run(&args),
             Command::History(args) => commands::history::run(&args),
             Command::Errors(args) => commands::errors::run(&args),

@@ -205,7 +205,15 @@ mod tests {
         let (at, server) = (Time::from_secs(1_000), Server::default());
         let mut ledger = Ledger::new(true);
         let id = &crate::mail::QueueId::new(b"ABCDEF").unwrap();
-        ledger.apply(&Fact::Message { at, server, id, owner: OWNER, origin: Origin::Script, basis: Basis::Uid });
+        ledger.apply(&Fact::Message {
+            at,
+            server,
+            id,
+            owner: OWNER,
+            origin: Origin::Script,
+            basis: Basis::Uid,
+            login: b"",
+        });
         ledger.apply(&Fact::Recipients { at, owner: OWNER, n: 3 });
         ledger.apply(&Fact::Settled { at, server, owner: OWNER, outcome: Outcome::Sent, n: 2 });
         ledger.apply(&Fact::Hold { at, owner: OWNER, n: 1 });

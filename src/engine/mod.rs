@@ -11,6 +11,7 @@ pub mod evidence;
 pub mod homes;
 pub mod keys;
 pub mod ledger;
+pub mod limits;
 pub mod marks;
 pub mod replies;
 pub mod ruled;
@@ -18,10 +19,11 @@ pub mod rules;
 pub mod sanctions;
 pub mod scripts;
 pub mod tracker;
+pub mod trial;
 pub mod turnstile;
 pub mod unlisted;
 
-use crate::mail::{Accepted, Event, Fact, Head, Holder, Kind, Owner, Place, QueueId, Ruling, Time};
+use crate::mail::{Accepted, Event, Fact, Head, Holder, Kind, Owner, Place, QueueId, Ruling, Time, Verdict};
 use accounts::Accounts;
 use attribution::Attribution;
 use directory::Directory;
@@ -37,8 +39,13 @@ use tracker::{Cx, Row, RowKind, Settings, Stopped, Tracker};
 pub trait Sink {
     /// Receivers' words are only classed for those who want to know.
     const WANTS_CLASSES: bool = true;
+    /// Verdicts are told in between the facts, in the order of the lines; otherwise they wait in the rules.
+    const HEARS_VERDICTS: bool = false;
 
     fn fact(&mut self, fact: &Fact<'_>);
+
+    /// A rule has spoken of the account that evidence with this `key` leads to.
+    fn verdict(&mut self, _: Verdict, _key: &str) {}
 
     /// Whose a message on hold is, where whoever listens has heard of that before the log told of it.
     fn holder(&mut self, _: &Place) -> Option<Owner> {

@@ -119,8 +119,8 @@ impl ReplyClass {
 /// One conclusion. Facts borrow from the event and from the tracker's state; a sink keeps what it needs.
 #[derive(Debug, Clone, Copy)]
 pub enum Fact<'a> {
-    /// A message was accepted into the queue (`messages` + 1).
-    Message { at: Time, server: Server, id: &'a QueueId, owner: Owner, origin: Origin, basis: Basis },
+    /// A message was accepted into the queue (`messages` + 1). `login`: raw bytes of the log, empty where there is none.
+    Message { at: Time, server: Server, id: &'a QueueId, owner: Owner, origin: Origin, basis: Basis, login: &'a [u8] },
     /// `n` recipients were booked: `recipients` and `queued` grow.
     Recipients { at: Time, owner: Owner, n: u32 },
     /// `n` booked recipients ended: `queued` shrinks, the outcome grows.

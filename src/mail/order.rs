@@ -175,6 +175,15 @@ impl Scope {
             (a, b) => a == b,
         }
     }
+
+    /// The smallest one that includes both.
+    pub fn with(&self, other: &Scope) -> Scope {
+        match (self.includes(other), other.includes(self)) {
+            (true, _) => self.clone(),
+            (false, true) => other.clone(),
+            (false, false) => Scope::All,
+        }
+    }
 }
 
 impl fmt::Display for Scope {
@@ -436,6 +445,8 @@ mod tests {
         assert!(Scope::All.includes(&Scope::Script) && Scope::All.includes(&login("a")));
         assert!(login("a").includes(&login("A")) && !login("a").includes(&login("b")));
         assert!(!Scope::Script.includes(&Scope::All) && !Scope::Script.includes(&login("a")));
+        assert_eq!(Scope::Script.with(&Scope::All), Scope::All);
+        assert_eq!((login("a").with(&login("A")), login("a").with(&login("b"))), (login("a"), Scope::All));
     }
 
     #[test]

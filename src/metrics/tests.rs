@@ -163,9 +163,25 @@ fn facts_become_figures_and_show_after_publish_only() {
     tally.restarted(source);
     tally.evicted("limit", 2);
     let id = &crate::mail::QueueId::new(b"ABCDEF").unwrap();
-    tally.fact(&Fact::Message { at, server, id, owner: Owner(16), origin: Origin::Script, basis: Basis::Uid });
+    tally.fact(&Fact::Message {
+        at,
+        server,
+        id,
+        owner: Owner(16),
+        origin: Origin::Script,
+        basis: Basis::Uid,
+        login: b"",
+    });
     let bounce = Owner::nobody(Unattributed::Bounce);
-    tally.fact(&Fact::Message { at, server, id, owner: bounce, origin: Origin::Internal, basis: Basis::None });
+    tally.fact(&Fact::Message {
+        at,
+        server,
+        id,
+        owner: bounce,
+        origin: Origin::Internal,
+        basis: Basis::None,
+        login: b"",
+    });
     tally.fact(&Fact::Settled { at, server, owner: Owner(16), outcome: Outcome::Bounced, n: 4 });
     tally.fact(&Fact::Deferral { at, server, owner: Owner(16) });
     tally.fact(&Fact::LoginFailed { at });

@@ -13,6 +13,7 @@ pub mod rules;
 pub mod run;
 pub mod setup;
 pub mod status;
+pub mod suggest;
 pub mod test_hold;
 pub mod trace;
 pub mod verdicts;

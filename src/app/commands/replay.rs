@@ -1,142 +1,61 @@
 //! `sendwarden replay`: old logs through the very engine of the agent. Touches no state, opens no socket.
 
+mod against;
 mod files;
+mod held;
+mod read;
 mod table;
 mod verdicts;
 
 use super::{complain, counted, grouped, say};
+use crate::app::Exit;
 use crate::app::cli::{Format, ReplayArgs};
-use crate::app::ingest::{self, Ingest, LineCounts};
-use crate::app::{Exit, setup};
-use crate::engine::Engine;
-use crate::engine::attribution::Wanted;
-use crate::engine::directory::Directory;
-use crate::engine::replies::Replies;
-use crate::engine::rules::built_in;
-use crate::engine::tracker::Settings;
-use crate::host::clock;
-use crate::host::follow;
-use crate::host::names::Names;
-use crate::mail::{Counts, Owner, Server, Verdict};
-use crate::mta::any::Any;
+use crate::mail::{Counts, Owner};
 pub(super) use files::Lines;
-use files::{feed, in_order, stamps};
-use indicatif::{ProgressBar, ProgressStyle};
+pub(super) use read::{Done, Side, read};
 use serde_json::{Map, Value, json};
-use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+pub(super) use verdicts::{number, stamp};
 
-/// Reads all files in the order of their first stamps and prints who sent what.
+/// Reads all files in the order of their first stamps and prints who sent what, and what rules would have done.
 pub fn run(args: &ReplayArgs) -> Exit {
-    let (directory, replies, rules) = match &args.config {
-        Some(path) => match setup::load(Some(path)) {
-            Ok(setup) => (setup.directory, setup.replies, setup.rules),
+    let mut sides = Vec::new();
+    for config in std::iter::once(args.config.as_deref()).chain(args.against.as_deref().map(Some)) {
+        match Side::new(config) {
+            Ok(side) => sides.push(side),
             Err(why) => {
                 complain(&why);
                 return Exit::Usage;
             }
-        },
-        None => (Directory::default(), Replies::default(), built_in()),
-    };
-    let mut users = match passwd(args.passwd.as_deref()) {
-        Ok(users) => users,
-        Err(why) => {
-            complain(&why);
-            return Exit::Usage;
-        }
-    };
-    let mut engine = Engine::new(Settings::default(), directory, replies, clock::seed());
-    engine.rules.set(rules);
-    let started = clock::monotonic();
-    let only = args.mta.only();
-    let named = without_doubles(&args.files);
-    let files = match in_order(&named, only) {
-        Ok(files) => files,
-        Err(why) => {
-            complain(&why);
-            return Exit::Failed;
-        }
-    };
-    let total: u64 = files.iter().map(|file| file.size).sum();
-    let progress = progress(total, args.format);
-    let mut ingest = Ingest::new(Any::new(stamps(clock::now()), only));
-    let (mut bytes, mut broken) = (0, 0);
-    let mut verdicts: Vec<Verdict> = Vec::new();
-    for file in files {
-        ingest.mta.set_reference(file.reference);
-        let mut names = |wanted: Wanted<'_>| ingest::user(&mut users, wanted);
-        let fed = feed(file, usize::from(args.jobs), &mut ingest, &mut engine, &mut names, &mut (), &progress);
-        bytes += fed.bytes;
-        if let Some(why) = fed.broken {
-            broken += 1;
-            progress.suspend(|| complain(&why));
         }
     }
-    ingest.finish();
-    engine.finish(&mut ());
-    verdicts.append(&mut engine.rules.take_verdicts());
-    progress.finish_and_clear();
-    let seconds = started.elapsed().as_secs_f64();
-    if broken == 0 {
-        remarks(&args.files, only, ingest.counts).iter().for_each(|remark| complain(remark));
+    let done = match read("replay", &args.logs, args.format == Format::Json, &mut sides) {
+        Ok(done) => done,
+        Err(exit) => return exit,
+    };
+    let (Some(side), before) = (sides.first(), sides.get(1)) else { return Exit::Failed };
+    for side in &sides {
+        let left = side.trial.without_room + side.engine.rules.without_room;
+        if left > 0 {
+            complain(&format!("replay: there was no room for all that rules count: {} left out", grouped(left)));
+        }
     }
+    let compared = before.map(|before| against::Compared::new(side, before));
     let said = match args.format {
-        Format::Json => say(&json_of(&engine, &verdicts, ingest.counts, seconds, bytes).to_string()),
-        Format::Text => say(&text_of(&engine, &verdicts, &ingest, seconds, bytes)),
+        Format::Json => {
+            let mut answer = json_of(side, &done);
+            if let (Some(compared), Some(answer)) = (&compared, answer.as_object_mut()) {
+                answer.insert("against".to_owned(), compared.json());
+            }
+            say(&answer.to_string())
+        }
+        Format::Text => {
+            let other = args.against.as_deref().unwrap_or(std::path::Path::new("")).display();
+            let compared = compared.map(|compared| compared.text(&other.to_string())).unwrap_or_default();
+            say(&(text_of(side, &done, args.config.is_some()) + &compared))
+        }
     };
     // The figures are right for what was read; that it was not all, a script must see.
-    if broken > 0 { Exit::Failed } else { said }
-}
-
-/// What somebody should know of an answer without figures.
-fn remarks(files: &[PathBuf], only: Option<Server>, lines: LineCounts) -> Vec<String> {
-    if lines.total == 0 {
-        let names: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
-        return vec![format!("replay: there is no line in {}: is it the right file?", names.join(", "))];
-    }
-    let Some(only) = only.filter(|_| lines.events == 0) else { return Vec::new() };
-    let name = only.name();
-    vec![format!("replay: no line is one of {name}'s (--mta {name}): without --mta, those of every server are read")]
-}
-
-/// Leaves out what would count twice: files whose content lies in another one that is named too.
-fn without_doubles(named: &[PathBuf]) -> Vec<PathBuf> {
-    if named.len() < 2 {
-        return named.to_vec();
-    }
-    let mut left = named.to_vec();
-    for (part, whole) in follow::doubles(named) {
-        let again =
-            if part == whole { "named twice".to_owned() } else { format!("all of it is in {}", whole.display()) };
-        complain(&format!("replay: leaving out {}: {again}", part.display()));
-        // Of one named twice, the later.
-        if let Some(at) = left.iter().rposition(|path| *path == part) {
-            left.remove(at);
-        }
-    }
-    left
-}
-
-fn progress(total: u64, format: Format) -> ProgressBar {
-    if !std::io::stderr().is_terminal() || (format == Format::Json && !std::io::stdout().is_terminal()) {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(total);
-    let template = "{bar:30} {percent:>3}%  {bytes_per_sec}  {eta} left";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar
-}
-
-/// Names of uids, from a passwd file (by default this host's).
-fn passwd(path: Option<&Path>) -> Result<Names, String> {
-    let chosen = path.unwrap_or(Path::new("/etc/passwd"));
-    match std::fs::read(chosen) {
-        Ok(text) => Ok(Names::from_passwd(&String::from_utf8_lossy(&text))),
-        Err(_) if path.is_none() => Ok(Names::none()),
-        Err(why) => Err(format!("replay: cannot read the passwd file {}: {why}", chosen.display())),
-    }
+    if done.broken > 0 { Exit::Failed } else { said }
 }
 
 fn counts_json(counts: &Counts) -> Value {
@@ -148,7 +67,9 @@ fn counts_json(counts: &Counts) -> Value {
     })
 }
 
-fn json_of(engine: &Engine, verdicts: &[Verdict], lines: LineCounts, seconds: f64, bytes: u64) -> Value {
+fn json_of(side: &Side, done: &Done) -> Value {
+    let Side { engine, ingest, trial } = side;
+    let (lines, seconds) = (ingest.counts, done.seconds);
     let mut accounts = Map::new();
     let mut reasons = Map::new();
     let mut unattributed = Counts::default();
@@ -167,23 +88,26 @@ fn json_of(engine: &Engine, verdicts: &[Verdict], lines: LineCounts, seconds: f6
         "accounts": accounts,
         "unattributed": counts_json(&unattributed),
         "unattributed_by_reason": reasons,
-        "verdicts": verdicts.iter().map(|verdict| verdicts::json(engine, verdict)).collect::<Vec<Value>>(),
+        "verdicts": trial.tried().iter().map(|tried| verdicts::json(engine, tried)).collect::<Vec<Value>>(),
+        "would_hold": held::json(side),
         "seconds": (seconds * 1_000.0).round() / 1_000.0,
-        "bytes": bytes,
+        "bytes": done.bytes,
     })
 }
 
 /// Most accounts shown in the text form.
 const SHOWN: usize = 40;
 
-fn text_of(engine: &Engine, verdicts: &[Verdict], ingest: &Ingest<Any>, seconds: f64, bytes: u64) -> String {
+fn text_of(side: &Side, done: &Done, configured: bool) -> String {
+    let Side { engine, ingest, trial } = side;
+    let seconds = done.seconds;
     let mut out = String::new();
     let lines = ingest.counts;
     let rate = lines.total as f64 / seconds.max(1e-9);
     out.push_str(&format!(
         "{}, {:.1} MB in {seconds:.2} s ({:.1} million lines/s): {} about mail, {} not understood\n\n",
         counted(lines.total, "line", "lines"),
-        bytes as f64 / 1e6,
+        done.bytes as f64 / 1e6,
         rate / 1e6,
         grouped(lines.events),
         grouped(lines.unknown)
@@ -205,7 +129,8 @@ fn text_of(engine: &Engine, verdicts: &[Verdict], ingest: &Ingest<Any>, seconds:
     }
     table.row("total", &total);
     out.push_str(&table.text);
-    out.push_str(&verdicts::text(engine, verdicts));
+    out.push_str(&verdicts::text(engine, trial.tried()));
+    out.push_str(&held::text(side, configured));
     if !ingest.unknown.by.is_empty() {
         out.push_str("\nNot understood:\n");
         for ((daemon, why), n) in &ingest.unknown.by {
@@ -218,26 +143,6 @@ fn text_of(engine: &Engine, verdicts: &[Verdict], ingest: &Ingest<Any>, seconds:
     if lines.events == 0 && lines.total > 0 {
         out.push_str("\nNo line about mail was found. Is this the mail server's log?\n");
     }
-    out.trim_end().to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_without_figures_says_why() {
-        let files = [PathBuf::from("/a.log"), PathBuf::from("/b.log")];
-        let lines = |total, events| LineCounts { total, events, ..LineCounts::default() };
-        assert_eq!(
-            remarks(&files, None, lines(0, 0)),
-            ["replay: there is no line in /a.log, /b.log: is it the right file?"]
-        );
-        let other = remarks(&files, Some(Server::Exim), lines(9, 0));
-        assert!(other.len() == 1 && other[0].contains("(--mta exim): without --mta"), "{other:?}");
-        assert!(
-            remarks(&files, Some(Server::Exim), lines(9, 1)).is_empty()
-                && remarks(&files, None, lines(9, 0)).is_empty()
-        );
-    }
+    out.truncate(out.trim_end().len());
+    out
 }

@@ -9,6 +9,7 @@
 
 mod distinct;
 mod judge;
+mod peaks;
 mod record;
 mod rule;
 mod slots;
@@ -17,12 +18,14 @@ pub mod volume;
 mod window;
 
 pub use judge::{Enforcement, Fate, Judge};
+pub use peaks::Peak;
 pub use record::Row;
 pub use rule::{Classes, Lane, Rule, Target, built_in};
 
 use super::attribution::Attribution;
 use crate::mail::{Basis, Evidence, Measure, Origin, Owner, ReplyClass, Scope, Time, Verdict};
 use hashbrown::HashMap;
+use peaks::Peaks;
 use record::Records;
 pub use slots::identity;
 use slots::{Slot, Slots, Topic, Way};
@@ -116,6 +119,8 @@ pub struct Rules {
     proven: Vec<Option<Box<Usage>>>,
     others: HashMap<Subject, Box<Usage>, foldhash::quality::FixedState>,
     verdicts: Vec<Verdict>,
+    /// The most that was seen is wanted, and no verdict.
+    peaks: Option<Peaks>,
     records: Records,
     /// What the gate judges too.
     shared: Arc<Armed>,
@@ -137,6 +142,7 @@ impl Rules {
             proven: Vec::new(),
             others: HashMap::with_hasher(foldhash::quality::FixedState::with_seed(seed)),
             verdicts: Vec::new(),
+            peaks: None,
             records: Records::new(keep_rows),
             shared: Arc::default(),
             moved: Vec::new(),
@@ -247,6 +253,15 @@ impl Rules {
         }
     }
 
+    /// From now on no rule speaks: the most is kept that was seen beyond its limit.
+    pub fn keep_peaks(&mut self) {
+        self.peaks = Some(Peaks::default());
+    }
+
+    pub fn take_peaks(&mut self) -> Vec<Peak> {
+        self.peaks.take().map(Peaks::into_list).unwrap_or_default()
+    }
+
     pub fn has_verdicts(&self) -> bool {
         !self.verdicts.is_empty()
     }
@@ -298,6 +313,10 @@ impl Rules {
                     continue;
                 };
                 if value.observed <= rule.limit || value.sample < u64::from(rule.min_sample) {
+                    continue;
+                }
+                if let Some(peaks) = &mut self.peaks {
+                    peaks.note(number, subject, mail, value.observed);
                     continue;
                 }
                 if !usage.may_tell(*identity, now, rule.window_secs) {

@@ -107,13 +107,8 @@ fn block(account: &Account, order: &Order, now: Time) -> Decision {
     };
     let Some(old) = &account.block else { return Decision::Block(new, order.cause.state()) };
     // A second block only adds to the first: it never makes it smaller, shorter or easier to lift.
-    let scope = match (old.scope.includes(&new.scope), new.scope.includes(&old.scope)) {
-        (true, _) => old.scope.clone(),
-        (false, true) => new.scope.clone(),
-        (false, false) => crate::mail::Scope::All,
-    };
     let both = Block {
-        scope,
+        scope: old.scope.with(&new.scope),
         liftable_by: old.liftable_by.max(new.liftable_by),
         // Whoever blocks it on top holds what the first has let go on.
         spares: old.spares && new.spares,

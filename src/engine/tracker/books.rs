@@ -48,13 +48,15 @@ impl<S: Sink> Cx<'_, S> {
         if self.rules.is_empty() {
             return;
         }
-        let login = match &leg.came {
-            Came::Login(login) => login.name(),
-            _ => b"",
-        };
         let Leg { owner, origin, basis, .. } = *leg;
-        let mail = Mail { owner, origin, basis, login, at: self.at, now: self.now };
+        let mail = Mail { owner, origin, basis, login: login(leg), at: self.at, now: self.now };
         self.rules.count(&mail, what, self.attribution);
+        if S::HEARS_VERDICTS && self.rules.has_verdicts() {
+            for verdict in self.rules.take_verdicts() {
+                let key = self.attribution.accounts.get(verdict.owner).map_or("", |known| &*known.key);
+                self.sink.verdict(verdict, key);
+            }
+        }
     }
 
     /// What of the account waits and is on hold has changed.
@@ -67,11 +69,18 @@ impl<S: Sink> Cx<'_, S> {
     }
 }
 
+fn login(leg: &Leg) -> &[u8] {
+    match &leg.came {
+        Came::Login(login) => login.name(),
+        _ => b"",
+    }
+}
+
 /// A message was accepted: once per message, whatever its queue ids.
 pub fn message<S: Sink>(leg: &Leg, cx: &mut Cx<'_, S>) {
     let Leg { server, id, owner, origin, basis, .. } = leg;
     let (server, owner, origin, basis) = (*server, *owner, *origin, *basis);
-    cx.emit(Fact::Message { at: cx.at, server, id, owner, origin, basis });
+    cx.emit(Fact::Message { at: cx.at, server, id, owner, origin, basis, login: login(leg) });
     cx.count(leg, What::Message);
     if let Came::Login(login) = &leg.came
         && login.client() != 0

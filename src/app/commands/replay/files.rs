@@ -1,10 +1,7 @@
-//! What `replay` reads: files in the order of their first stamps, each as far as it can be read, cut into lines.
+//! What `replay` and `suggest` read: files in the order of their first stamps, each as far as it can be read, cut into lines.
 //!
 //! A file that breaks off says so and ends; it never keeps the others from being read.
 
-use crate::app::ingest::Ingest;
-use crate::engine::attribution::{User, Wanted};
-use crate::engine::{Engine, Sink};
 use crate::host::clock;
 use crate::host::group::Group;
 use crate::host::input::{self, Input};
@@ -51,10 +48,10 @@ struct Opened {
 ///
 /// # Errors
 /// When one cannot be opened. What is damaged shows when it is read.
-pub(super) fn in_order(paths: &[PathBuf], only: Option<Server>) -> Result<Vec<Source>, String> {
+pub(super) fn in_order(command: &str, paths: &[PathBuf], only: Option<Server>) -> Result<Vec<Source>, String> {
     let mut found = Vec::new();
     for path in paths {
-        let Input { mut reader, size, modified, lasting } = open(path)?;
+        let Input { mut reader, size, modified, lasting } = open(command, path)?;
         let reference = modified.map_or_else(clock::now, Time::from_secs);
         let (mut head, mut first, mut broken) = (Vec::new(), None, None);
         if paths.len() > 1 {
@@ -76,9 +73,9 @@ fn rotations(path: &Path) -> u32 {
     number.filter(|number| *number < MOST_ROTATIONS).unwrap_or(0)
 }
 
-fn open(path: &Path) -> Result<Input, String> {
+fn open(command: &str, path: &Path) -> Result<Input, String> {
     input::open(path).map_err(|why| {
-        format!("replay: cannot read {}: {why}; check the path and whether your user may read it", path.display())
+        format!("{command}: cannot read {}: {why}; check the path and whether your user may read it", path.display())
     })
 }
 
@@ -99,21 +96,19 @@ pub(super) struct Fed {
     pub broken: Option<String>,
 }
 
-/// Reads one source to its end, or as far as it can be read, line by line; with more than one job, reading and
+/// Reads one source to its end, or as far as it can be read, and hands lines on; with more than one job, reading and
 /// decompressing have a thread of their own.
-pub(super) fn feed<S: Sink>(
+pub(super) fn feed(
+    command: &str,
     source: Source,
     jobs: usize,
-    ingest: &mut Ingest<Any>,
-    engine: &mut Engine,
-    names: &mut impl FnMut(Wanted<'_>) -> Option<User>,
-    sink: &mut S,
     progress: &ProgressBar,
+    each: &mut dyn FnMut(&[&[u8]]),
 ) -> Fed {
     let Source { path, size, kept, .. } = source;
     let opened = match kept {
         Some(kept) => kept,
-        None => match open(&path) {
+        None => match open(command, &path) {
             Ok(Input { reader, .. }) => Opened { reader, head: Vec::new(), broken: None },
             Err(why) => return Fed { bytes: 0, broken: Some(why) },
         },
@@ -127,21 +122,21 @@ pub(super) fn feed<S: Sink>(
         }
         bytes += chunk.len() as u64;
         consumed = so_far;
-        lines.push(chunk, &mut |lines| ingest.lines(lines, engine, names, sink));
+        lines.push(chunk, each);
         progress.set_position(before + so_far);
     };
     let broken = chunks(opened, jobs, &mut take).err();
     if archive {
         let (shown, why) = (path.display(), "is a tar archive, not a log: nothing of it is counted");
         let next = "unpack it (tar xf) and name the files in it";
-        return Fed { bytes: 0, broken: Some(format!("replay: {shown} {why}; {next}")) };
+        return Fed { bytes: 0, broken: Some(format!("{command}: {shown} {why}; {next}")) };
     }
-    lines.finish(|line| ingest.line(line, engine, names, sink));
+    lines.finish(|line| each(&[line]));
     let broken = broken.map(|why| {
         let what = if unpack::is_damage(&why) { "is damaged" } else { "cannot be read" };
         let place = if size > 0 { format!("within its first {consumed} of {size} bytes") } else { "within it".to_owned() };
         format!(
-            "replay: {} {what} {place}: {why}; the {bytes} bytes before that (unpacked) are counted, what follows is not",
+            "{command}: {} {what} {place}: {why}; the {bytes} bytes before that (unpacked) are counted, what follows is not",
             path.display()
         )
     });
@@ -267,7 +262,8 @@ mod tests {
         for path in &paths {
             std::fs::write(path, line).unwrap();
         }
-        let order: Vec<PathBuf> = in_order(&paths, None).unwrap().into_iter().map(|source| source.path).collect();
+        let order: Vec<PathBuf> =
+            in_order("replay", &paths, None).unwrap().into_iter().map(|source| source.path).collect();
         assert_eq!(order, [2, 3, 1, 0].map(|at| paths[at].clone()));
         let number = |name: &str| rotations(Path::new(name));
         assert_eq!(["mail.log.3.gz", "mail.log-20261103.gz", "main.20261103", "x"].map(number), [3, 0, 0, 0]);
