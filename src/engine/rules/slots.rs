@@ -66,6 +66,11 @@ impl Slot {
         second / self.bucket
     }
 
+    /// The first second of the oldest bucket that counts.
+    pub fn oldest_second(&self, now: u32) -> u32 {
+        self.bucket_of(now).saturating_sub(PARTS) * self.bucket
+    }
+
     const fn of_logins(&self) -> bool {
         matches!(self.lane, Lane::Login)
     }

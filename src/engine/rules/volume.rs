@@ -8,14 +8,14 @@
 //! Pure. Only what is proven counts. Bounded: by accounts and rules, by [`MOST_RESERVED`], by [`MOST_STRANGERS`].
 
 use super::rule::{Lane, Rule};
-use super::slots::{Slots, Topic, Way, rules_for};
-use super::window::Window;
+use super::slots::{Slot, Slots, Topic, Way, rules_for};
+use super::window::{PARTS, Window};
 use super::{PROVEN, Subject, identity, login_part, seconds};
 use crate::engine::accounts::name_from;
 use crate::engine::directory::Directory;
 use crate::mail::{Measure, Origin, Owner, QueueId, Scope, Signal, Time};
 use hashbrown::HashMap;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Messages that were let through and that the log has not told of. Of more, the oldest are believed to be told.
@@ -103,7 +103,7 @@ struct Reserved {
     at: Time,
 }
 
-/// What is reserved for a subject, by way: the messages of a program do not count as those of a login.
+/// Messages and recipients that are reserved, by way: what programs send does not count as what a login does.
 type Sums = [(u64, u64); Way::ALL.len()];
 
 /// See the module.
@@ -118,7 +118,8 @@ pub struct Volume {
     reserved: Map<QueueId, Reserved>,
     /// The oldest first; those that are not reserved any more are passed over.
     order: VecDeque<QueueId>,
-    sums: Map<Subject, Sums>,
+    /// By the second in which they were let through: what has left a window counts no more, also where no log tells of it.
+    sums: Map<Subject, BTreeMap<u32, Sums>>,
     /// Reservations of strangers.
     unowned: usize,
     /// Accounts that rules spare: all of them, or the one of this identity.
@@ -300,7 +301,7 @@ impl Volume {
                     let told = self.told.get_mut(&subject);
                     let window = told.and_then(|told| told.windows.get_mut(usize::from(slot.place)));
                     let counted = window.map_or(0, |window| window.look(slot.bucket_of(now)));
-                    let observed = counted + self.ahead(subject, slot.lane, topic) + more;
+                    let observed = counted + self.ahead(subject, slot, topic, now) + more;
                     for number in slot.rules.iter().filter(|number| about >> **number & 1 == 1) {
                         let Some(rule) = rules.rules.get(usize::from(*number)) else { continue };
                         if observed > rule.limit && self.may_speak(subject, rule, now) {
@@ -340,10 +341,10 @@ impl Volume {
     }
 
     /// What is reserved for a subject, of what falls into the lane.
-    fn ahead(&self, subject: Subject, lane: Lane, topic: Topic) -> u64 {
-        let Some(sums) = self.sums.get(&subject) else { return 0 };
-        let falls = |way: &Way| way.falls_into(lane);
-        let its = Way::ALL.into_iter().zip(sums).filter(|(way, _)| falls(way));
+    fn ahead(&self, subject: Subject, slot: &Slot, topic: Topic, now: u32) -> u64 {
+        let Some(seconds) = self.sums.get(&subject) else { return 0 };
+        let in_window = seconds.range(slot.oldest_second(now)..).flat_map(|(_, sums)| Way::ALL.into_iter().zip(sums));
+        let its = in_window.filter(|(way, _)| way.falls_into(slot.lane));
         its.map(|(_, (messages, recipients))| if topic == Topic::Message { messages } else { recipients }).sum()
     }
 
@@ -351,6 +352,15 @@ impl Volume {
         // Without an id the log's message could not be told from another one.
         let Some(id) = message.id else { return };
         self.void(id);
+        // No window holds what is older.
+        let longest = self.rules.rules.iter().map(|rule| rule.window_secs).max().unwrap_or(0);
+        let oldest = at.plus_secs(-i64::from(longest + longest / PARTS));
+        while let Some(id) = self.order.front().copied()
+            && self.reserved.get(&id).is_none_or(|one| one.at < oldest)
+        {
+            self.order.pop_front();
+            self.void(id);
+        }
         while self.reserved.len() >= MOST_RESERVED
             && let Some(oldest) = self.order.pop_front()
         {
@@ -376,14 +386,19 @@ impl Volume {
 
     fn add(&mut self, one: &Reserved, sign: i64) {
         let Ok(owner) = one.owner else { return };
+        let second = seconds(one.at);
         let mut count = |part: u64, way: Way| {
             let subject = Subject { owner, part };
-            let sums = self.sums.entry(subject).or_default();
+            let seconds = self.sums.entry(subject).or_default();
+            let sums = seconds.entry(second).or_default();
             if let Some((messages, recipients)) = sums.get_mut(way as usize) {
                 *messages = messages.saturating_add_signed(sign);
                 *recipients = recipients.saturating_add_signed(sign * i64::from(one.recipients));
             }
             if *sums == Sums::default() {
+                seconds.remove(&second);
+            }
+            if seconds.is_empty() {
                 self.sums.remove(&subject);
             }
         };
