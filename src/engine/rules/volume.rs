@@ -128,7 +128,8 @@ pub struct Volume {
     budget: usize,
 }
 
-/// The rules that block for volume, and what they look at. Whoever tells the gate what the log has told knows them too.
+/// The rules for volume, where one of them blocks, and what they look at: one that does not block may take the place of one
+/// that does, for an account. Whoever tells the gate what the log has told knows them too.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Armed {
     rules: Vec<Rule>,
@@ -138,10 +139,11 @@ pub struct Armed {
 impl Armed {
     /// Those of these that a gate can judge.
     pub fn of(rules: &[Rule]) -> Armed {
-        let volume = |rule: &&Rule| {
-            rule.measure == Measure::Block && matches!(rule.signal, Signal::Messages | Signal::Recipients)
-        };
-        let rules: Vec<Rule> = rules.iter().filter(volume).cloned().collect();
+        let volume = |rule: &&Rule| matches!(rule.signal, Signal::Messages | Signal::Recipients);
+        let mut rules: Vec<Rule> = rules.iter().filter(volume).cloned().collect();
+        if rules.iter().all(|rule| rule.measure != Measure::Block) {
+            rules.clear();
+        }
         let slots = Slots::new(&rules);
         Armed { rules, slots }
     }
@@ -150,8 +152,9 @@ impl Armed {
         self.rules.is_empty()
     }
 
+    /// The one of this name, if it blocks.
     pub fn rule(&self, name: &str) -> Option<&Rule> {
-        self.rules.iter().find(|rule| *rule.name == *name)
+        self.rules.iter().find(|rule| *rule.name == *name && rule.measure == Measure::Block)
     }
 }
 
@@ -304,7 +307,8 @@ impl Volume {
                     let observed = counted + self.ahead(subject, slot, topic, now) + more;
                     for number in slot.rules.iter().filter(|number| about >> **number & 1 == 1) {
                         let Some(rule) = rules.rules.get(usize::from(*number)) else { continue };
-                        if observed > rule.limit && self.may_speak(subject, rule, now) {
+                        let blocks = rule.measure == Measure::Block && observed > rule.limit;
+                        if blocks && self.may_speak(subject, rule, now) {
                             let scope = match rule.lane {
                                 Lane::Script => Scope::Script,
                                 Lane::All => Scope::All,

@@ -1,6 +1,6 @@
 //! The gate's count against a plain list of what it let through, with a log that tells of it late, in parts and out of order.
 
-use super::super::{Mail, Rules, What};
+use super::super::{Mail, Rules, Target, What};
 use super::*;
 use crate::engine::accounts::Accounts;
 use crate::engine::attribution::Attribution;
@@ -143,6 +143,18 @@ fn a_login_is_counted_for_itself_and_an_account_as_a_whole() {
     assert_eq!(world.send(Origin::Script, b"", 1, at), None);
     let crossing = world.send(Origin::Script, b"", 1, at).unwrap();
     assert_eq!((&*crossing.rule, crossing.observed, crossing.scope), ("all", 6, Scope::All));
+}
+
+#[test]
+fn a_rule_that_only_observes_takes_the_place_of_one_that_blocks() {
+    let strict = rule("all", Signal::Messages, 1, Lane::Script);
+    let own = |target| Rule { measure: Measure::Observe, target, ..rule("own", Signal::Messages, 50, Lane::Script) };
+    for (target, held) in [(Target::Account("shop".into()), false), (Target::Account("other".into()), true)] {
+        let mut world = world(vec![strict.clone(), own(target)]);
+        world.send(Origin::Script, b"", 1, START);
+        assert_eq!(world.send(Origin::Script, b"", 1, START).is_some(), held);
+    }
+    assert!(Armed::of(&[own(Target::All)]).is_empty(), "none blocks");
 }
 
 #[test]
