@@ -98,8 +98,8 @@ fn evidence_is_what_was_sent_and_has_no_address() {
     let handed: Vec<(&str, &str)> = own.filter_map(|line| Some((line.get(..15)?, line.split(": ").nth(1)?))).collect();
     let of_second = |second: &str, id: &Value| handed.iter().any(|one| one.0 == second && *id == one.1);
     assert!(of_second(handed[0].0, &evidence["first"]["queue_id"]), "{evidence}");
-    let accepted = handed.iter().filter(|one| log.contains(&format!("{}: from=<web1@hosting.test>, size=", one.1)));
-    assert!(of_second(accepted.last().unwrap().0, &evidence["last"]["queue_id"]), "{evidence}");
+    let mut accepted = handed.iter().filter(|one| log.contains(&format!("{}: from=<web1@hosting.test>, size=", one.1)));
+    assert!(of_second(accepted.next_back().unwrap().0, &evidence["last"]["queue_id"]), "{evidence}");
 
     // Lines: every bounce, in words of the receiver, and no more than ten.
     let lines: Vec<&str> = evidence["lines"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
