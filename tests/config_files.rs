@@ -117,7 +117,7 @@ fn every_key_takes_effect() {
         enforcement: {dry_run: false, max_blocks_per_hour: 3, max_age: 2m, respect_unblock: 3h, exempt: [vip]}\n\
         rules: [{name: error_ratio, action: off}, {name: spam_verdicts, limit: 9, action: block}, {name: own, signal: error_ratio, \
         window: 90m, limit: 12.5, min_sample: 7, classes: [loop], for: 'plan:pro', action: notify, state: spam, scope: all, \
-        duration: 2h, share: 30}]\n\
+        duration: 2h, share: 30}, {name: against_history, floor: 70, limit: 2.5}]\n\
         hooks: [{url: 'https://Hooks.test/T', secret_file: /h, events: [purged, blocked], timeout: 2s}, {url: 'http://[::1]:81'}]\n";
     let c = config::parse("f", text.as_bytes()).map_err(|p| explain(&p)).unwrap();
     assert_eq!(c.logs[0].format, config::Format::Php);
@@ -164,6 +164,8 @@ fn every_key_takes_effect() {
     assert_eq!((named("error_ratio"), c.rules.len()), (None, built_in().len()));
     let spam = built_in().into_iter().find(|rule| &*rule.name == "spam_verdicts").unwrap();
     assert_eq!(named("spam_verdicts"), Some(Rule { limit: 9, measure: Measure::Block, ..spam }));
+    let history = built_in().into_iter().find(|rule| &*rule.name == "against_history").unwrap();
+    assert_eq!(named("against_history"), Some(Rule { min_sample: 70, limit: 25, ..history }));
     let own = Rule {
         min_sample: 7,
         classes: Classes::of(&[ReplyClass::Loop]),

@@ -265,7 +265,7 @@ fn run(steps: &[(Step, u8)], cuts: &[usize]) -> (Vec<String>, BTreeMap<u32, Acco
 
 /// Small memory, ticks, stamps from the far future and the past: only the books are asked for.
 fn run_in_little_room(steps: &[(Step, u8)], max_open: usize) {
-    let settings = Settings { max_open, max_recipients: 2, details: true, keep_rows: true };
+    let settings = Settings { max_open, max_recipients: 2, details: true, scripts: false, keep_rows: true };
     let mut engine = Engine::new(settings, Directory::default(), Replies::default(), SEED);
     let mut facts = Facts::default();
     let mut at = 1_800_000_000;

@@ -756,6 +756,14 @@ fn rules_min_sample() {
 }
 
 #[test]
+fn rules_floor() {
+    // Known for twenty days, and one message is usual.
+    let log = sent_at(&[20 * 86_400, 60, 60, 60, 60], "2.0.0");
+    assert!(speaks("signal: against_history, window: 1h, limit: 3.9, floor: 4", &log));
+    assert!(!speaks("signal: against_history, window: 1h, limit: 3.9, floor: 5", &log));
+}
+
+#[test]
 fn rules_classes() {
     let refused = sent_at(&[60; 4], "5.1.1");
     assert!(speaks("signal: errors, window: 1h, limit: 3, classes: [loop, unknown_recipient]", &refused));

@@ -58,6 +58,9 @@ struct Message {
     by: By,
     ends: Vec<End>,
     sender: String,
+    /// Whom it is for, where that matters, and the script that it names.
+    whom: Option<String>,
+    script: Option<&'static str>,
 }
 
 #[derive(Default)]
@@ -66,19 +69,31 @@ struct Log(Vec<Message>);
 impl Log {
     fn script(&mut self, at: i64, uid: u32, ends: &[End]) {
         let sender = format!("www@site{uid}.test");
-        self.0.push(Message { at, by: By::Script(uid), ends: ends.to_vec(), sender });
+        self.push(at, By::Script(uid), ends, sender);
+    }
+
+    fn push(&mut self, at: i64, by: By, ends: &[End], sender: String) {
+        self.0.push(Message { at, by, ends: ends.to_vec(), sender, whom: None, script: None });
+    }
+
+    /// To one recipient, by a script that may be named.
+    fn to(&mut self, at: i64, uid: u32, whom: &str, script: Option<&'static str>) {
+        self.script(at, uid, &[End::Sent]);
+        if let Some(message) = self.0.last_mut() {
+            (message.whom, message.script) = (Some(whom.to_owned()), script);
+        }
     }
 
     fn login(&mut self, at: i64, login: &str, address: u32, recipients: usize) {
         let (by, sender) = (By::Login(login.to_owned(), address), "me@logins.test".to_owned());
-        self.0.push(Message { at, by, ends: vec![End::Sent; recipients], sender });
+        self.push(at, by, &vec![End::Sent; recipients], sender);
     }
 
     /// As Postfix writes it. No message waits.
     fn text(&mut self) -> String {
         self.0.sort_by_key(|message| message.at);
         let mut out = String::new();
-        for (n, Message { at, by, ends, sender }) in self.0.iter().enumerate() {
+        for (n, Message { at, by, ends, sender, whom, script }) in self.0.iter().enumerate() {
             let stamp = jiff::Timestamp::from_second(*at).unwrap().strftime("%Y-%m-%dT%H:%M:%S.000000+00:00");
             let id = format!("{:010X}", 0xA000_0000_u64 + n as u64);
             let mut line =
@@ -91,10 +106,17 @@ impl Log {
                     line("submission/smtpd", &format!("{client}, sasl_method=PLAIN, sasl_username={login}"));
                 }
             }
+            if let (Some(script), By::Script(uid)) = (script, by) {
+                line(
+                    "cleanup",
+                    &format!("info: header X-PHP-Originating-Script: {uid}:{script} from local; from=<{sender}>"),
+                );
+            }
             line("cleanup", &format!("message-id=<{n}@mx.test>"));
             line("qmgr", &format!("from=<{sender}>, size=900, nrcpt={} (queue active)", ends.len()));
             for (r, end) in ends.iter().enumerate() {
-                let (relay, to) = ("mx.far.test[192.0.2.1]", format!("r{n}x{r}@far.test"));
+                let relay = "mx.far.test[192.0.2.1]";
+                let to = whom.clone().unwrap_or_else(|| format!("r{n}x{r}@far.test"));
                 let (dsn, status, said) = match end {
                     End::Sent => ("2.0.0", "sent", "250 2.0.0 Ok: queued".to_owned()),
                     End::Unknown => (
@@ -333,6 +355,73 @@ fn of_few_accounts_and_of_no_mail_nothing_is_learnt() {
     assert!(got.status.code() == Some(1) && got.stdout.is_empty() && err.contains("nothing to learn from"), "{err}");
 }
 
+// ---- what needs a past, or names scripts ----
+
+/// Limits that are crossed by the one beyond 60 of a burst.
+const YOUNG: &str = "rules:\n\
+    - {name: strangers, signal: new_recipients, window: 1h, limit: 60}\n\
+    - {name: script, signal: scripts, window: 1h, limit: 60}\n\
+    - {name: history, signal: against_history, window: 1h, limit: 10, floor: 60}\n";
+
+#[test]
+fn new_recipients_scripts_and_history_are_judged_from_old_logs() {
+    let mut log = Log::default();
+    let burst = START + 20 * DAY + 3 * HOUR + 60;
+    for n in 0..20 {
+        for uid in [7_001, 7_002, 7_003, 7_004] {
+            log.to(START + n * DAY + 9 * HOUR, uid, "office@far.test", Some("form.php"));
+        }
+        // Every night as much as in the burst, to the same people.
+        for r in 0..100 {
+            log.to(START + n * DAY + 3 * HOUR + 60 + r, 7_003, &format!("reader{r}@far.test"), None);
+        }
+    }
+    for r in 0..100 {
+        // To people nobody wrote to, by one script; in 7002 by many, and to one who is known. 7005 was never heard of.
+        let scripts = ["a.php", "b.php", "c.php", "d.php"];
+        log.to(burst + r, 7_001, &format!("stranger{r}@far.test"), Some("form.php"));
+        log.to(burst + r, 7_002, "office@far.test", Some(scripts[r as usize % 4]));
+        log.to(burst + r, 7_003, &format!("reader{r}@far.test"), None);
+        log.to(burst + r, 7_005, &format!("stranger{r}@far.test"), Some("form.php"));
+    }
+    // A message is one, however many it is for.
+    for n in 0..40 {
+        log.script(burst + n, 7_006, &[End::Sent; 3]);
+        log.0.last_mut().unwrap().script = Some("list.php");
+    }
+    let place = Place::new(&mut log);
+    let answer = place.replay(&place.write("young.yaml", YOUNG), &[]);
+    let of = |account: &str, rule: &str| {
+        let its = list(&answer, "verdicts").iter().find(|one| one["account"] == account && one["rule"] == rule);
+        its.map(|one| (one["observed"].as_f64().unwrap(), one["limit"].as_f64().unwrap(), time(one, "time") - burst))
+    };
+    // Usual is one message at most: at the 60th message it is 60 times.
+    assert_eq!(of("uid7001", "strangers"), Some((61.0, 60.0, 60)));
+    assert_eq!(of("uid7001", "script"), Some((61.0, 60.0, 60)));
+    assert_eq!(of("uid7001", "history"), Some((60.0, 10.0, 59)));
+    assert_eq!(of("uid7002", "strangers"), None);
+    assert_eq!(of("uid7002", "script"), None);
+    assert_eq!(of("uid7002", "history"), Some((60.0, 10.0, 59)));
+    // A nightly newsletter is what is usual, and nothing is known of a new account but its scripts.
+    for rule in ["strangers", "script", "history"] {
+        let seen = of("uid7005", rule);
+        assert_eq!((of("uid7003", rule), seen.is_some()), (None, rule == "script"), "{rule}");
+        assert_eq!(of("uid7006", rule), None, "{rule}");
+    }
+    let text = place.run(&["replay", "--config", place.write("young.yaml", YOUNG).to_str().unwrap()]);
+    for said in [
+        "61 new recipients in 1h, limit 60 ",
+        "61 messages of one script in 1h, limit 60 ",
+        "60.0 times the usual messages in 1h, limit 10.0 times ",
+    ] {
+        assert!(text.contains(said), "no {said} in\n{text}");
+    }
+    let suggested = place.run(&["suggest"]);
+    for said in ["new recipients of scripts within", "messages of one script within", "limit: 20    # as built in"] {
+        assert!(suggested.contains(said), "no {said} in\n{suggested}");
+    }
+}
+
 // ---- what would be held ----
 
 const ACCOUNTS: &str = "accounts:\n\
@@ -367,7 +456,7 @@ fn mixed(dice: &mut Rng) -> Log {
             80..88 => log.script(at, 7_003, &[End::Sent]),
             88..95 => {
                 let sender = "w@claimed.test".to_owned();
-                log.0.push(Message { at, by: By::Local, ends: vec![End::Sent], sender });
+                log.push(at, By::Local, &[End::Sent], sender);
             }
             _ => log.script(at, 7_005, &[End::Sent]),
         }

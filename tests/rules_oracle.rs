@@ -20,6 +20,7 @@ const CUTS: u64 = 10_000;
 const MOST_RECORDS: usize = 520;
 const SECOND: i64 = 1_000_000;
 const MONTH: u32 = 30 * 86_400;
+const DAY: i64 = 86_400;
 /// Accounts with their plans; of the last one the accounts file knows nothing.
 const ACCOUNTS: [(&str, Option<&str>); 4] =
     [("web1", Some("pro")), ("web2", Some("mini")), ("web3", None), ("uid7", None)];
@@ -151,10 +152,15 @@ fn some_rules(dice: &mut Rng, kind: Kind, first: Signal) -> Vec<Rule> {
         }
         rule.limit = match rule.signal {
             Signal::ErrorRatio => dice.u64(0..850),
-            Signal::DistinctRecipients | Signal::LoginAddresses => dice.u64(0..12),
+            Signal::AgainstHistory => dice.u64(0..80),
+            Signal::DistinctRecipients | Signal::LoginAddresses | Signal::NewRecipients => dice.u64(0..12),
             _ => dice.u64(0..25),
         };
-        rule.min_sample = if rule.signal == Signal::ErrorRatio { dice.u32(0..25) } else { 0 };
+        rule.min_sample = match rule.signal {
+            Signal::ErrorRatio => dice.u32(0..25),
+            Signal::AgainstHistory => dice.u32(0..12),
+            _ => 0,
+        };
         rule.target = match dice.u32(..100) {
             _ if kind == Kind::Ladder && n % 4 > 0 => Target::All,
             0..60 => Target::All,
@@ -174,9 +180,10 @@ fn what_moves(dice: &mut Rng, signal: Signal, others: u64) -> What {
     let class = one_of(dice, &ReplyClass::ALL);
     let usual = one_of(dice, &[ReplyClass::UnknownRecipient, ReplyClass::Spam, class]);
     match signal {
-        Signal::Messages => What::Message,
+        Signal::Messages | Signal::AgainstHistory => What::Message,
         Signal::Recipients => What::Recipients(one_of(dice, &[0, 1, 1, 1, 2, 7])),
-        Signal::DistinctRecipients => What::Recipient(dice.u64(..others)),
+        Signal::DistinctRecipients | Signal::NewRecipients => What::Recipient(dice.u64(..others)),
+        Signal::Scripts => What::Script(dice.u64(..others)),
         Signal::LoginAddresses => What::Address(dice.u64(..others)),
         Signal::Queued => What::Queued(dice.u64(..30)),
         Signal::Held => What::Held(dice.u64(..30)),
@@ -196,8 +203,15 @@ fn what_moves(dice: &mut Rng, signal: Signal, others: u64) -> What {
 fn stream(n: u64, kind: Kind, length: usize) -> Stream {
     let mut dice = Rng::with_seed(SEED.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
     let dice = &mut dice;
-    let different = [Signal::DistinctRecipients, Signal::LoginAddresses];
-    let first = if kind == Kind::Crowd { one_of(dice, &different) } else { Signal::ALL[(n % 10) as usize] };
+    let different = [Signal::DistinctRecipients, Signal::LoginAddresses, Signal::NewRecipients, Signal::AgainstHistory];
+    let first =
+        if kind == Kind::Crowd { one_of(dice, &different) } else { Signal::ALL[n as usize % Signal::ALL.len()] };
+    // Nothing is new, or more than usual, before something is known.
+    let past: &[usize] = match first {
+        Signal::NewRecipients => &[10],
+        Signal::AgainstHistory => &[20, 40],
+        _ => &[],
+    };
     let rules = some_rules(dice, kind, first);
     let window = i64::from(rules[0].window_secs);
     let widest = i64::from(rules.iter().map(|rule| rule.window_secs).max().unwrap());
@@ -218,6 +232,13 @@ fn stream(n: u64, kind: Kind, length: usize) -> Stream {
             steps.push(Step::Forget(owner(dice.usize(..3))));
         }
         let apart = window * SECOND;
+        if past.contains(&steps.len()) {
+            clock += (7 * DAY + one_of(dice, &[0, 0, 0, 3_600, DAY, DAY])) * SECOND;
+            clock += if first == Signal::NewRecipients { DAY * SECOND } else { 0 };
+        }
+        if !past.is_empty() && chance(dice, 1) {
+            clock += one_of(dice, &[3_600, DAY, 7 * DAY, 7 * DAY, 27 * DAY, 29 * DAY, 36 * DAY, 72 * DAY]) * SECOND;
+        }
         clock += match dice.u32(..1_000) {
             0..300 => 0,
             300..960 => dice.i64(0..=2 * apart / busy),
@@ -326,8 +347,13 @@ struct Counted {
 
 impl Plain {
     fn add(&mut self, at: i64, n: u32, view: View) -> Between {
+        self.add_perhaps(at, n, true, view)
+    }
+
+    /// `surely`: that it counts is nothing that only the engine knows.
+    fn add_perhaps(&mut self, at: i64, n: u32, surely: bool, view: View) -> Between {
         if n > 0 {
-            self.0.push(Counted { at, n: u64::from(n), surely: true });
+            self.0.push(Counted { at, n: u64::from(n), surely });
         }
         self.look(view)
     }
@@ -391,6 +417,159 @@ impl Different {
     }
 }
 
+/// Whom an account has written to: everybody, with the second of the last time. It may be that nobody is new before eight
+/// days are over, that one who was not written to for 36 days is, and that one who was not for 72 is not known any more.
+#[derive(Debug, Default)]
+struct Familiar {
+    /// When the account was heard of first: at the latest, if it may have begun anew, and at the earliest.
+    since: Option<(i64, i64)>,
+    last: BTreeMap<u64, i64>,
+    /// The last time of all.
+    latest: i64,
+    set_back: bool,
+}
+
+/// Whether a recipient is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum New {
+    No,
+    Perhaps,
+    Yes,
+}
+
+impl Familiar {
+    fn write_to(&mut self, hash: u64, now: i64, seen: &mut Seen) -> New {
+        let now = now.div_euclid(SECOND);
+        if now < self.latest {
+            self.set_back = true;
+            self.last.values_mut().for_each(|last| *last = now.min(*last));
+        }
+        let (mut early, mut late) = self.since.unwrap_or((now, now));
+        let silent = now - self.latest;
+        if self.since.is_some() && silent >= 36 * DAY {
+            late = now;
+            if silent >= 72 * DAY {
+                early = now;
+                seen.saw("an account that is new again");
+            }
+        }
+        (early, late) = (early.min(now), late.min(now));
+        (self.since, self.latest) = (Some((early, late)), now);
+        let before = self.last.insert(hash, now);
+        let stranger = match before {
+            None => New::Yes,
+            Some(last) if now - last < 36 * DAY => New::No,
+            Some(last) if now - last >= 72 * DAY && !self.set_back => New::Yes,
+            Some(_) => New::Perhaps,
+        };
+        match stranger {
+            New::No => seen.saw("a recipient that is known"),
+            New::Perhaps => seen.saw("a recipient that may be forgotten"),
+            New::Yes if before.is_some() => seen.saw("a recipient that is forgotten"),
+            New::Yes => {}
+        }
+        if stranger == New::No || now - early < 8 * DAY {
+            if stranger != New::No {
+                seen.saw("nobody is new yet");
+            }
+            return New::No;
+        }
+        if now - late < 8 * DAY { New::Perhaps } else { stranger }
+    }
+
+    /// So many may pass for known that are not: none while they are few, and then one in fifty.
+    fn may_pass(&self) -> u64 {
+        let all = self.last.len() as u64;
+        if all <= 64 { 0 } else { 2 + all / 50 }
+    }
+}
+
+/// What each script sent, and the stamps of all.
+#[derive(Debug, Default)]
+struct ByScript {
+    counts: BTreeMap<u64, Plain>,
+    all: Vec<i64>,
+    latest: i64,
+    set_back: bool,
+}
+
+impl ByScript {
+    fn add(&mut self, script: u64, at: i64, view: View, seen: &mut Seen) -> Between {
+        self.set_back |= view.now < self.latest;
+        self.latest = view.now;
+        self.all.push(at);
+        for counted in self.counts.values_mut() {
+            counted.look(view);
+        }
+        let Between { least, most } = self.counts.entry(script).or_default().add(at, 1, view);
+        // Sixteen are counted exactly. Beyond that one is short by a seventeenth of what two windows held, at most.
+        let lately = self.all.iter().filter(|at| self.set_back || **at >= view.now - 2 * (view.window + view.bucket));
+        let short = if self.counts.len() > 16 { lately.count() as u64 / 17 } else { 0 };
+        if self.counts.len() > 16 {
+            seen.saw("more scripts than are counted");
+        }
+        Between { least: least.saturating_sub(short), most }
+    }
+}
+
+/// What is usual in each hour of the week: learnt hour by hour from the numbers of all hours, a day later.
+#[derive(Debug)]
+struct Habit {
+    began: i64,
+    /// Reached, and up to which all have taught.
+    hour: i64,
+    taught: i64,
+    sent: BTreeMap<i64, u32>,
+    usual: [f64; 168],
+}
+
+impl Habit {
+    fn new(hour: i64) -> Habit {
+        Habit { began: hour, hour, taught: hour, sent: BTreeMap::new(), usual: [0.0; 168] }
+    }
+
+    fn add(habit: &mut Option<Habit>, now: i64, seen: &mut Seen) {
+        let hour = now.div_euclid(3_600 * SECOND);
+        let anew = |known: &Habit| hour - known.hour > 28 * 24 || known.hour - hour > 24;
+        if habit.as_ref().is_some_and(anew) {
+            seen.saw("a history that begins anew");
+            *habit = None;
+        }
+        let habit = habit.get_or_insert_with(|| Habit::new(hour));
+        habit.hour = habit.hour.max(hour);
+        *habit.sent.entry(habit.hour).or_default() += 1;
+        while habit.taught < habit.hour - 24 {
+            let (age, mut sent) =
+                (habit.taught - habit.began, f64::from(habit.sent.get(&habit.taught).copied().unwrap_or(0)));
+            let usual = &mut habit.usual[habit.taught.rem_euclid(168) as usize];
+            let most = if 4.0 * *usual > 50.0 { 4.0 * *usual } else { 50.0 };
+            if age >= 14 * 24 && sent > most {
+                seen.saw("a burst that teaches less than it is");
+                sent = most;
+            }
+            *usual += (sent - *usual) / [1.0, 2.0, 3.0, 4.0][(age / 168).min(3) as usize];
+            habit.taught += 1;
+        }
+    }
+
+    /// The number that is usual, and how far that may be off.
+    fn usual(&self, view: View) -> Option<(f64, f64)> {
+        if view.now.div_euclid(3_600 * SECOND) - self.began < 14 * 24 {
+            return None;
+        }
+        let now = view.now.div_euclid(SECOND);
+        let from = now - (view.window / SECOND).max(3_600);
+        let of = |hour: i64| self.usual[hour.rem_euclid(168) as usize];
+        let mut sum = 0.0;
+        for hour in from.div_euclid(3_600)..=now.div_euclid(3_600) {
+            let seconds = ((hour + 1) * 3_600).min(now) - (hour * 3_600).max(from);
+            sum +=
+                [-1, 0, 1].map(|beside| of(hour + beside)).into_iter().fold(0.0, f64::max) * seconds as f64 / 3_600.0;
+        }
+        Some((sum, sum / 100.0 + (now - from) as f64 / 3_600.0 / 32.0))
+    }
+}
+
 /// Wilson's lower bound for z = 1.96 in tenths of a percent: the smaller p at which (share - p)² = z² p (1 - p) / n.
 fn wilson(errors: u64, ended: u64) -> Between {
     if errors == 0 || ended == 0 {
@@ -424,6 +603,9 @@ struct Lists {
     counted: Plain,
     ended: Plain,
     different: Different,
+    familiar: Familiar,
+    scripts: ByScript,
+    habit: Option<Habit>,
 }
 
 /// What rules look at: those for which it is the same are compared with the same numbers.
@@ -590,6 +772,33 @@ fn value(
                 seen.saw("room is made for different ones");
             }
             found
+        }
+        (Signal::NewRecipients, What::Recipient(hash)) => {
+            let new = lists.familiar.write_to(hash, view.now, seen);
+            if new == New::No {
+                return None;
+            }
+            let sure = new == New::Yes;
+            let Between { least, most } = lists.counted.add_perhaps(at, 1, sure, view);
+            let passed = lists.familiar.may_pass();
+            if passed > 0 {
+                seen.saw("more are known than a list has room for");
+            }
+            // Of one who may be known it may be that nothing is to be looked at.
+            Between {
+                least: if sure && passed == 0 { least } else { least.saturating_sub(passed + u64::from(!sure) * most) },
+                most,
+            }
+        }
+        (Signal::Scripts, What::Script(hash)) => lists.scripts.add(hash, at, view, seen),
+        (Signal::AgainstHistory, What::Message) => {
+            Habit::add(&mut lists.habit, view.now, seen);
+            let sent = lists.counted.add(at, 1, view);
+            let (usual, off) = lists.habit.as_ref()?.usual(view)?;
+            seen.saw(if usual < 1.0 { "nothing is usual" } else { "something is usual" });
+            let times = |sent: u64, usual: f64| sent as f64 * 10.0 / usual.max(1.0);
+            let most = times(sent.most, usual - off).ceil() as u64;
+            return Some((Between { least: times(sent.least, usual + off) as u64, most }, sent));
         }
         (Signal::Queued, What::Queued(n)) | (Signal::Held, What::Held(n)) => Between { least: n, most: n },
         (Signal::ErrorRatio, What::Sent(n)) => {
@@ -782,6 +991,17 @@ fn verdicts_are_those_of_a_plain_list() {
         let signals: Vec<String> = Signal::ALL.iter().map(|signal| format!("verdict: {}", signal.name())).collect();
         let others = [
             "a bucket spares",
+            "a burst that teaches less than it is",
+            "a history that begins anew",
+            "a recipient that is forgotten",
+            "a recipient that is known",
+            "a recipient that may be forgotten",
+            "an account that is new again",
+            "more are known than a list has room for",
+            "more scripts than are counted",
+            "nobody is new yet",
+            "nothing is usual",
+            "something is usual",
             "a failure that is not the sender's",
             "a late error",
             "a late error in a ratio",

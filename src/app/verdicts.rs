@@ -30,9 +30,10 @@ pub fn of(views: &Views, owner: Owner, name: &str, limit: usize) -> Answer<Vec<V
 fn verdict(record: &VerdictRecord, account: String) -> VerdictView {
     let row = &record.row;
     let signal = Signal::ALL.into_iter().find(|signal| signal.name() == row.signal);
-    let number = |n: u64| if signal == Some(Signal::ErrorRatio) { n as f64 / 10.0 } else { n as f64 };
+    let number = |n: u64| if signal.is_some_and(Signal::has_tenths) { n as f64 / 10.0 } else { n as f64 };
     let shown = |n: u64| signal.map_or_else(|| n.to_string(), |signal| signal.shown(n));
     let outcome = Fate::from_name(&row.outcome).map_or("", Fate::shown);
+    let words = signal.map_or_else(|| row.signal.replace('_', " "), |signal| signal.words().to_owned());
     let (observed, limit) = (shown(row.observed), shown(row.limit));
     let kept = record.evidence.as_deref().and_then(|text| serde_json::from_str(text).ok());
     let attribution = if row.proven { "proven" } else { "claimed" }.to_owned();
@@ -42,7 +43,7 @@ fn verdict(record: &VerdictRecord, account: String) -> VerdictView {
         time: when(row.at),
         observed: number(row.observed),
         limit: number(row.limit),
-        text: format!("{observed} {}, limit {limit}: {outcome}", row.signal.replace('_', " ")),
+        text: format!("{observed} {words}, limit {limit}: {outcome}"),
         rule: row.rule.clone(),
         signal: row.signal.clone(),
         window: row.window,

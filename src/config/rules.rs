@@ -79,7 +79,12 @@ fn entry(s: &mut Section<'_, '_>, called: &str, base: Option<&Rule>, built_in: &
     s.text("window", &mut window, self::window);
     rule.window_secs = u32::try_from(window.as_secs()).unwrap_or(u32::MAX);
     limit(s, &mut rule);
-    s.number("min_sample", &mut rule.min_sample, 0..=1_000_000);
+    let (sample, other) =
+        if signal == Signal::AgainstHistory { ("floor", "min_sample") } else { ("min_sample", "floor") };
+    s.number(sample, &mut rule.min_sample, 0..=1_000_000);
+    if s.node(other).is_some() && (other == "floor" || signal == Signal::AgainstHistory) {
+        s.wrong(other, format!("{} has no {other}", signal.name()), "remove it");
+    }
     if signal.has_classes() {
         let mut classes: Vec<ReplyClass> = Vec::new();
         s.list("classes", &mut classes, |item| text_of(item).and_then(class));
@@ -115,21 +120,31 @@ fn entry(s: &mut Section<'_, '_>, called: &str, base: Option<&Rule>, built_in: &
     Some(rule)
 }
 
-/// A whole number; of a ratio a percentage, which may have a fraction.
+/// A whole number; a percentage of a ratio, and how many times what is usual, may have a fraction.
 fn limit(s: &mut Section<'_, '_>, rule: &mut Rule) {
-    if rule.signal != Signal::ErrorRatio {
+    if !rule.signal.has_tenths() {
         return s.number("limit", &mut rule.limit, 0..=1_000_000_000);
     }
-    let percent = match s.node("limit") {
+    let (range, what, hint) = match rule.signal {
+        Signal::ErrorRatio => {
+            (0.0..=100.0, "a share of errors is a percentage", "give a number from 0 to 100, such as 30 or 12.5")
+        }
+        _ => (
+            1.0..=1_000_000.0,
+            "it is how many times what is usual",
+            "give a number from 1 to 1000000, such as 20 or 2.5",
+        ),
+    };
+    let number = match s.node("limit") {
         None => return,
         Some(Node::Whole(n)) => *n as f64,
         Some(Node::Fraction(n)) => *n,
         Some(_) => f64::NAN,
     };
-    if (0.0..=100.0).contains(&percent) {
-        rule.limit = (percent * 10.0).round() as u64;
+    if range.contains(&number) {
+        rule.limit = (number * 10.0).round() as u64;
     } else {
-        s.wrong("limit", "a share of errors is a percentage", "give a number from 0 to 100, such as 30 or 12.5");
+        s.wrong("limit", what, hint);
     }
 }
 

@@ -74,6 +74,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "window",
             "limit",
             "min_sample",
+            "floor",
             "classes",
             "for",
             "action",

@@ -76,6 +76,14 @@ impl ScriptClaim {
         if self.is_empty() { None } else { Some(self) }
     }
 
+    /// The same for all messages of a script, as far as it is named: its whole path, or its directory and name. A hash that
+    /// stays the same for good (FNV-1a, 64 bits).
+    pub fn identity(&self) -> u64 {
+        let directory = if self.is_whole() { &[] } else { &*self.directory };
+        let bytes = directory.iter().chain(b"/").chain(&*self.path);
+        bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    }
+
     /// Adds what another line says of the same message. A whole path says more than a file name; for the rest, the
     /// first word stands.
     pub fn add(&mut self, other: ScriptClaim) {
@@ -109,6 +117,14 @@ mod tests {
         for bad in ["", ":", "2001:", "x:mailer.php", "+1:a.php", "4294967296:a.php", "mailer.php", " 1:a.php"] {
             assert_eq!(php_header(bad.as_bytes()), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_script_is_told_by_its_whole_path_or_its_directory_and_name() {
+        let of = |directory: &[u8], path: &[u8], line| ScriptClaim::new(directory, path, line).identity();
+        assert_eq!(of(b"/home/web1", b"/srv/a.php", 3), of(b"", b"/srv/a.php", 9));
+        let others = [of(b"/a", b"b.php", 0), of(b"/a", b"", 0), of(b"", b"b.php", 0), of(b"/c", b"b.php", 0)];
+        assert!((0..4).all(|n| (0..n).all(|m| others[n] != others[m])), "{others:?}");
     }
 
     #[test]

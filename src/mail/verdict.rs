@@ -26,10 +26,16 @@ pub enum Signal {
     Held,
     /// Different addresses from which one login sends.
     LoginAddresses,
+    /// Recipients to whom the account has not written before.
+    NewRecipients,
+    /// Messages of one script.
+    Scripts,
+    /// How many times what the account usually sends, in tenths.
+    AgainstHistory,
 }
 
 impl Signal {
-    pub const ALL: [Signal; 10] = [
+    pub const ALL: [Signal; 13] = [
         Signal::Messages,
         Signal::Recipients,
         Signal::DistinctRecipients,
@@ -40,6 +46,9 @@ impl Signal {
         Signal::Queued,
         Signal::Held,
         Signal::LoginAddresses,
+        Signal::NewRecipients,
+        Signal::Scripts,
+        Signal::AgainstHistory,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -54,6 +63,9 @@ impl Signal {
             Signal::Queued => "queued",
             Signal::Held => "held",
             Signal::LoginAddresses => "login_addresses",
+            Signal::NewRecipients => "new_recipients",
+            Signal::Scripts => "scripts",
+            Signal::AgainstHistory => "against_history",
         }
     }
 
@@ -74,7 +86,32 @@ impl Signal {
     pub fn shown(self, value: u64) -> String {
         match self {
             Signal::ErrorRatio => format!("{}.{} %", value / 10, value % 10),
+            Signal::AgainstHistory => format!("{}.{} times", value / 10, value % 10),
             _ => value.to_string(),
+        }
+    }
+
+    /// Its values are tenths: of a percentage, or of how many times.
+    pub const fn has_tenths(self) -> bool {
+        matches!(self, Signal::ErrorRatio | Signal::AgainstHistory)
+    }
+
+    /// What is counted, in the words of a sentence.
+    pub fn words(self) -> &'static str {
+        match self {
+            Signal::Messages => "messages",
+            Signal::Recipients => "recipients",
+            Signal::DistinctRecipients => "distinct recipients",
+            Signal::Errors => "errors",
+            Signal::ErrorRatio => "error ratio",
+            Signal::UnknownRecipients => "unknown recipients",
+            Signal::SpamVerdicts => "spam verdicts",
+            Signal::Queued => "queued",
+            Signal::Held => "held",
+            Signal::LoginAddresses => "login addresses",
+            Signal::NewRecipients => "new recipients",
+            Signal::Scripts => "messages of one script",
+            Signal::AgainstHistory => "the usual messages",
         }
     }
 
@@ -147,7 +184,7 @@ impl Verdict {
             0 => String::new(),
             secs => format!(" in {}", long(secs)),
         };
-        let name = signal.name().replace('_', " ");
+        let name = signal.words();
         let login = match &self.scope {
             Scope::Login(login) => format!(" of login {login}"),
             Scope::Script | Scope::All => String::new(),
@@ -190,6 +227,14 @@ mod tests {
         let addresses =
             Verdict { signal: Signal::LoginAddresses, observed: 4, limit: 3, scope: login, ..verdict.clone() };
         assert_eq!(Verdict { window_secs: 900, ..addresses }.text(), "4 login addresses of login a@b in 15m, limit 3");
+        let times = Verdict {
+            signal: Signal::AgainstHistory,
+            window_secs: 3_600,
+            observed: 255,
+            limit: 200,
+            ..verdict.clone()
+        };
+        assert_eq!(times.text(), "25.5 times the usual messages in 1h, limit 20.0 times");
         let queued = Verdict { signal: Signal::Queued, observed: 4, limit: 3, window_secs: 0, ..verdict };
         assert_eq!(queued.text(), "4 queued, limit 3");
     }

@@ -20,7 +20,7 @@ pub(super) use verdicts::{number, stamp};
 pub fn run(args: &ReplayArgs) -> Exit {
     let mut sides = Vec::new();
     for config in std::iter::once(args.config.as_deref()).chain(args.against.as_deref().map(Some)) {
-        match Side::new(config) {
+        match Side::new(config, &args.logs) {
             Ok(side) => sides.push(side),
             Err(why) => {
                 complain(&why);

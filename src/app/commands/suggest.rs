@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 const MOST_ADDRESSES: u64 = 10_000;
 
 pub fn run(args: &SuggestArgs) -> Exit {
-    let mut side = match Side::new(args.config.as_deref()) {
+    let mut side = match Side::new(args.config.as_deref(), &args.logs) {
         Ok(side) => side,
         Err(why) => {
             complain(&why);

@@ -47,6 +47,8 @@ enum Matter {
     Errors,
     /// What waits.
     Queue,
+    /// Mail to people it never wrote to.
+    Strangers,
     Volume,
 }
 
@@ -59,6 +61,7 @@ impl Matter {
             (Some(Signal::SpamVerdicts), _) => Matter::Spam,
             (Some(Signal::UnknownRecipients), _) => Matter::Dead,
             (Some(Signal::Queued | Signal::Held), _) => Matter::Queue,
+            (Some(Signal::NewRecipients), _) if !matches!(hints.scope, Scope::Login(_)) => Matter::Strangers,
             (Some(signal), class) if signal.cause() == Cause::Errors => match class {
                 Some(ReplyClass::Spam | ReplyClass::Content | ReplyClass::Policy) => Matter::Spam,
                 Some(class) if dead.contains(&class) => Matter::Dead,
@@ -129,6 +132,20 @@ pub fn advice(hints: &Hints<'_>) -> Advice {
                  voulu, supprimez ce qui attend avant d'en envoyer plus."
             ),
         ),
+        Matter::Strangers => words(
+            format!(
+                "Much mail goes to people whom this account has not written to before. Look at {what}: did you mean to send \
+                 this? If not, it is abused: update it, change its passwords, and never let a form write to an address that a \
+                 visitor typed without a captcha. If you did, write only to people who asked for it, never to a list that was \
+                 bought."
+            ),
+            format!(
+                "Beaucoup de messages vont à des personnes à qui ce compte n'avait encore jamais écrit. Regardez {quoi} : cet \
+                 envoi est-il voulu ? Sinon, il y a détournement : mettez à jour, changez les mots de passe, et ne laissez \
+                 aucun formulaire écrire à une adresse saisie par un visiteur sans captcha. Si oui, n'écrivez qu'à ceux qui \
+                 l'ont demandé, jamais à une liste achetée."
+            ),
+        ),
         Matter::Volume => words(
             format!(
                 "More mail than usual comes from {what}. If you did not mean that, it is abused: take it away or repair it, \
@@ -167,7 +184,7 @@ pub fn advice(hints: &Hints<'_>) -> Advice {
              regardez un message (sendwarden trace QUEUE_ID)."
                 .to_owned(),
         ),
-        Matter::Spam | Matter::Dead | Matter::Errors | Matter::Volume => words(
+        Matter::Spam | Matter::Dead | Matter::Errors | Matter::Strangers | Matter::Volume => words(
             format!(
                 "Look at one of the messages (sendwarden trace QUEUE_ID) and at {what}. If it is a newsletter of the customer's, \
                  raise the limit with a rule for this account; if not, tell the customer, and purge what is held."
@@ -258,6 +275,9 @@ mod tests {
         assert_eq!(errors(Some(ReplyClass::Blocklisted)), Matter::Host);
         assert_eq!(errors(Some(ReplyClass::MailboxFull)), Matter::Errors);
         assert_eq!(Matter::of(&Hints { signal: None, ..PLAIN }), Matter::Volume);
+        let of = |signal| Matter::of(&Hints { signal: Some(signal), ..PLAIN });
+        assert_eq!(of(Signal::NewRecipients), Matter::Strangers);
+        assert_eq!((of(Signal::Scripts), of(Signal::AgainstHistory)), (Matter::Volume, Matter::Volume));
     }
 
     #[test]

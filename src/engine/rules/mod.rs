@@ -7,8 +7,12 @@
 //! State comes back from two kinds of rows: what was counted since, batch by batch (`record`), and now and then a subject
 //! as a whole. So a batch writes little, however many it is about.
 
+mod busiest;
 mod distinct;
+mod history;
 mod judge;
+mod known;
+mod memory;
 mod peaks;
 mod record;
 mod rule;
@@ -23,7 +27,7 @@ pub use record::Row;
 pub use rule::{Classes, Lane, Rule, Target, built_in};
 
 use super::attribution::Attribution;
-use crate::mail::{Basis, Evidence, Measure, Origin, Owner, ReplyClass, Scope, Time, Verdict};
+use crate::mail::{Basis, Evidence, Measure, Origin, Owner, ReplyClass, Scope, Signal, Time, Verdict};
 use hashbrown::HashMap;
 use peaks::Peaks;
 use record::Records;
@@ -74,6 +78,8 @@ pub enum What {
     /// So many recipients of the account wait now, or are on hold.
     Queued(u64),
     Held(u64),
+    /// A script sent it, by hash.
+    Script(u64),
 }
 
 impl What {
@@ -87,6 +93,7 @@ impl What {
             What::Address(_) => Topic::Address,
             What::Queued(_) => Topic::Queued,
             What::Held(_) => Topic::Held,
+            What::Script(_) => Topic::Script,
         }
     }
 }
@@ -128,6 +135,9 @@ pub struct Rules {
     moved: Vec<Subject>,
     wants_classes: bool,
     has_levels: bool,
+    wants_scripts: bool,
+    /// What remembering takes whom accounts know, in bytes.
+    memory: usize,
     /// Subjects, and verdicts, for which there was no room.
     pub without_room: u64,
 }
@@ -148,6 +158,8 @@ impl Rules {
             moved: Vec::new(),
             wants_classes: false,
             has_levels: false,
+            wants_scripts: false,
+            memory: 0,
             without_room: 0,
         };
         new.set(rules);
@@ -166,7 +178,9 @@ impl Rules {
         self.identities = rules.iter().map(|rule| identity(rule.name.as_bytes())).collect();
         self.wants_classes = rules.iter().any(|rule| rule.signal.has_classes());
         self.has_levels = rules.iter().any(|rule| rule.signal.is_level());
+        self.wants_scripts = rules.iter().any(|rule| rule.signal == Signal::Scripts);
         (self.rules, self.slots) = (rules, slots);
+        self.weigh_memory();
     }
 
     pub fn rules(&self) -> &[Rule] {
@@ -237,6 +251,12 @@ impl Rules {
         self.wants_classes
     }
 
+    /// Which script sent what matters.
+    #[inline]
+    pub fn wants_scripts(&self) -> bool {
+        self.wants_scripts
+    }
+
     #[inline]
     pub fn has_levels(&self) -> bool {
         self.has_levels
@@ -251,6 +271,7 @@ impl Rules {
         for subject in proven.map(|_| Subject { owner, part: PROVEN }).into_iter().chain(its) {
             self.records.gone(subject);
         }
+        self.weigh_memory();
     }
 
     /// From now on no rule speaks: the most is kept that was seen beyond its limit.
@@ -302,7 +323,7 @@ impl Rules {
         }
         for slot_at in self.slots.of(way, what.topic()) {
             let Some(slot) = self.slots.list.get(usize::from(*slot_at)) else { continue };
-            let Some(value) = value_of(slot, usage, what, at, now) else { continue };
+            let Some(value) = value_of(slot, usage, what, at, now, &mut self.memory) else { continue };
             if value.observed <= slot.least {
                 continue;
             }
@@ -329,6 +350,7 @@ impl Rules {
                 self.verdicts.push(verdict(rule, subject, mail, value.observed));
             }
         }
+        self.bound_memory();
     }
 }
 
@@ -340,7 +362,8 @@ struct Value {
 }
 
 /// Counts, and says what there is then. `None`: it is nothing for this slot.
-fn value_of(slot: &Slot, usage: &mut Usage, what: What, at: u32, now: u32) -> Option<Value> {
+fn value_of(slot: &Slot, usage: &mut Usage, what: What, at: u32, now: u32, memory: &mut usize) -> Option<Value> {
+    let second = now;
     let counts = |class: Option<ReplyClass>| class.is_some_and(|class| slot.classes.holds(class));
     let (at, now) = (slot.bucket_of(at), slot.bucket_of(now));
     let observed = match (usage.cell(slot)?, what) {
@@ -368,6 +391,30 @@ fn value_of(slot: &Slot, usage: &mut Usage, what: What, at: u32, now: u32) -> Op
             return None;
         }
         (Cell::Level, What::Queued(n) | What::Held(n)) => n,
+        (Cell::New(window, known), What::Recipient(hash)) => {
+            if slot.keeps {
+                let before = known.bytes();
+                known.add(hash, second);
+                *memory = (*memory + known.bytes()).saturating_sub(before);
+            }
+            if !known.was_new() {
+                return None;
+            }
+            window.add(at, now, 1)
+        }
+        (Cell::Busiest(busiest), What::Script(hash)) => busiest.add(hash, at, now),
+        (Cell::History(window, history), What::Message) => {
+            if slot.keeps {
+                history.add(second);
+            }
+            let sample = window.add(at, now, 1);
+            if sample < u64::from(slot.sample) {
+                return None;
+            }
+            // Tenths of how many times; less than one message is usual for nobody.
+            let usual = history.usual(second, slot.bucket * window::PARTS)?.max(1.0);
+            return Some(Value { observed: (sample as f64 * 10.0 / usual) as u64, sample });
+        }
         _ => return None,
     };
     Some(Value { observed, sample: u64::MAX })

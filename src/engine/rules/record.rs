@@ -198,6 +198,7 @@ impl Rules {
             }
             records.number = records.number.max(number + 1);
         }
+        self.weigh_memory();
         whole
     }
 
@@ -235,7 +236,7 @@ impl Rules {
         for slot_at in self.slots.of(way, what.topic()) {
             let slot_at = usize::from(*slot_at);
             let Some(slot) = self.slots.list.get(slot_at) else { continue };
-            let Some(value) = value_of(slot, usage, what, at, now) else { continue };
+            let Some(value) = value_of(slot, usage, what, at, now, &mut self.memory) else { continue };
             if value.observed <= slot.least {
                 continue;
             }
@@ -347,6 +348,7 @@ fn code_of(what: Option<What>) -> (u64, Option<u64>) {
         Some(What::Queued(n)) => (10, Some(n)),
         Some(What::Held(n)) => (11, Some(n)),
         Some(What::Late(class)) => (12, Some(class as u64)),
+        Some(What::Script(hash)) => (14, Some(hash)),
         None => (13, None),
     }
 }
@@ -371,6 +373,7 @@ fn what_of(code: u64, saved: &mut Reader<'_>) -> Option<Option<What>> {
         11 => What::Held(saved.u64()?),
         12 => What::Late(class(saved.u64()?)?),
         13 => return Some(None),
+        14 => What::Script(saved.u64()?),
         _ => return None,
     }))
 }

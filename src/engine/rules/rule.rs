@@ -13,7 +13,7 @@ pub struct Rule {
     pub window_secs: u32,
     /// More than this crosses it.
     pub limit: u64,
-    /// Of a ratio: so many recipients must have ended.
+    /// Of a ratio: so many recipients must have ended. Against history: so many messages there must be.
     pub min_sample: u32,
     pub classes: Classes,
     pub target: Target,
@@ -120,7 +120,11 @@ impl Rule {
             signal,
             window_secs,
             limit,
-            min_sample: if signal == Signal::ErrorRatio { 100 } else { 0 },
+            min_sample: match signal {
+                Signal::ErrorRatio => 100,
+                Signal::AgainstHistory => 200,
+                _ => 0,
+            },
             classes: Classes::usual(signal),
             target: Target::All,
             measure: Measure::Observe,
@@ -137,6 +141,7 @@ const DAY: u32 = 86_400;
 
 /// The rules that come built in. They observe: nothing is blocked before an operator says so.
 pub fn built_in() -> Vec<Rule> {
+    let history = |rule: Rule, floor| Rule { min_sample: floor, ..rule };
     let login = |rule: Rule| Rule { lane: Lane::Login, ..rule };
     vec![
         Rule::new("recipients_per_hour", Signal::Recipients, HOUR, 2_000),
@@ -146,6 +151,10 @@ pub fn built_in() -> Vec<Rule> {
         Rule::new("spam_verdicts", Signal::SpamVerdicts, HOUR, 30),
         login(Rule::new("login_recipients_per_hour", Signal::Recipients, HOUR, 1_000)),
         Rule::new("login_addresses", Signal::LoginAddresses, HOUR, 20),
+        Rule::new("new_recipients_per_hour", Signal::NewRecipients, HOUR, 1_000),
+        Rule::new("script_messages_per_hour", Signal::Scripts, HOUR, 1_500),
+        history(Rule::new("against_history", Signal::AgainstHistory, HOUR, 200), 500),
+        history(Rule::new("against_history_per_day", Signal::AgainstHistory, DAY, 100), 2_000),
     ]
 }
 

@@ -12,6 +12,11 @@ pub enum Shape {
     Ratio,
     Distinct,
     Level,
+    /// Those that are new, and whom it knows.
+    New,
+    Busiest,
+    /// What there is, and what is usual.
+    History,
 }
 
 impl Shape {
@@ -20,6 +25,9 @@ impl Shape {
             Signal::ErrorRatio => Shape::Ratio,
             Signal::DistinctRecipients | Signal::LoginAddresses => Shape::Distinct,
             Signal::Queued | Signal::Held => Shape::Level,
+            Signal::NewRecipients => Shape::New,
+            Signal::Scripts => Shape::Busiest,
+            Signal::AgainstHistory => Shape::History,
             _ => Shape::Count,
         }
     }
@@ -27,14 +35,21 @@ impl Shape {
     /// How many windows it needs.
     pub const fn windows(self) -> usize {
         match self {
-            Shape::Count => 1,
+            Shape::Count | Shape::New | Shape::History => 1,
             Shape::Ratio => 2,
-            Shape::Distinct | Shape::Level => 0,
+            Shape::Distinct | Shape::Level | Shape::Busiest => 0,
         }
     }
 
+    const ALL: [Shape; 7] =
+        [Shape::Count, Shape::Ratio, Shape::Distinct, Shape::Level, Shape::New, Shape::Busiest, Shape::History];
+
+    const fn remembers(self) -> bool {
+        matches!(self, Shape::New | Shape::History)
+    }
+
     pub fn from_code(code: u8) -> Option<Shape> {
-        [Shape::Count, Shape::Ratio, Shape::Distinct, Shape::Level].get(usize::from(code)).copied()
+        Shape::ALL.get(usize::from(code)).copied()
     }
 }
 
@@ -43,8 +58,13 @@ impl Shape {
 pub struct Slot {
     pub signal: Signal,
     pub shape: Shape,
-    /// Where its windows begin, or its set lies, among those of a subject.
+    /// Where its windows begin among those of a subject, and where what it has besides lies among those of its shape.
     pub place: u16,
+    pub more: u16,
+    /// What is remembered for long (whom an account knows, what it usually sends) all windows of a lane have together: the
+    /// first of them keeps it, under this identity.
+    pub keeps: bool,
+    pub memory: u64,
     /// Seconds of a bucket.
     pub bucket: u32,
     pub classes: Classes,
@@ -53,6 +73,8 @@ pub struct Slot {
     pub most: u64,
     /// The lowest: nothing is looked at before it is crossed.
     pub least: u64,
+    /// The smallest sample that one of them asks for.
+    pub sample: u32,
     /// Numbers of its rules.
     pub rules: Vec<u8>,
     /// Stays the same over restarts and changes of the rules.
@@ -118,10 +140,11 @@ pub enum Topic {
     Address,
     Queued,
     Held,
+    Script,
 }
 
 impl Topic {
-    pub const ALL: [Topic; 8] = [
+    pub const ALL: [Topic; 9] = [
         Topic::Message,
         Topic::Recipients,
         Topic::Recipient,
@@ -130,13 +153,14 @@ impl Topic {
         Topic::Address,
         Topic::Queued,
         Topic::Held,
+        Topic::Script,
     ];
 
     const fn moves(self, signal: Signal) -> bool {
         match self {
-            Topic::Message => matches!(signal, Signal::Messages),
+            Topic::Message => matches!(signal, Signal::Messages | Signal::AgainstHistory),
             Topic::Recipients => matches!(signal, Signal::Recipients),
-            Topic::Recipient => matches!(signal, Signal::DistinctRecipients),
+            Topic::Recipient => matches!(signal, Signal::DistinctRecipients | Signal::NewRecipients),
             Topic::Ended => {
                 matches!(signal, Signal::Errors | Signal::ErrorRatio | Signal::UnknownRecipients | Signal::SpamVerdicts)
             }
@@ -144,6 +168,7 @@ impl Topic {
             Topic::Address => matches!(signal, Signal::LoginAddresses),
             Topic::Queued => matches!(signal, Signal::Queued),
             Topic::Held => matches!(signal, Signal::Held),
+            Topic::Script => matches!(signal, Signal::Scripts),
         }
     }
 }
@@ -168,11 +193,15 @@ impl Slots {
                     signal: rule.signal,
                     shape: Shape::of(rule.signal),
                     place: 0,
+                    more: 0,
+                    keeps: false,
+                    memory: identity(&[u8::MAX, rule.signal.code(), rule.lane as u8]),
                     bucket: (rule.window_secs / PARTS).max(1),
                     classes: rule.classes,
                     lane: rule.lane,
                     most: 0,
                     least: u64::MAX,
+                    sample: u32::MAX,
                     rules: Vec::new(),
                     identity: identity_of(rule),
                 });
@@ -181,14 +210,24 @@ impl Slots {
             if let Some(slot) = list.get_mut(at) {
                 slot.rules.push(number as u8);
                 (slot.most, slot.least) = (slot.most.max(rule.limit), slot.least.min(rule.limit));
+                slot.sample = slot.sample.min(rule.min_sample);
             }
         }
         for logins in [false, true] {
-            let (mut windows, mut sets) = (0, 0);
+            let (mut windows, mut more) = (0, [0; Shape::ALL.len()]);
+            let mut kept: BTreeMap<u64, u16> = BTreeMap::new();
             for slot in list.iter_mut().filter(|slot| slot.of_logins() == logins) {
-                let next = if slot.shape == Shape::Distinct { &mut sets } else { &mut windows };
-                slot.place = *next;
-                *next += if slot.shape == Shape::Distinct { 1 } else { slot.shape.windows() as u16 };
+                slot.place = windows;
+                windows += slot.shape.windows() as u16;
+                let Some(next) = more.get_mut(slot.shape as usize) else { continue };
+                let known = if slot.shape.remembers() { kept.get(&slot.memory) } else { None };
+                if let Some(at) = known {
+                    slot.more = *at;
+                    continue;
+                }
+                (slot.more, slot.keeps) = (*next, slot.shape.remembers());
+                *next += 1;
+                kept.insert(slot.memory, slot.more);
             }
         }
         let moved = |way: Way, topic: Topic| {

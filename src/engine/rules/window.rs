@@ -93,6 +93,11 @@ impl Window {
         }
     }
 
+    /// The last bucket that has something.
+    pub fn newest(&self) -> Option<u32> {
+        (self.sum > 0).then_some(self.newest)
+    }
+
     /// The oldest first.
     pub fn cells(&self) -> impl Iterator<Item = (u32, u32)> {
         let newest = (self.sum > 0).then_some((self.newest, self.count));

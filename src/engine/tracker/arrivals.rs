@@ -299,6 +299,7 @@ impl Tracker {
             return;
         }
         books::message(leg, cx);
+        books::script(leg, cx);
     }
 
     pub(super) fn held<S: Sink>(

@@ -89,6 +89,18 @@ pub fn message<S: Sink>(leg: &Leg, cx: &mut Cx<'_, S>) {
     }
 }
 
+/// Which script made it is known now: rules count it, once.
+pub fn script<S: Sink>(leg: &mut Leg, cx: &mut Cx<'_, S>) {
+    if leg.scripted || !cx.rules.wants_scripts() {
+        return;
+    }
+    if let Some(claim) = leg.details.as_deref().and_then(|details| details.script()) {
+        let script = claim.identity();
+        leg.scripted = true;
+        cx.count(leg, What::Script(script));
+    }
+}
+
 /// Rules count the recipients that lines have named so far.
 pub fn recipients<S: Sink>(leg: &Leg, cx: &mut Cx<'_, S>) {
     if !cx.rules.is_empty() {

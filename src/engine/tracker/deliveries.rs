@@ -72,6 +72,10 @@ impl Tracker {
             if leg.class == Class::Own && leg.seen.get(recipient).is_none() {
                 cx.count(leg, What::Recipient(recipient));
             }
+            // An interpreter's log may tell of it later than the mail log.
+            if leg.class == Class::Own && !leg.is_mid_stream() {
+                books::script(leg, cx);
+            }
         }
         match attempt.status {
             Status::Sent => {

@@ -9,7 +9,7 @@ use crate::mail::{Attempt, Head, QueueId, Script, ScriptClaim, ScriptSource};
 
 impl Tracker {
     pub(super) fn script(&mut self, head: &Head<'_>, script: &Script<'_>) {
-        if !self.settings.details {
+        if !self.settings.claims() {
             return;
         }
         match script.id.map(|id| self.locate(head, id)) {
@@ -27,7 +27,7 @@ impl Tracker {
 
     /// A local process has submitted the message.
     pub(super) fn claim_of_submission(&mut self, head: &Head<'_>, slot: Slot, id: QueueId) {
-        if self.settings.details {
+        if self.settings.claims() {
             let spot = self.spot(head);
             let claim = self.scripts.submitted(spot, id);
             self.keep_claim(slot, claim);
@@ -36,7 +36,7 @@ impl Tracker {
 
     /// The message has come in another way: only what names it is about it.
     pub(super) fn claim_by_id(&mut self, head: &Head<'_>, slot: Slot, id: QueueId) {
-        if self.settings.details {
+        if self.settings.claims() {
             let spot = self.spot(head);
             let claim = self.scripts.named(spot, id);
             self.keep_claim(slot, claim);
@@ -45,7 +45,7 @@ impl Tracker {
 
     /// An interpreter has logged a call.
     pub(super) fn called(&mut self, head: &Head<'_>, script: &Script<'_>) {
-        if self.settings.details && script.path.first() == Some(&b'/') {
+        if self.settings.claims() && script.path.first() == Some(&b'/') {
             let recipients = addresses(script.recipients).map(|address| self.hash_recipient(address)).collect();
             self.scripts.called(head.at, script, recipients);
         }
@@ -59,7 +59,7 @@ impl Tracker {
         let Some(leg) = self.table.get(slot) else { return };
         let Some(uid) = uid_of(&leg.came) else { return };
         let at = leg.first;
-        if leg.details.as_deref().is_none_or(|details| details.script().is_some_and(ScriptClaim::is_whole)) {
+        if leg.details.as_deref().and_then(|details| details.script()).is_some_and(ScriptClaim::is_whole) {
             return;
         }
         let recipients = [attempt.recipient, attempt.original].map(|address| self.hash_recipient(address));
@@ -76,9 +76,9 @@ impl Tracker {
 
     fn keep_claim(&mut self, slot: Slot, claim: ScriptClaim) {
         if !claim.is_empty()
-            && let Some(details) = self.table.edit(slot).and_then(|leg| leg.details.as_deref_mut())
+            && let Some(leg) = self.table.edit(slot)
         {
-            details.script.get_or_insert_default().add(claim);
+            leg.details.get_or_insert_default().script.get_or_insert_default().add(claim);
         }
     }
 
@@ -101,7 +101,7 @@ fn keep(leg: &mut Leg, script: &Script<'_>) {
     if script.uid.is_some_and(|uid| uid_of(&leg.came) != Some(uid)) {
         return;
     }
-    let Some(details) = leg.details.as_deref_mut() else { return };
+    let details = leg.details.get_or_insert_default();
     let claim = ScriptClaim::new(script.directory, script.path, script.line);
     if script.from == ScriptSource::Header {
         // A script may write such a header itself; which of two the interpreter wrote cannot be told.

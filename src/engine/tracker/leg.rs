@@ -129,6 +129,8 @@ pub struct Leg {
     pub expands: bool,
     /// A policy put it on hold before it had an id: held from the moment it is accepted.
     pub hold_pending: bool,
+    /// Rules have counted which script made it.
+    pub scripted: bool,
     /// Put on hold because the gate answered so: the gate knows of it.
     pub answered: bool,
     /// Left the queue, but kept for lines that are still to come (see `Table::linger`).
@@ -303,6 +305,7 @@ impl Leg {
             expands: false,
             hold_pending: false,
             answered: false,
+            scripted: false,
             ended: None,
             booked: 0,
             done: 0,

@@ -62,13 +62,21 @@ pub struct Settings {
     pub max_recipients: usize,
     /// Keep texts (addresses, replies) for the message index and error reports.
     pub details: bool,
+    /// Of these only what is said of the scripts that made messages: rules count them.
+    pub scripts: bool,
     /// Keep what changed as rows for the store.
     pub keep_rows: bool,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { max_open: 1_000_000, max_recipients: 50_000, details: false, keep_rows: false }
+        Settings { max_open: 1_000_000, max_recipients: 50_000, details: false, scripts: false, keep_rows: false }
+    }
+}
+
+impl Settings {
+    const fn claims(&self) -> bool {
+        self.details || self.scripts
     }
 }
 

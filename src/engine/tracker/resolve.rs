@@ -85,6 +85,7 @@ impl Tracker {
         } else {
             if !claimed {
                 books::message(leg, cx);
+                books::script(leg, cx);
             }
             let known = leg.done.saturating_add(leg.spare_total());
             let n = leg.expected.max(known).saturating_sub(leg.booked);

@@ -173,7 +173,7 @@ fn write_leg(leg: &Leg, out: &mut Writer) {
     }
     out.u64(leg.message).maybe_id(leg.parent).u64(leg.claimed_by).u64(leg.size);
     out.time(leg.first).time(leg.last).time(leg.deadline);
-    out.u32(leg.placed).u64(u64::from(leg.given_up) | u64::from(leg.expands) << 1);
+    out.u32(leg.placed).u64(u64::from(leg.given_up) | u64::from(leg.expands) << 1 | u64::from(leg.scripted) << 2);
     out.u64(u64::from(leg.details.is_some()));
     if let Some(details) = leg.details.as_deref() {
         write_details(details, out);
@@ -273,7 +273,7 @@ fn read_leg(version: u64, serial: u64, saved: &mut Reader<'_>) -> Option<Leg> {
     if version > 1 {
         leg.placed = saved.u32()?;
         let flags = saved.u64()?;
-        (leg.given_up, leg.expands) = (flags & 1 == 1, flags & 2 == 2);
+        (leg.given_up, leg.expands, leg.scripted) = (flags & 1 == 1, flags & 2 == 2, flags & 4 == 4);
     }
     if saved.u64()? != 0 {
         leg.details = Some(Box::new(read_details(saved)?));

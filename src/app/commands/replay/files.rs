@@ -26,6 +26,21 @@ pub(super) fn stamps(reference: Time) -> Stamps {
     Stamps { zone: clock::zone(), reference }
 }
 
+/// The same for the same files, so that the same question has the same answer to the last message; and nobody who writes
+/// into a log knows how long it will be. Where that is not known beforehand, any.
+pub(super) fn seed(paths: &[PathBuf]) -> u64 {
+    let mut seed = 0x5eed;
+    for path in paths {
+        match std::fs::metadata(path) {
+            Ok(meta) if meta.is_file() => {
+                seed = (seed ^ meta.len()).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+            }
+            _ => return clock::seed(),
+        }
+    }
+    seed
+}
+
 /// A file that is about to be read.
 pub(super) struct Source {
     path: PathBuf,

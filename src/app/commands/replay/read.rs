@@ -1,6 +1,6 @@
 //! Old logs, through one engine or two: what `replay` and `suggest` do before they have an answer.
 
-use super::files::{feed, in_order, stamps};
+use super::files::{feed, in_order, seed, stamps};
 use crate::app::cli::LogArgs;
 use crate::app::commands::complain;
 use crate::app::ingest::{self, Ingest, LineCounts};
@@ -30,7 +30,7 @@ pub struct Side {
 
 impl Side {
     /// Without a configuration: the built-in rules, and accounts as evidence names them.
-    pub fn new(config: Option<&Path>) -> Result<Side, String> {
+    pub fn new(config: Option<&Path>, args: &LogArgs) -> Result<Side, String> {
         let (directory, replies, rules, enforcement) = match config {
             Some(path) => {
                 let setup = setup::load(Some(path))?;
@@ -38,7 +38,8 @@ impl Side {
             }
             None => (Directory::default(), Replies::default(), built_in(), Enforcement::default()),
         };
-        let mut engine = Engine::new(Settings::default(), directory, replies, clock::seed());
+        let mut engine =
+            Engine::new(Settings { scripts: true, ..Settings::default() }, directory, replies, seed(&args.files));
         engine.rules.set(rules);
         Ok(Side { engine, ingest: Ingest::new(Any::new(stamps(clock::now()), None)), trial: Trial::new(enforcement) })
     }

@@ -34,12 +34,9 @@ pub fn json(engine: &Engine, tried: &Tried) -> Value {
     view
 }
 
-/// A share is a percentage.
+/// A share is a percentage, and times have a fraction.
 pub fn number(signal: Signal, value: u64) -> Value {
-    match signal {
-        Signal::ErrorRatio => json!(value as f64 / 10.0),
-        _ => json!(value),
-    }
+    if signal.has_tenths() { json!(value as f64 / 10.0) } else { json!(value) }
 }
 
 pub fn stamp(at: Time) -> String {

@@ -44,17 +44,14 @@ pub fn text(side: &Side, suggested: &[Suggested], (from, to): (Time, Time)) -> S
 fn entry(side: &Side, one: &Suggested) -> String {
     let Suggested { rule, advice, accounts, hits } = one;
     let whose = if rule.lane == Lane::Login { ("login", "logins") } else { ("account", "accounts") };
-    let value = |n: u64| match rule.signal {
-        Signal::ErrorRatio => rule.signal.shown(n),
-        _ => grouped(n),
-    };
+    let value = |n: u64| if rule.signal.has_tenths() { rule.signal.shown(n) } else { grouped(n) };
     let whose_mail = match rule.lane {
-        _ if rule.signal == Signal::LoginAddresses => "",
+        _ if matches!(rule.signal, Signal::LoginAddresses | Signal::Scripts) => "",
         Lane::Script => " of scripts",
         Lane::Login => " of a login",
         Lane::All => " of all mail",
     };
-    let what = rule.signal.name().replace('_', " ") + whose_mail;
+    let what = rule.signal.words().to_owned() + whose_mail;
     let window = span(i64::from(rule.window_secs));
     let number = counted(*accounts as u64, whose.0, whose.1);
     let learnt = if advice.few {
@@ -77,14 +74,8 @@ fn entry(side: &Side, one: &Suggested) -> String {
     if hits.len() > NAMED {
         out.push_str(&format!("  #   … and {} more: --format json\n", grouped((hits.len() - NAMED) as u64)));
     }
-    let limit = match rule.signal {
-        Signal::ErrorRatio => format!("{}", advice.limit as f64 / 10.0),
-        _ => advice.limit.to_string(),
-    };
-    let built_in = match rule.signal {
-        Signal::ErrorRatio => format!("{}", rule.limit as f64 / 10.0),
-        _ => rule.limit.to_string(),
-    };
+    let number = |n: u64| if rule.signal.has_tenths() { format!("{}", n as f64 / 10.0) } else { n.to_string() };
+    let (limit, built_in) = (number(advice.limit), number(rule.limit));
     let same = if limit == built_in { "as built in".to_owned() } else { format!("built in: {built_in}") };
     out.push_str(&format!("  - name: {}\n    limit: {limit}    # {same}\n    action: observe\n", rule.name));
     out
