@@ -8,11 +8,12 @@ use proptest::prelude::*;
 use sendwarden::engine::directory::Directory;
 use sendwarden::engine::ledger::Account;
 use sendwarden::engine::replies::Replies;
+use sendwarden::engine::rules::{Lane, Rule};
 use sendwarden::engine::tracker::{RowKind, Settings};
 use sendwarden::engine::{Engine, Sink};
 use sendwarden::mail::{
     Accepted, AddressList, Attempt, Dsn, End, Event, Fact, Head, Holder, Kind, Next, Notice, Owner, Place, QueueId,
-    Ruling, Script, ScriptSource, Server, Status, Submitter, Sweep, Time,
+    Ruling, Script, ScriptSource, Server, Signal, Status, Submitter, Sweep, Time, Verdict,
 };
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -26,13 +27,22 @@ const INSTANCES: [(&[u8], bool); 3] = [(b"mx", true), (b"mx-out", true), (b"subm
 
 /// How often each kind of event occurred, over all cases.
 static SEEN: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
+/// And verdicts of each signal.
+static SPOKE: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
 
 #[derive(Default)]
 struct Facts(Vec<String>);
 
 impl Sink for Facts {
+    const HEARS_VERDICTS: bool = true;
+
     fn fact(&mut self, fact: &Fact<'_>) {
         self.0.push(format!("{fact:?}"));
+    }
+
+    fn verdict(&mut self, verdict: Verdict, key: &str) {
+        *SPOKE.lock().unwrap().entry(verdict.signal.name()).or_default() += 1;
+        self.0.push(format!("{key} {verdict:?}"));
     }
 }
 
@@ -185,7 +195,18 @@ fn name(kind: &Kind<'_>) -> &'static str {
 
 fn engine() -> Engine {
     let settings = Settings { details: true, keep_rows: true, ..Settings::default() };
-    Engine::new(settings, Directory::default(), Replies::default(), SEED)
+    let mut engine = Engine::new(settings, Directory::default(), Replies::default(), SEED);
+    engine.rules.set(rules());
+    engine
+}
+
+/// What is counted of a message, and when, is seen by rules that speak early and often.
+fn rules() -> Vec<Rule> {
+    let signals = [Signal::Messages, Signal::Recipients, Signal::DistinctRecipients, Signal::Scripts];
+    let limits = signals.into_iter().flat_map(|signal| [0, 1, 2].map(|limit| (signal, limit)));
+    let rule =
+        |(signal, limit)| Rule { lane: Lane::All, ..Rule::new(&format!("{signal:?}{limit}"), signal, 60, limit) };
+    limits.map(rule).collect()
 }
 
 fn assert_books(engine: &Engine, after: &dyn Fn() -> String) {
@@ -229,6 +250,7 @@ fn reborn(mut old: Engine, rows: &mut Rows) -> Engine {
     for ((kind, key), value) in rows {
         assert!(new.restore_row(RowKind::from_code(*kind).unwrap(), key, value), "a row must read back");
     }
+    assert!(new.restored(), "and so must what was counted");
     new
 }
 
@@ -328,6 +350,8 @@ fn books_balance_and_restarts_change_nothing() {
         })
         .unwrap();
     let seen = SEEN.lock().unwrap();
-    println!("{cases} cases; events: {seen:?}");
+    let spoke = SPOKE.lock().unwrap();
+    println!("{cases} cases; events: {seen:?}; verdicts: {spoke:?}");
+    assert_eq!(spoke.len(), 4, "each signal spoke: {spoke:?}");
     assert_eq!(seen.len(), 25, "every kind of event occurred: {seen:?}");
 }
