@@ -458,5 +458,5 @@ fn a_secret_that_everybody_may_read_is_refused_and_an_open_way_is_told() {
     assert!(text.contains("go over the network as they are") && !text.contains(TOKEN), "{text}");
     let (status, text) = check(&format!("  - url: {TOKEN}\n  - url: https://user:{TOKEN}@a.test/\n"));
     assert!(status == 2 && !text.contains(TOKEN), "{text}");
-    assert!(Event::ALL.len() == 8, "docs/hooks.md names them");
+    assert!(Event::ALL.len() == 9, "docs/hooks.md names them");
 }

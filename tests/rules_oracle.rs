@@ -868,6 +868,7 @@ fn check(verdict: &Verdict, rule: &Rule, subject: &Subject, step: &Step) -> Resu
         cause: rule.cause,
         for_secs: rule.for_secs,
         proven: !matches!(subject, Subject::Claimed(_)),
+        incident: false,
     };
     if *verdict == wanted { Ok(()) } else { Err(format!("{verdict:?} is not {wanted:?}")) }
 }
@@ -887,6 +888,7 @@ impl Store {
             let (table, key, value) = match row {
                 Row::Usage(key, value) => (&mut self.whole, key, value),
                 Row::Record(key, value) => (&mut self.records, key, value),
+                Row::Incident(..) => return,
             };
             match value {
                 Some(value) => drop(table.insert(key, value)),

@@ -280,6 +280,7 @@ impl Backend for AgentBackend {
             status.queue_trouble = self.powerless();
         }
         (status.armed_rules, status.rules_muted) = (state.armed_rules, state.rules_muted);
+        status.incidents = state.incidents;
         status.not_in_force = self.not_in_force();
         status.not_in_force.extend(self.left_out());
         status.sources = state

@@ -155,7 +155,7 @@ fn write(told: &Happening, host: &str, name: &str, account: &Account) -> Vec<u8>
         host,
         event: told.event,
         account: name,
-        state: account.state.name(),
+        state: if told.event == Event::HostIncident { "" } else { account.state.name() },
         by: &clean(&told.by),
         reason: &clean(&told.reason),
         scope: scope.as_deref(),

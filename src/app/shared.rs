@@ -23,6 +23,8 @@ pub struct PumpState {
     /// Rules that are to block, and why they do not.
     pub armed_rules: Vec<String>,
     pub rules_muted: Option<String>,
+    /// Host incidents that stand.
+    pub incidents: Vec<String>,
     /// Every source was read to its end at least once.
     pub caught_up: bool,
     pub stopped: bool,

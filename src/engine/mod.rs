@@ -215,6 +215,7 @@ impl Engine {
     /// decided, and nothing that lines still on their way could answer.
     pub fn tick_behind<S: Sink>(&mut self, now: Time, due: Time, sink: &mut S) {
         self.forget_untold(now);
+        self.rules.end_incidents(self.tracker.high());
         let (tracker, mut cx) = self.parts(now, sink);
         tracker.tick(now, due, &mut cx);
     }
@@ -253,6 +254,7 @@ impl Engine {
         self.rules.take_rows(|row| match row {
             rules::Row::Usage(key, value) => each(RowKind::Usage, &key, value.as_deref()),
             rules::Row::Record(key, value) => each(RowKind::Counted, &key, value.as_deref()),
+            rules::Row::Incident(key, value) => each(RowKind::Incident, &key, value.as_deref()),
         });
     }
 
@@ -265,6 +267,7 @@ impl Engine {
         match kind {
             RowKind::Usage => self.rules.restore_row(rules::Row::Usage(key.to_vec(), Some(value.to_vec()))),
             RowKind::Counted => self.rules.restore_row(rules::Row::Record(key.to_vec(), Some(value.to_vec()))),
+            RowKind::Incident => self.rules.restore_row(rules::Row::Incident(key.to_vec(), Some(value.to_vec()))),
             RowKind::State | RowKind::Leg | RowKind::Script => self.tracker.restore_row(kind, key, value),
         }
     }

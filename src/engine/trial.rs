@@ -173,6 +173,7 @@ mod tests {
             cause: Cause::Volume,
             for_secs,
             proven: true,
+            incident: false,
         }
     }
 

@@ -174,6 +174,8 @@ pub struct Verdict {
     pub for_secs: Option<u32>,
     /// Whose the message is that crossed it was proven, not claimed.
     pub proven: bool,
+    /// It is due to a host incident.
+    pub incident: bool,
 }
 
 impl Verdict {
@@ -221,6 +223,7 @@ mod tests {
             cause: Cause::Errors,
             for_secs: None,
             proven: true,
+            incident: false,
         };
         assert_eq!(verdict.text(), "31.2 % error ratio in 1d, limit 30.0 %");
         let login = Scope::Login("a@b".into());

@@ -80,6 +80,10 @@ impl Snapshot {
             }
             Family::HookQueue => self.hooks.iter().try_for_each(|(hook, n)| out.gauge(&[hook], *n)),
             Family::BlockBudget => out.gauge(&[], self.rules.budget),
+            Family::IncidentsNow => {
+                let known = self.rules.incidents.iter().filter(|(kind, _)| !kind.is_empty());
+                known.clone().try_for_each(|(kind, n)| out.gauge(&[kind], *n))
+            }
             Family::RulesArmed => out.gauge(&[], self.rules.armed),
             Family::HeldMessages => out.gauge(&[], self.hold.messages),
             Family::HeldBytes => out.gauge(&[], self.hold.bytes),

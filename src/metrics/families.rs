@@ -105,6 +105,8 @@ families! {
     Drift Counter "sendwarden_hold_drift" ["kind"] "Messages that were not held or free as they should be: escaped (held afterwards), left_over (released afterwards), taken (released or requeued by somebody else), gone (not there when they were to be released or deleted, or believed to be on hold), contradicted (a held account's as the log says, somebody else's as the queue file does: let alone).";
     Verdicts Counter "sendwarden_rule_verdicts" ["rule", "outcome"] "Limits of rules that were crossed, by what became of it: observed, notified, blocked, or why it was not blocked.";
     BlockBudget Gauge "sendwarden_rule_block_budget" [] "Automatic blocks that may still be made within this hour.";
+    Incidents Counter "sendwarden_host_incidents" ["kind"] "Host incidents found: many accounts fail at one receiver or with one class of replies, or receivers name an address of this host.";
+    IncidentsNow Gauge "sendwarden_host_incidents_standing" ["kind"] "Host incidents that stand; what is due to one counts against no account.";
     RulesArmed Gauge "sendwarden_rules_armed" [] "Rules that block when their limit is crossed; 0 while a dry run or a person mutes them.";
     HookDeliveries Counter "sendwarden_hook_deliveries" ["hook", "outcome"] "Notices to hooks by the host they are for: delivered, refused by the receiver, expired (given up after a day), dropped (too many wait); `retried` counts tries that failed.";
     HookQueue Gauge "sendwarden_hook_queue_length" ["hook"] "Notices that wait to be delivered.";

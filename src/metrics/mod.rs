@@ -78,6 +78,8 @@ pub struct RulesGauge {
     pub armed: u64,
     /// Automatic blocks that may still be made.
     pub budget: u64,
+    /// Host incidents that stand, by kind.
+    pub incidents: [(&'static str, u64); 3],
 }
 
 /// What the agent holds.

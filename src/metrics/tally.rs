@@ -27,7 +27,7 @@ pub struct Tally {
     pub(super) lost: Vec<(SourceId, &'static str, u64)>,
     pub(super) evictions: Vec<(&'static str, u64)>,
     pub(super) gate: GateTally,
-    /// Of what is held: family, its labels (empty: fewer), how many.
+    /// Of what is held, and of incidents: family, its labels (empty: fewer), how many.
     pub(super) hold: Vec<(Family, [&'static str; 2], u64)>,
     /// By hook, and outcome.
     pub(super) hooks: Vec<(String, &'static str, u64)>,
@@ -117,6 +117,11 @@ impl Tally {
             Some((_, _, count)) => *count += 1,
             None => self.verdicts.push((rule.to_owned(), outcome, 1)),
         }
+    }
+
+    /// A host incident was found; `kind` is one of a closed set.
+    pub fn incident(&mut self, kind: &'static str) {
+        self.hold(Family::Incidents, [kind, ""], 1);
     }
 
     /// Messages that were held too long.

@@ -26,10 +26,12 @@ pub enum Event {
     Overflowed,
     /// A rule has spoken that does more than observe, and it blocks nobody.
     Verdict,
+    /// Something fails for many accounts, or is over: it is about none of them.
+    HostIncident,
 }
 
 impl Event {
-    pub const ALL: [Event; 8] = [
+    pub const ALL: [Event; 9] = [
         Event::Blocked,
         Event::Unblocked,
         Event::Released,
@@ -38,6 +40,7 @@ impl Event {
         Event::Warned,
         Event::Overflowed,
         Event::Verdict,
+        Event::HostIncident,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -50,6 +53,7 @@ impl Event {
             Event::Warned => "warned",
             Event::Overflowed => "overflowed",
             Event::Verdict => "verdict",
+            Event::HostIncident => "host_incident",
         }
     }
 }

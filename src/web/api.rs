@@ -327,6 +327,9 @@ pub struct StatusView {
     pub armed_rules: Vec<String>,
     #[serde(default)]
     pub rules_muted: Option<String>,
+    /// Host incidents that stand, in words: what is due to them counts against no account.
+    #[serde(default)]
+    pub incidents: Vec<String>,
     pub sources: Vec<SourceView>,
     /// COUNTS of the whole host, and of what belongs to no account.
     pub totals: serde_json::Value,

@@ -178,6 +178,9 @@ fn host(view: &Value, accounts: &Value) -> String {
         (_, "") => out.push_str(&format!("rules that block: {}\n", armed.join(", "))),
         (_, why) => out.push_str(&format!("rules that would block: {}; muted: {why}\n", armed.join(", "))),
     }
+    for incident in items(view, "incidents").iter().filter_map(Value::as_str) {
+        out.push_str(&format!("host incident: {incident}; such failures count against no account\n"));
+    }
     for source in items(view, "sources") {
         let trouble = words(source, "trouble");
         let state = match (trouble, number(source, "backlog_bytes")) {

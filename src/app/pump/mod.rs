@@ -8,6 +8,7 @@ mod ahead;
 mod beside;
 mod commit;
 mod gate;
+mod incidents;
 mod input;
 mod judge;
 mod listed;
@@ -38,6 +39,7 @@ use crate::app::ingest;
 use crate::app::sizes::Sizes;
 use crate::engine::Engine;
 use crate::engine::attribution::Wanted;
+use crate::engine::rules::incidents::{Incident, Trouble};
 use crate::engine::rules::volume::Armed;
 use crate::host::follow::wake::Waker;
 use crate::host::killpoint::Point;
@@ -261,6 +263,7 @@ impl Pump {
             }
             // The gate is before the log, which tells of what it has held.
             self.hear_gate();
+            self.hear_incidents(now);
             self.judge(now);
             self.gate_spoke |= self.hear_hooks();
             self.hear_gatherer();
@@ -389,7 +392,10 @@ impl Pump {
     fn publish(&mut self, more: bool) {
         let scanned = self.queues.latest();
         let armed = if self.engine.judge.muted().is_some() { 0 } else { self.engine.rules.armed().count() as u64 };
-        let rules = RulesGauge { armed, budget: self.engine.judge.left(clock::now()) as u64 };
+        let standing = self.incidents_now();
+        let count = |kind| standing.iter().filter(|incident| incident.trouble.kind() == kind).count() as u64;
+        let incidents = Trouble::KINDS.map(|kind| (kind, count(kind)));
+        let rules = RulesGauge { armed, budget: self.engine.judge.left(clock::now()) as u64, incidents };
         self.metrics.publish(Gauges {
             sources: self.sources.iter().map(Source::gauge).collect(),
             queue_scans: scanned.iter().map(|scan| (scan.server, scan.at)).collect(),
@@ -406,6 +412,7 @@ impl Pump {
             open_messages: self.engine.tracker.open() as u64,
             armed_rules: self.engine.rules.armed().map(str::to_owned).collect(),
             rules_muted: self.engine.judge.muted().map(str::to_owned),
+            incidents: standing.iter().map(Incident::text).collect(),
             caught_up: !more && !self.behind,
             stopped: false,
         };

@@ -116,6 +116,7 @@ impl Pump {
             cause: rule.cause,
             for_secs: rule.for_secs,
             proven: true,
+            incident: false,
         };
         self.let_go_on(owner);
         self.pronounce(verdict, Some(order), clock::now());

@@ -48,6 +48,8 @@ pub enum Fate {
     /// The same, if a person had not said that rules block nobody.
     SwitchedOff,
     Exempt,
+    /// It is due to a host incident.
+    HostIncident,
     /// Whose the mail is was only claimed.
     Claimed,
     /// The lines are too old.
@@ -59,7 +61,7 @@ pub enum Fate {
 }
 
 impl Fate {
-    pub const ALL: [Fate; 11] = [
+    pub const ALL: [Fate; 12] = [
         Fate::Observed,
         Fate::Notified,
         Fate::Blocks,
@@ -67,6 +69,7 @@ impl Fate {
         Fate::DryRun,
         Fate::SwitchedOff,
         Fate::Exempt,
+        Fate::HostIncident,
         Fate::Claimed,
         Fate::Backlog,
         Fate::Budget,
@@ -82,6 +85,7 @@ impl Fate {
             Fate::DryRun => "dry_run",
             Fate::SwitchedOff => "enforcement_off",
             Fate::Exempt => "exempt",
+            Fate::HostIncident => "host_incident",
             Fate::Claimed => "claimed_evidence",
             Fate::Backlog => "backlog",
             Fate::Budget => "block_budget",
@@ -103,6 +107,7 @@ impl Fate {
             Fate::DryRun => "would block, but enforcement.dry_run is on",
             Fate::SwitchedOff => "would block, but enforcement is off",
             Fate::Exempt => "would block, but the account is exempt",
+            Fate::HostIncident => "it is due to a host incident, and counts against nobody",
             Fate::Claimed => "would block, but whose the mail is was only claimed",
             Fate::Backlog => "would block, but the lines are old",
             Fate::Budget => "would block, but there were too many automatic blocks within an hour",
@@ -143,6 +148,7 @@ impl Judge {
     pub fn decide(&mut self, verdict: &Verdict, key: &str, now: Time) -> Fate {
         match verdict.measure {
             Measure::Observe => return Fate::Observed,
+            _ if verdict.incident => return Fate::HostIncident,
             Measure::Notify => return Fate::Notified,
             Measure::Block => {}
         }
@@ -268,6 +274,7 @@ mod tests {
             cause: Cause::Volume,
             for_secs: None,
             proven: true,
+            incident: false,
         }
     }
 
@@ -286,6 +293,10 @@ mod tests {
         assert_eq!(judge.decide(&verdict(Measure::Notify), "a", now), Fate::Notified);
         assert_eq!(judge.decide(&block, "a", now), Fate::Blocks);
         assert_eq!(judge.decide(&block, "vip", now), Fate::Exempt);
+        for measure in [Measure::Block, Measure::Notify] {
+            let due = Verdict { incident: true, ..verdict(measure) };
+            assert_eq!(judge.decide(&due, "a", now), Fate::HostIncident);
+        }
         assert_eq!(judge.decide(&Verdict { proven: false, ..block.clone() }, "a", now), Fate::Claimed);
         assert_eq!(judge.decide(&block, "a", Time::from_secs(10_901)), Fate::Backlog);
         judge.lifted(Owner(17), "r", now);

@@ -9,7 +9,9 @@
 
 mod busiest;
 mod distinct;
+mod excuse;
 mod history;
+pub mod incidents;
 mod judge;
 mod known;
 mod memory;
@@ -29,6 +31,7 @@ pub use rule::{Classes, Lane, Rule, Target, built_in};
 use super::attribution::Attribution;
 use crate::mail::{Basis, Evidence, Measure, Origin, Owner, ReplyClass, Scope, Signal, Time, Verdict};
 use hashbrown::HashMap;
+use incidents::Incidents;
 use peaks::Peaks;
 use record::Records;
 pub use slots::identity;
@@ -73,6 +76,9 @@ pub enum What {
     Late(ReplyClass),
     /// A receiver put it off.
     Refused(ReplyClass),
+    /// So many that were counted, in the minute before, were the host's matter.
+    NotFailed(ReplyClass, u32),
+    NotRefused(ReplyClass, u32),
     /// The address that it came from, by hash.
     Address(u64),
     /// So many recipients of the account wait now, or are on hold.
@@ -88,8 +94,8 @@ impl What {
             What::Message => Topic::Message,
             What::Recipients(_) => Topic::Recipients,
             What::Recipient(_) => Topic::Recipient,
-            What::Sent(_) | What::Failed(..) | What::Late(_) => Topic::Ended,
-            What::Refused(_) => Topic::Refused,
+            What::Sent(_) | What::Failed(..) | What::Late(_) | What::NotFailed(..) => Topic::Ended,
+            What::Refused(_) | What::NotRefused(..) => Topic::Refused,
             What::Address(_) => Topic::Address,
             What::Queued(_) => Topic::Queued,
             What::Held(_) => Topic::Held,
@@ -129,6 +135,7 @@ pub struct Rules {
     /// The most that was seen is wanted, and no verdict.
     peaks: Option<Peaks>,
     records: Records,
+    incidents: Incidents,
     /// What the gate judges too.
     shared: Arc<Armed>,
     /// Of what is shared: subjects that have changed.
@@ -154,6 +161,7 @@ impl Rules {
             verdicts: Vec::new(),
             peaks: None,
             records: Records::new(keep_rows),
+            incidents: Incidents::new(keep_rows),
             shared: Arc::default(),
             moved: Vec::new(),
             wants_classes: false,
@@ -265,6 +273,7 @@ impl Rules {
     /// An account is forgotten.
     pub fn forget(&mut self, owner: Owner) {
         let proven = self.proven.get_mut(owner.0 as usize).and_then(Option::take);
+        self.incidents.forget(owner);
         let mut its: Vec<Subject> = self.others.keys().filter(|subject| subject.owner == owner).copied().collect();
         its.sort_unstable();
         its.iter().for_each(|subject| drop(self.others.remove(subject)));
@@ -347,7 +356,8 @@ impl Rules {
                     self.without_room += 1;
                     continue;
                 }
-                self.verdicts.push(verdict(rule, subject, mail, value.observed));
+                let incident = rule.signal == Signal::Queued && self.incidents.hit(subject.owner, now);
+                self.verdicts.push(Verdict { incident, ..verdict(rule, subject, mail, value.observed) });
             }
         }
         self.bound_memory();
@@ -364,6 +374,7 @@ struct Value {
 /// Counts, and says what there is then. `None`: it is nothing for this slot.
 fn value_of(slot: &Slot, usage: &mut Usage, what: What, at: u32, now: u32, memory: &mut usize) -> Option<Value> {
     let second = now;
+    let since = slot.bucket_of(at.saturating_sub(60));
     let counts = |class: Option<ReplyClass>| class.is_some_and(|class| slot.classes.holds(class));
     let (at, now) = (slot.bucket_of(at), slot.bucket_of(now));
     let observed = match (usage.cell(slot)?, what) {
@@ -384,6 +395,17 @@ fn value_of(slot: &Slot, usage: &mut Usage, what: What, at: u32, now: u32, memor
         (Cell::Ratio(errors, ended), What::Late(class)) if counts(Some(class)) => {
             let (errors, ended) = (errors.add(at, now, 1), ended.look(now));
             return Some(Value { observed: lower_bound(errors, ended), sample: ended });
+        }
+        (Cell::Count(window), What::NotFailed(class, n) | What::NotRefused(class, n)) if counts(Some(class)) => {
+            window.take_back(since, at, n);
+            return None;
+        }
+        (Cell::Ratio(errors, ended), What::NotFailed(class, n)) => {
+            if counts(Some(class)) {
+                errors.take_back(since, at, n);
+            }
+            ended.take_back(since, at, n);
+            return None;
         }
         // It ended, and how does not matter here.
         (Cell::Ratio(_, ended), What::Sent(n) | What::Failed(_, n)) => {
@@ -466,6 +488,7 @@ fn verdict(rule: &Rule, subject: Subject, mail: &Mail<'_>, observed: u64) -> Ver
         cause: rule.cause,
         for_secs: rule.for_secs,
         proven: subject.part != CLAIMED,
+        incident: false,
     }
 }
 

@@ -25,6 +25,8 @@ const PIECE: usize = 800;
 pub enum Row {
     Usage(Vec<u8>, Option<Vec<u8>>),
     Record(Vec<u8>, Option<Vec<u8>>),
+    /// Of host incidents.
+    Incident(Vec<u8>, Option<Vec<u8>>),
 }
 
 /// See the module.
@@ -107,6 +109,7 @@ impl Records {
 impl Rules {
     /// Rows that changed since the last call.
     pub fn take_rows(&mut self, mut each: impl FnMut(Row)) {
+        self.incidents.take_rows(|(key, value)| each(Row::Incident(key, value)));
         let records = &mut self.records;
         for subject in records.gone.drain(..) {
             each(Row::Usage(key_of(subject), None));
@@ -163,7 +166,8 @@ impl Rules {
                 }
                 None => false,
             },
-            Row::Usage(_, None) | Row::Record(_, None) => true,
+            Row::Incident(key, Some(value)) => self.incidents.restore_row(&key, &value),
+            Row::Usage(_, None) | Row::Record(_, None) | Row::Incident(_, None) => true,
         }
     }
 
@@ -180,7 +184,7 @@ impl Rules {
     /// All rows were taken up: what was recorded since a subject was written is counted again. Nobody is judged by it.
     /// False when a record could not be read to its end.
     pub fn restored(&mut self, attribution: &Attribution) -> bool {
-        let mut whole = true;
+        let mut whole = self.incidents.restored();
         for ((number, _), bytes) in std::mem::take(&mut self.records.again) {
             let (mut saved, mut entry) = (Reader::new(&bytes), NOTHING);
             while !saved.is_empty() && whole {
@@ -350,11 +354,14 @@ fn code_of(what: Option<What>) -> (u64, Option<u64>) {
         Some(What::Late(class)) => (12, Some(class as u64)),
         Some(What::Script(hash)) => (14, Some(hash)),
         None => (13, None),
+        Some(What::NotFailed(class, n)) => (16, Some(u64::from(n) << 8 | class as u64)),
+        Some(What::NotRefused(class, n)) => (17, Some(u64::from(n) << 8 | class as u64)),
     }
 }
 
 fn what_of(code: u64, saved: &mut Reader<'_>) -> Option<Option<What>> {
     let class = |code: u64| ReplyClass::ALL.get(usize::try_from(code).ok()?).copied();
+    let both = |number: u64| Some((class(number & 0xff)?, u32::try_from(number >> 8).ok()?));
     Some(Some(match code {
         0 => What::Message,
         1 => What::Recipients(1),
@@ -374,6 +381,14 @@ fn what_of(code: u64, saved: &mut Reader<'_>) -> Option<Option<What>> {
         12 => What::Late(class(saved.u64()?)?),
         13 => return Some(None),
         14 => What::Script(saved.u64()?),
+        16 => {
+            let (class, n) = both(saved.u64()?)?;
+            What::NotFailed(class, n)
+        }
+        17 => {
+            let (class, n) = both(saved.u64()?)?;
+            What::NotRefused(class, n)
+        }
         _ => return None,
     }))
 }

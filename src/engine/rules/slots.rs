@@ -120,6 +120,14 @@ impl Way {
         }
     }
 
+    /// One that is counted so.
+    pub const fn origin(self) -> Origin {
+        match self {
+            Way::Script => Origin::Script,
+            Way::Auth | Way::Login => Origin::SmtpAuth,
+        }
+    }
+
     pub const fn falls_into(self, lane: Lane) -> bool {
         match self {
             Way::Script => matches!(lane, Lane::Script | Lane::All),

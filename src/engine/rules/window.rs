@@ -98,6 +98,17 @@ impl Window {
         (self.sum > 0).then_some(self.newest)
     }
 
+    /// So many fewer in these buckets, those of the newest first.
+    pub fn take_back(&mut self, from: u32, to: u32, n: u32) {
+        let mut left = n;
+        let cells: Vec<(u32, u32)> = self.cells().filter(|(bucket, _)| (from..=to).contains(bucket)).collect();
+        for (bucket, count) in cells.into_iter().rev() {
+            let some = left.min(count);
+            (0..some).for_each(|_| self.take(bucket));
+            left -= some;
+        }
+    }
+
     /// The oldest first.
     pub fn cells(&self) -> impl Iterator<Item = (u32, u32)> {
         let newest = (self.sum > 0).then_some((self.newest, self.count));

@@ -5,9 +5,10 @@ use super::leg::{Came, Class, Ended, Leg, Seen};
 use crate::engine::Sink;
 use crate::engine::attribution::Attribution;
 use crate::engine::ledger::Ledger;
-use crate::engine::replies::Replies;
+use crate::engine::replies::{Judgement, Replies};
+use crate::engine::rules::incidents::Failure;
 use crate::engine::rules::{Mail, Rules, What};
-use crate::mail::{Fact, Outcome, Owner, QueueId, ReplyClass, Time};
+use crate::mail::{Attempt, Fact, Outcome, Owner, QueueId, ReplyClass, Status, Time, address};
 
 /// What a step of the tracker may use besides the legs.
 pub struct Cx<'a, S> {
@@ -29,7 +30,8 @@ pub struct Cx<'a, S> {
 /// What matters to rules of how a recipient ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ending {
-    /// It is nothing that rules should count: delivered on this host, or refused because of this host's own address.
+    /// It is nothing that rules should count: delivered on this host, or refused because of this host's own address, or due
+    /// to a host incident.
     pub passed_over: bool,
     /// Of an error.
     pub class: Option<ReplyClass>,
@@ -57,6 +59,25 @@ impl<S: Sink> Cx<'_, S> {
                 self.sink.verdict(verdict, key);
             }
         }
+    }
+
+    /// A receiver has refused a recipient, or put it off: whether that counts against nobody. `first`: nothing of that was
+    /// known before.
+    pub fn is_due(&mut self, leg: &Leg, attempt: &Attempt<'_>, judged: Judgement, first: bool) -> bool {
+        if attempt.local || self.rules.is_empty() {
+            return false;
+        }
+        let Leg { owner, origin, basis, .. } = *leg;
+        let mail = Mail { owner, origin, basis, login: login(leg), at: self.at, now: self.now };
+        let failure = Failure {
+            domain: address::domain(attempt.recipient),
+            relay: attempt.relay,
+            class: judged.class,
+            own_address: judged.own_address,
+            deferred: attempt.status == Status::Deferred,
+            first,
+        };
+        self.rules.failed(&mail, &failure, self.ledger, self.attribution)
     }
 
     /// What of the account waits and is on hold has changed.

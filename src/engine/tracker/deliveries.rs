@@ -108,7 +108,9 @@ impl Tracker {
                 } else {
                     leg.spare_deferrals += 1;
                 }
-                let excused = attempt.local || judged.is_some_and(|judged| judged.own_address.is_some());
+                let own_fault = judged.is_some_and(|judged| judged.own_address.is_some());
+                let due = judged.is_some_and(|judged| cx.is_due(leg, attempt, judged, first));
+                let excused = attempt.local || own_fault || due;
                 if let Some(judged) = judged.filter(|_| !excused)
                     && matches!(leg.class, Class::Own | Class::Child)
                 {
@@ -138,7 +140,10 @@ impl Tracker {
         let most = self.settings.max_recipients;
         let Some(leg) = self.table.edit(slot) else { return };
         let own_fault = judged.is_some_and(|judged| judged.own_address.is_some());
-        cx.ending = Ending { passed_over: attempt.local || own_fault, class: judged.map(|judged| judged.class) };
+        let first =
+            outcome == Outcome::Bounced && !matches!(leg.seen.get(recipient), Some(Seen::Ended(_) | Seen::Handed));
+        let due = judged.is_some_and(|judged| cx.is_due(leg, attempt, judged, first));
+        cx.ending = Ending { passed_over: attempt.local || own_fault || due, class: judged.map(|judged| judged.class) };
         let settled = books::settle(leg, recipient, outcome, most, cx);
         let ending = std::mem::take(&mut cx.ending);
         let late = match settled {

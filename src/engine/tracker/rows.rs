@@ -23,6 +23,8 @@ pub enum RowKind {
     /// What the rules have counted of somebody, and what they counted in a batch: `rules` writes and reads them.
     Usage,
     Counted,
+    /// Host incidents, and what failed lately.
+    Incident,
 }
 
 impl RowKind {
@@ -33,6 +35,7 @@ impl RowKind {
             RowKind::Script => 3,
             RowKind::Usage => 4,
             RowKind::Counted => 5,
+            RowKind::Incident => 7,
         }
     }
 
@@ -43,6 +46,7 @@ impl RowKind {
             3 => Some(RowKind::Script),
             4 => Some(RowKind::Usage),
             5 => Some(RowKind::Counted),
+            7 => Some(RowKind::Incident),
             _ => None,
         }
     }
@@ -96,7 +100,7 @@ impl Tracker {
         let Some(version @ 1..=VERSION) = saved.u64() else { return false };
         match kind {
             RowKind::State => self.restore_state(&mut saved).is_some(),
-            RowKind::Script | RowKind::Usage | RowKind::Counted => false,
+            RowKind::Script | RowKind::Usage | RowKind::Counted | RowKind::Incident => false,
             RowKind::Leg => {
                 let Ok(serial) = <[u8; 8]>::try_from(key) else { return false };
                 match read_leg(version, u64::from_be_bytes(serial), &mut saved) {
