@@ -1,6 +1,6 @@
 //! How messages come to be: arrival, header, activation, hold, and the decision whose recipients a leg carries.
 
-use super::leg::{Came, Class, Ended, Leg, Login, Seen};
+use super::leg::{Came, Class, Ended, Leg, Login, Seen, Traits};
 use super::table::{Key, Slot};
 use super::{Cx, GRACE_SECS, Tracker, books, cut, kept};
 use crate::engine::Sink;
@@ -21,6 +21,9 @@ impl Tracker {
     ) {
         let slot = self.arrive(head, id, Came::Uid(uid), cx);
         self.note_sender(slot, sender);
+        if let Some(leg) = self.table.edit(slot) {
+            leg.traits.set(Traits::NO_SENDER, sender.is_empty());
+        }
         self.claim_of_submission(head, slot, id);
         self.scripts.user_submitted(uid, head.at);
         if let Some(old) = requeued_from {
@@ -57,6 +60,7 @@ impl Tracker {
         let most = self.settings.max_recipients;
         let Some(leg) = self.table.edit(slot) else { return };
         leg.notification = matches!(came, Came::Internal);
+        leg.traits.set(Traits::NO_SENDER, accepted.sender.is_empty());
         (leg.came, leg.last, leg.size) = (came, head.at, accepted.size);
         leg.expected = leg.expected.max(several.len().max(1) as u32);
         for recipient in several {
@@ -218,6 +222,7 @@ impl Tracker {
         let Some(leg) = self.table.edit(slot) else { return };
         leg.last = head.at;
         leg.size = size;
+        leg.traits.set(Traits::NO_SENDER, sender.is_empty());
         if leg.is_blind() {
             self.blind_until = high.plus_secs(GRACE_SECS);
         }

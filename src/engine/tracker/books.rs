@@ -1,7 +1,7 @@
 //! The only moves of the books: book, settle, hand over, hold. Each keeps
 //! recipients = ended + queued for the leg's owner, after every single call.
 
-use super::leg::{Came, Class, Ended, Leg, Seen};
+use super::leg::{Came, Class, Ended, Leg, Seen, Traits};
 use crate::engine::Sink;
 use crate::engine::attribution::Attribution;
 use crate::engine::ledger::Ledger;
@@ -74,7 +74,7 @@ impl<S: Sink> Cx<'_, S> {
             relay: attempt.relay,
             class: judged.class,
             own_address: judged.own_address,
-            deferred: attempt.status == Status::Deferred,
+            deferred: attempt.status == Status::Deferred || leg.traits.has(Traits::NO_SENDER),
             first,
         };
         self.rules.failed(&mail, &failure, self.ledger, self.attribution)
@@ -112,12 +112,12 @@ pub fn message<S: Sink>(leg: &Leg, cx: &mut Cx<'_, S>) {
 
 /// Which script made it is known now: rules count it, once.
 pub fn script<S: Sink>(leg: &mut Leg, cx: &mut Cx<'_, S>) {
-    if leg.scripted || !cx.rules.wants_scripts() {
+    if leg.traits.has(Traits::SCRIPTED) || !cx.rules.wants_scripts() {
         return;
     }
     if let Some(claim) = leg.details.as_deref().and_then(|details| details.script()) {
         let script = claim.identity();
-        leg.scripted = true;
+        leg.traits.set(Traits::SCRIPTED, true);
         cx.count(leg, What::Script(script));
     }
 }
@@ -159,10 +159,21 @@ pub fn close_out<S: Sink>(leg: &mut Leg, outcome: Outcome, n: u32, cx: &mut Cx<'
     if cx.ending.passed_over {
         return;
     }
+    if leg.traits.has(Traits::NO_SENDER) {
+        return reply_ended(leg, outcome, n, cx);
+    }
     match outcome {
         Outcome::Sent => cx.count(leg, What::Sent(n)),
         Outcome::Bounced | Outcome::Expired => cx.count(leg, What::Failed(cx.ending.class, n)),
         Outcome::Deleted | Outcome::Unaccounted => {}
+    }
+}
+
+/// Automatic replies go where others let them: that they do not arrive is not the account's fault. What receivers call spam
+/// is, all the same.
+fn reply_ended<S: Sink>(leg: &Leg, outcome: Outcome, n: u32, cx: &mut Cx<'_, S>) {
+    if let (Outcome::Bounced, Some(class)) = (outcome, cx.ending.class) {
+        (0..n).for_each(|_| cx.count(leg, What::Refused(class)));
     }
 }
 

@@ -1,7 +1,7 @@
 //! What becomes of recipients: delivery attempts, expiry, and the end of a queue id.
 
 use super::books::{self, Settling};
-use super::leg::{Came, Class, Details, Ended, Seen};
+use super::leg::{Came, Class, Details, Ended, Seen, Traits};
 use super::table::Slot;
 use super::{Cx, Ending, MAX_TEXT, Tracker, cut, push_tight, state_of};
 use crate::engine::Sink;
@@ -155,7 +155,7 @@ impl Tracker {
             && !ending.passed_over
             && let Some(class) = ending.class
         {
-            cx.count(leg, What::Late(class));
+            cx.count(leg, if leg.traits.has(Traits::NO_SENDER) { What::Refused(class) } else { What::Late(class) });
         }
         if matches!(outcome, Outcome::Bounced | Outcome::Expired) && (S::WANTS_CLASSES || late) {
             let sender: Box<[u8]> = leg.details.as_deref().map_or(Box::default(), |details| details.sender.clone());

@@ -129,8 +129,7 @@ pub struct Leg {
     pub expands: bool,
     /// A policy put it on hold before it had an id: held from the moment it is accepted.
     pub hold_pending: bool,
-    /// Rules have counted which script made it.
-    pub scripted: bool,
+    pub traits: Traits,
     /// Put on hold because the gate answered so: the gate knows of it.
     pub answered: bool,
     /// Left the queue, but kept for lines that are still to come (see `Table::linger`).
@@ -271,6 +270,25 @@ impl Ended {
     }
 }
 
+/// More about a leg, one bit each: it has no room for bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traits(u8);
+
+impl Traits {
+    /// Rules have counted which script made it.
+    pub const SCRIPTED: u8 = 1;
+    /// Its envelope has no sender: an automatic reply, or a notification that a program made.
+    pub const NO_SENDER: u8 = 2;
+
+    pub const fn has(self, one: u8) -> bool {
+        self.0 & one == one
+    }
+
+    pub fn set(&mut self, one: u8, is: bool) {
+        self.0 = if is { self.0 | one } else { self.0 & !one };
+    }
+}
+
 impl Leg {
     /// Gives back what it holds.
     pub fn empty(&mut self) {
@@ -305,7 +323,7 @@ impl Leg {
             expands: false,
             hold_pending: false,
             answered: false,
-            scripted: false,
+            traits: Traits::default(),
             ended: None,
             booked: 0,
             done: 0,

@@ -3,7 +3,7 @@
 //! A leg that outlives its batch is one row under its serial; places, sweeps and log time are one more.
 //! Rows carry a version; a row that cannot be read is dropped and counted.
 
-use super::leg::{Came, Class, Details, Ended, Leg, Login, Seen};
+use super::leg::{Came, Class, Details, Ended, Leg, Login, Seen, Traits};
 use super::log_time::LogTime;
 use super::{Sweeps, Tracker};
 use crate::engine::codec::{Reader, Writer};
@@ -177,7 +177,9 @@ fn write_leg(leg: &Leg, out: &mut Writer) {
     }
     out.u64(leg.message).maybe_id(leg.parent).u64(leg.claimed_by).u64(leg.size);
     out.time(leg.first).time(leg.last).time(leg.deadline);
-    out.u32(leg.placed).u64(u64::from(leg.given_up) | u64::from(leg.expands) << 1 | u64::from(leg.scripted) << 2);
+    let (scripted, no_sender) = (leg.traits.has(Traits::SCRIPTED), leg.traits.has(Traits::NO_SENDER));
+    let flags = [leg.given_up, leg.expands, scripted, no_sender];
+    out.u32(leg.placed).u64(flags.iter().rev().fold(0, |bits, flag| bits << 1 | u64::from(*flag)));
     out.u64(u64::from(leg.details.is_some()));
     if let Some(details) = leg.details.as_deref() {
         write_details(details, out);
@@ -277,7 +279,9 @@ fn read_leg(version: u64, serial: u64, saved: &mut Reader<'_>) -> Option<Leg> {
     if version > 1 {
         leg.placed = saved.u32()?;
         let flags = saved.u64()?;
-        (leg.given_up, leg.expands, leg.scripted) = (flags & 1 == 1, flags & 2 == 2, flags & 4 == 4);
+        (leg.given_up, leg.expands) = (flags & 1 == 1, flags & 2 == 2);
+        leg.traits.set(Traits::SCRIPTED, flags & 4 == 4);
+        leg.traits.set(Traits::NO_SENDER, flags & 8 == 8);
     }
     if saved.u64()? != 0 {
         leg.details = Some(Box::new(read_details(saved)?));
