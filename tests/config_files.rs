@@ -114,7 +114,7 @@ fn every_key_takes_effect() {
         retention: {errors_days: 1, index_days: 2, index_max_bytes: 2MiB}\nqueue: {directories: [/q], config_directories: [/e], exim_program: /x, interval: 72s}\n\
         gate: {mode: watch, logins: hold, exim_flags: /g}\n\
         own_addresses: [192.0.2.25, '2001:db8::1']\nreplies: [{pattern: 'a.b', class: loop}]\n\
-        enforcement: {dry_run: false, max_blocks_per_hour: 3, max_age: 2m, respect_unblock: 3h, exempt: [vip]}\n\
+        enforcement: {dry_run: false, max_blocks_per_hour: 3, max_age: 2m, respect_unblock: 3h, force_for: 2h, max_relapses: 4, exempt: [vip]}\n\
         rules: [{name: error_ratio, action: off}, {name: spam_verdicts, limit: 9, action: block}, {name: own, signal: error_ratio, \
         window: 90m, limit: 12.5, min_sample: 7, classes: [loop], for: 'plan:pro', action: notify, state: spam, scope: all, \
         duration: 2h, share: 30}, {name: against_history, floor: 70, limit: 2.5}]\n\
@@ -153,6 +153,8 @@ fn every_key_takes_effect() {
     assert_eq!(c.own_addresses, ["192.0.2.25".parse::<std::net::IpAddr>().unwrap(), "2001:db8::1".parse().unwrap()]);
     assert_eq!(c.replies, [Pattern { pattern: "a.b".into(), class: ReplyClass::Loop }]);
     let enforcement = Enforcement {
+        force_secs: 7_200,
+        max_relapses: 4,
         dry_run: false,
         max_blocks_per_hour: 3,
         max_age_secs: 120,

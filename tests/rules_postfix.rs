@@ -163,3 +163,45 @@ fn a_dry_run_touches_nothing_and_says_what_it_would_do() {
     wait_until("the exempt account's verdict", || status(&site, "web2")["verdicts"][0]["outcome"] == "exempt");
     agent.stop();
 }
+
+#[test]
+fn a_second_chance_doubles_limits_for_errors_and_a_relapse_is_told() {
+    let rules = format!(
+        "{GATE}enforcement: {{dry_run: false, force_for: 2h}}\nrules:\n  \
+         - {{name: errs, signal: errors, window: 1h, limit: 3, action: block}}\n  \
+         - {{name: nobody, signal: unknown_recipients, window: 1h, limit: 5, action: block}}\n"
+    );
+    let site = Site::new(&rules, Role::Root);
+    let mut agent = site.agent();
+    let fail = |from: usize, n: usize| {
+        for at in from..from + n {
+            site.postfix.sendmail("web1", "web1@hosting.test", &[&format!("x{at}@reject.test")], "Subject: x\n\nx\n");
+        }
+    };
+    fail(0, 4);
+    wait_until("too many errors to block it", || status(&site, "web1")["state"] == "bounce");
+    site.order(&["unblock", "web1"]);
+    wait_until("it to have a second chance", || status(&site, "web1")["state"] == "force");
+    assert!(status(&site, "web1")["force_until"].is_string());
+    agent.wait_sum("sendwarden_second_chance_accounts", &[], 1.0);
+    assert!(site.tell(&["status", "web1"]).contains("second chance"));
+    // Beyond the limit, not beyond twice the limit; and the rule that a person has overruled respects that.
+    fail(4, 6);
+    agent.wait_sum("sendwarden_account_recipients_total", &["account=\"web1\"", "outcome=\"bounced\""], 10.0);
+    wait_until("the overruled rule to say so", || {
+        let said = status(&site, "web1")["verdicts"].to_string();
+        said.contains("lifted_by_person")
+    });
+    assert_eq!(status(&site, "web1")["state"], "force");
+    // Also after a crash.
+    agent.kill();
+    agent = site.agent();
+    fail(10, 1);
+    let view = wait_for("twice the limit to block it", || {
+        Some(status(&site, "web1")).filter(|view| view["state"] == "bounce")
+    });
+    assert_eq!(view["verdicts"][0]["rule"], "nobody", "{view}");
+    assert_eq!((&view["verdicts"][0]["observed"], &view["verdicts"][0]["limit"]), (&11.0.into(), &10.0.into()));
+    assert!(view["orders"].to_string().contains("relapse 1 of 2 on a second chance"), "{view}");
+    agent.wait_sum("sendwarden_second_chance_accounts", &[], 0.0);
+}

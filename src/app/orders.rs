@@ -136,6 +136,7 @@ impl Sanctioned {
         ServiceState::Ok.name().clone_into(&mut view.state);
         let Some(account) = self.accounts.get(&owner) else { return };
         view.drip = account.drip.as_ref().map(|drip| drip.per_hour);
+        view.force_until = account.force_until.map(when);
         let under_way = account.change.as_ref().map(|change| change.action.name().to_owned());
         view.sanction = account.block.as_ref().map(|block| SanctionView {
             order: block.order.to_string(),

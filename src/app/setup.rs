@@ -117,7 +117,8 @@ pub fn place(named: Option<&Path>) -> Result<(PathBuf, i64), String> {
 
 fn hold_settings(config: &Config) -> sanctions::Settings {
     let held_max_secs = i64::try_from(config.hold.held_max.as_secs()).unwrap_or(i64::MAX);
-    sanctions::Settings { held_max_secs, ..sanctions::Settings::default() }
+    let Enforcement { force_secs, max_relapses, .. } = config.enforcement;
+    sanctions::Settings { held_max_secs, force_secs, max_relapses, ..sanctions::Settings::default() }
 }
 
 fn state_dir(config: &Config) -> Result<PathBuf, String> {

@@ -109,6 +109,7 @@ fn account_view(row: &AccountRow, counts: &Counts, figures: &Figures, sanctioned
         sanction: None,
         held_messages: 0,
         held_since: None,
+        force_until: None,
         drip: None,
         orders: Vec::new(),
         verdicts: Vec::new(),

@@ -65,7 +65,10 @@ const KEYS: &[(&str, &[&str])] = &[
     ("helper", &["socket"]),
     ("hold", &["held_max", "max_held", "max_held_bytes", "min_free", "min_free_inodes"]),
     ("replies[]", &["pattern", "class"]),
-    ("enforcement", &["dry_run", "max_blocks_per_hour", "max_age", "respect_unblock", "exempt"]),
+    (
+        "enforcement",
+        &["dry_run", "max_blocks_per_hour", "max_age", "respect_unblock", "force_for", "max_relapses", "exempt"],
+    ),
     (
         "rules[]",
         &[
@@ -197,13 +200,16 @@ pub(super) fn read(node: &Node, found: &mut Vec<Found>) -> Config {
 fn enforcement(mut s: Section<'_, '_>, e: &mut Enforcement) {
     s.flag("dry_run", &mut e.dry_run);
     s.number("max_blocks_per_hour", &mut e.max_blocks_per_hour, 0..=100_000);
-    for (key, secs, least) in
-        [("max_age", &mut e.max_age_secs, MINUTE), ("respect_unblock", &mut e.respect_secs, Duration::ZERO)]
-    {
+    for (key, secs, least) in [
+        ("max_age", &mut e.max_age_secs, MINUTE),
+        ("respect_unblock", &mut e.respect_secs, Duration::ZERO),
+        ("force_for", &mut e.force_secs, Duration::ZERO),
+    ] {
         let mut long = Duration::from_secs(u64::try_from(*secs).unwrap_or(0));
         s.duration(key, &mut long, least..=TEN_YEARS);
         *secs = i64::try_from(long.as_secs()).unwrap_or(i64::MAX);
     }
+    s.number("max_relapses", &mut e.max_relapses, 1..=1_000);
     s.list("exempt", &mut e.exempt, |item| text_of(item).map(str::to_owned));
 }
 

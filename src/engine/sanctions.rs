@@ -8,8 +8,10 @@
 //! See [`Sanctions`]; the table of states is in `decide`.
 
 mod decide;
+mod figures;
 mod held;
 mod looked;
+mod relapse;
 mod rows;
 mod settle;
 #[cfg(test)]
@@ -17,6 +19,7 @@ mod table_tests;
 mod time;
 
 pub use decide::{Decision, OWNER_LIFTS_SPAM_SECS, Refusal};
+pub use figures::Figures;
 pub use held::{Entry, Stage, Sum};
 pub use looked::Look;
 pub use rows::{HELD_KIND, Row, SANCTION_KIND, read_account, read_held};
@@ -33,6 +36,8 @@ use std::collections::BTreeMap;
 pub struct Settings {
     /// How long the second chance after a block for errors lasts.
     pub force_secs: i64,
+    /// After so many relapses within [`RELAPSE_SECS`] only an operator lifts the block.
+    pub max_relapses: u32,
     /// Most messages held at a time, over all accounts.
     pub max_held: usize,
     /// How long a message is held at most.
@@ -47,6 +52,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             force_secs: 86_400,
+            max_relapses: 2,
             max_held: 1_000_000,
             held_max_secs: 72 * 3_600,
             owner_release_max: 100,
@@ -55,6 +61,8 @@ impl Default for Settings {
     }
 }
 
+/// So long a relapse is remembered.
+pub const RELAPSE_SECS: i64 = 7 * 86_400;
 /// The log has told of a hold after this, if it is ever to tell of it.
 const SETTLED_SECS: i64 = 60;
 
@@ -117,6 +125,8 @@ pub struct Account {
     pub state: ServiceState,
     pub block: Option<Block>,
     pub force_until: Option<Time>,
+    /// When rules blocked it for errors although it was on a second chance, since an operator lifted such a block.
+    pub relapses: Vec<Time>,
     /// When its owner's purge last lifted a block for spam.
     pub owner_lifted: Option<Time>,
     pub change: Option<Change>,
@@ -209,19 +219,6 @@ pub struct Drift {
     pub contradicted: u64,
 }
 
-/// How things stand, for gauges.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Figures {
-    /// Accounts whose mail is held, by state and by what it is for.
-    pub blocked: BTreeMap<(&'static str, &'static str), u64>,
-    /// Messages on hold, those that are about to leave included.
-    pub messages: u64,
-    /// What they take of the queue, as far as that is known.
-    pub bytes: u64,
-    /// Since when the oldest of them is on hold.
-    pub oldest: Option<Time>,
-}
-
 #[derive(Debug)]
 pub struct Sanctions {
     drift: Drift,
@@ -230,6 +227,8 @@ pub struct Sanctions {
     held: Held,
     touched: Vec<Owner>,
     standing_changed: bool,
+    /// Who is on a second chance is not who was.
+    forced_changed: bool,
     /// Until then nothing is held too long: the clock may be wrong, or people had no time to act.
     quiet_until: Time,
     /// What came on hold up to then is held too long.
@@ -253,6 +252,7 @@ impl Sanctions {
             accounts: BTreeMap::new(),
             touched: Vec::new(),
             standing_changed: true,
+            forced_changed: true,
             quiet_until: Time::ZERO,
             inspected: Time::ZERO,
             claims: BTreeMap::new(),
@@ -279,23 +279,6 @@ impl Sanctions {
     /// What was mended since the last call.
     pub fn take_drift(&mut self) -> Drift {
         std::mem::take(&mut self.drift)
-    }
-
-    /// How things stand.
-    pub fn figures(&self) -> Figures {
-        let mut figures = Figures::default();
-        for account in self.accounts.values() {
-            if let Some(block) = &account.block {
-                *figures.blocked.entry((account.state.name(), block.cause.name())).or_default() += 1;
-            }
-        }
-        for owner in self.held.owners() {
-            let Sum { messages, bytes, oldest } = self.held.sum(owner);
-            figures.messages += messages;
-            figures.bytes += bytes;
-            figures.oldest = figures.oldest.into_iter().chain(oldest).min();
-        }
-        figures
     }
 
     /// The messages of the account that wait on hold, and since when.
@@ -343,12 +326,16 @@ impl Sanctions {
         match decision {
             Decision::Already(why) => (record.outcome, record.details) = (Outcome::Already, why.to_owned()),
             Decision::Refuse(why) => (record.outcome, record.details) = (Outcome::Refused, why.why().to_owned()),
-            Decision::Block(block, state) => {
+            Decision::Block(mut block, state) => {
+                let relapses = self.relapse(&account, order, &mut block, now);
                 let intended = self.intend(&block, order.owner, queued, now);
                 let change = change(order, Verb::Hold, account.state);
-                let account = Account { state, block: Some(block), force_until: None, drip: None, ..account };
-                self.put(order.owner, Account { change: (intended > 0).then_some(change), ..account });
+                let told = relapses.len() > account.relapses.len();
+                let account = Account { state, block: Some(block), force_until: None, drip: None, relapses, ..account };
+                self.put(order.owner, Account { change: (intended > 0).then_some(change), ..account.clone() });
+                let relapse = self.relapse_text(&account, told);
                 (record.outcome, record.details) = begun(intended, "to put on hold");
+                record.details.push_str(&relapse);
             }
             Decision::Unblock(state) => {
                 (record.outcome, record.details) = self.unblock(order, account, state, now);
@@ -549,6 +536,8 @@ impl Sanctions {
     fn put(&mut self, owner: Owner, account: Account) {
         let block = |account: Option<&Account>| account.and_then(|account| account.block.clone());
         self.standing_changed |= block(self.accounts.get(&owner)) != account.block;
+        let forced = |account: Option<&Account>| account.is_some_and(|account| account.state == ServiceState::Force);
+        self.forced_changed |= forced(self.accounts.get(&owner)) != forced(Some(&account));
         if account == Account::default() {
             self.accounts.remove(&owner);
         } else {

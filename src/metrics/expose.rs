@@ -85,6 +85,7 @@ impl Snapshot {
                 known.clone().try_for_each(|(kind, n)| out.gauge(&[kind], *n))
             }
             Family::RulesArmed => out.gauge(&[], self.rules.armed),
+            Family::Forced => out.gauge(&[], self.hold.forced),
             Family::HeldMessages => out.gauge(&[], self.hold.messages),
             Family::HeldBytes => out.gauge(&[], self.hold.bytes),
             Family::HeldOldest => out.time(&[], self.hold.oldest),

@@ -91,6 +91,8 @@ pub struct HoldGauge {
     /// What they take of the queue, as far as that was looked up.
     pub bytes: u64,
     pub oldest: Option<Time>,
+    /// Accounts on a second chance.
+    pub forced: u64,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -130,6 +130,9 @@ pub struct AccountView {
     /// Since when the oldest of them is held.
     #[serde(default)]
     pub held_since: Option<String>,
+    /// Until when its second chance lasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub force_until: Option<String>,
     /// What is held leaves slowly: messages an hour.
     #[serde(default)]
     pub drip: Option<u32>,

@@ -74,6 +74,10 @@ fn in_words(state: &str) -> &str {
 /// Why its mail is held, and the last orders.
 fn sanction(view: &Value) -> String {
     let mut out = String::new();
+    if !words(view, "force_until").is_empty() {
+        let until = words(view, "force_until");
+        out.push_str(&format!("\nsecond chance until {until}: its limits for errors are doubled\n"));
+    }
     if let Some(block) = view.get("sanction").filter(|block| block.is_object()) {
         let reason = match words(block, "reason") {
             "" => String::new(),

@@ -8,7 +8,7 @@ use crate::app::evidence::Gatherer;
 use crate::engine::rules::{Fate, identity};
 use crate::engine::sanctions::Outcome;
 use crate::host::clock;
-use crate::mail::{Action, Actor, Measure, Order, OrderId, Owner, Role, Time, Verdict};
+use crate::mail::{Action, Actor, Measure, Order, OrderId, Owner, Role, ServiceState, Time, Verdict};
 use crate::notify::{Event, Happening, Moment};
 use crate::store::VerdictRow;
 use std::collections::VecDeque;
@@ -34,6 +34,9 @@ pub(super) struct Waiting {
 impl Pump {
     /// Takes what the rules have said since the last call.
     pub(super) fn judge(&mut self, now: Time) {
+        if let Some(forced) = self.engine.sanctions.take_forced() {
+            self.engine.rules.force(forced);
+        }
         for (verdict, order) in std::mem::take(&mut self.verdicts.verdicts) {
             self.pronounce(verdict, order, now);
         }
@@ -154,9 +157,16 @@ impl Pump {
             && order.action != Action::Block
             && matches!(order.by.role(), Role::Operator | Role::Owner)
             && let Some(Actor::Rule(rule)) = self.blocked_by(order.owner)
+            && !self.has_second_chance(order)
         {
             self.engine.judge.lifted(order.owner, &rule, order.at);
         }
+    }
+
+    /// An owner's unblock after too many errors is a second chance, with limits of its own.
+    fn has_second_chance(&self, order: &Order) -> bool {
+        let state = self.engine.sanctions.account(order.owner).state;
+        order.by.role() == Role::Owner && order.action == Action::Unblock && state == ServiceState::Bounce
     }
 
     fn blocked_by(&self, owner: Owner) -> Option<Actor> {

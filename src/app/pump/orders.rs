@@ -166,7 +166,7 @@ impl Pump {
         let figures = self.engine.sanctions.figures();
         let blocked = figures.blocked.into_iter().map(|((state, cause), n)| (state, cause, n)).collect();
         let (messages, bytes, oldest) = (figures.messages, figures.bytes, figures.oldest);
-        self.hold = HoldGauge { blocked, messages, bytes, oldest };
+        self.hold = HoldGauge { blocked, messages, bytes, oldest, forced: figures.forced };
     }
 
     /// A clock that was set makes nothing older: see `Sanctions::set_clock`.

@@ -117,6 +117,7 @@ pub fn restore(saved: Saved, engine: &mut Engine, metrics: &Metrics) -> Kept {
         };
         kept.damaged += u64::from(!good);
     }
+    engine.rules.restore_forced(engine.sanctions.forced());
     kept.damaged += u64::from(!engine.restored());
     let until = clock::now();
     let known: Vec<OwnerFigures<'_>> = engine

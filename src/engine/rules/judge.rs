@@ -18,6 +18,9 @@ pub struct Enforcement {
     pub max_age_secs: i64,
     /// A rule whose block a person lifted does not block the account again for so long.
     pub respect_secs: i64,
+    /// How long a second chance after a block for errors lasts, and how many relapses an owner may lift.
+    pub force_secs: i64,
+    pub max_relapses: u32,
     /// Accounts, by what evidence leads to, that no rule blocks.
     pub exempt: Vec<String>,
 }
@@ -29,6 +32,8 @@ impl Default for Enforcement {
             max_blocks_per_hour: 20,
             max_age_secs: 900,
             respect_secs: 86_400,
+            force_secs: 86_400,
+            max_relapses: 2,
             exempt: Vec::new(),
         }
     }

@@ -10,6 +10,7 @@
 mod busiest;
 mod distinct;
 mod excuse;
+mod force;
 mod history;
 pub mod incidents;
 mod judge;
@@ -36,6 +37,7 @@ use peaks::Peaks;
 use record::Records;
 pub use slots::identity;
 use slots::{Slot, Slots, Topic, Way};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use usage::{Cell, Usage, lower_bound};
 use volume::Armed;
@@ -136,6 +138,8 @@ pub struct Rules {
     peaks: Option<Peaks>,
     records: Records,
     incidents: Incidents,
+    /// Accounts on a second chance: their limits for errors are doubled.
+    forced: BTreeSet<Owner>,
     /// What the gate judges too.
     shared: Arc<Armed>,
     /// Of what is shared: subjects that have changed.
@@ -162,6 +166,7 @@ impl Rules {
             peaks: None,
             records: Records::new(keep_rows),
             incidents: Incidents::new(keep_rows),
+            forced: BTreeSet::new(),
             shared: Arc::default(),
             moved: Vec::new(),
             wants_classes: false,
@@ -345,6 +350,10 @@ impl Rules {
                 if value.observed <= rule.limit || value.sample < u64::from(rule.min_sample) {
                     continue;
                 }
+                let limit = force::limit(rule, &self.forced, subject.owner);
+                if value.observed <= limit {
+                    continue;
+                }
                 if let Some(peaks) = &mut self.peaks {
                     peaks.note(number, subject, mail, value.observed);
                     continue;
@@ -357,7 +366,7 @@ impl Rules {
                     continue;
                 }
                 let incident = rule.signal == Signal::Queued && self.incidents.hit(subject.owner, now);
-                self.verdicts.push(Verdict { incident, ..verdict(rule, subject, mail, value.observed) });
+                self.verdicts.push(Verdict { incident, limit, ..verdict(rule, subject, mail, value.observed) });
             }
         }
         self.bound_memory();

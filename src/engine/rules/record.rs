@@ -82,6 +82,18 @@ impl Records {
 
     fn write(&mut self, about: About, what: Option<What>) {
         about.write(what, &mut self.before, &mut self.now);
+        self.cut();
+    }
+
+    /// What rules for errors said of it is forgotten, from here on.
+    pub fn pardon(&mut self, subject: Subject) {
+        if self.keep {
+            About { subject, ..self.before }.write_code(PARDON, None, &mut self.before, &mut self.now);
+            self.cut();
+        }
+    }
+
+    fn cut(&mut self) {
         let end = self.now.bytes.len();
         if end - self.cuts.last().copied().unwrap_or(0) >= PIECE {
             self.cuts.push(end);
@@ -189,7 +201,8 @@ impl Rules {
             let (mut saved, mut entry) = (Reader::new(&bytes), NOTHING);
             while !saved.is_empty() && whole {
                 match entry.read(&mut saved) {
-                    Some(Some(what)) => self.count_again(number, entry, what, attribution),
+                    Some(Some(Told::Count(what))) => self.count_again(number, entry, what, attribution),
+                    Some(Some(Told::Pardon)) => self.pardon_again(number, entry.subject),
                     Some(None) => self.gone_again(number, entry.subject),
                     None => whole = false,
                 }
@@ -206,14 +219,25 @@ impl Rules {
         whole
     }
 
-    fn gone_again(&mut self, number: u64, subject: Subject) {
+    /// It was not written whole since.
+    fn is_after(&self, number: u64, subject: Subject) -> bool {
         let recorded = match subject.part {
             super::PROVEN => {
                 self.proven.get(subject.owner.0 as usize).and_then(Option::as_ref).map(|usage| usage.recorded)
             }
             _ => self.others.get(&subject).map(|usage| usage.recorded),
         };
-        if recorded.is_none_or(|recorded| number < recorded) {
+        recorded.is_some_and(|recorded| number >= recorded)
+    }
+
+    fn pardon_again(&mut self, number: u64, subject: Subject) {
+        if self.is_after(number, subject) {
+            self.pardon(subject);
+        }
+    }
+
+    fn gone_again(&mut self, number: u64, subject: Subject) {
+        if !self.is_after(number, subject) {
             return;
         }
         match subject.part {
@@ -248,7 +272,7 @@ impl Rules {
             for number in slot.rules.iter().filter(|number| about >> **number & 1 == 1) {
                 let number = usize::from(*number);
                 if let (Some(rule), Some(identity)) = (self.rules.get(number), self.identities.get(number))
-                    && value.observed > rule.limit
+                    && value.observed > super::force::limit(rule, &self.forced, subject.owner)
                     && value.sample >= u64::from(rule.min_sample)
                 {
                     usage.may_tell(*identity, now, rule.window_secs);
@@ -295,6 +319,10 @@ impl About {
     /// `None` for what was counted: the subject was forgotten.
     fn write(self, what: Option<What>, before: &mut About, out: &mut Writer) {
         let (code, number) = code_of(what);
+        self.write_code(code, number, before, out);
+    }
+
+    fn write_code(self, code: u64, number: Option<u64>, before: &mut About, out: &mut Writer) {
         let same_subject = (self.subject, self.way) == (before.subject, before.way);
         let same_times = (self.at, self.now) == (before.at, before.now);
         out.u64(code << 2 | u64::from(same_times) << 1 | u64::from(same_subject));
@@ -317,7 +345,7 @@ impl About {
     }
 
     /// What [`write`](About::write) wrote; `None` when it cannot be read.
-    fn read(&mut self, saved: &mut Reader<'_>) -> Option<Option<What>> {
+    fn read(&mut self, saved: &mut Reader<'_>) -> Option<Option<Told>> {
         let head = saved.u64()?;
         if head & SAME_SUBJECT == 0 {
             let subject = saved.u64()?;
@@ -332,9 +360,21 @@ impl About {
             self.now = u32::try_from(i64::from(self.now).checked_add(saved.i64()?)?).ok()?;
             self.at = self.now.checked_sub(saved.u32()?)?;
         }
-        what_of(head >> 2, saved)
+        if head >> 2 == PARDON {
+            return Some(Some(Told::Pardon));
+        }
+        Some(what_of(head >> 2, saved)?.map(Told::Count))
     }
 }
+
+/// What an entry tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Count(What),
+    Pardon,
+}
+
+const PARDON: u64 = 18;
 
 /// The code of what was counted, and the number that it needs.
 fn code_of(what: Option<What>) -> (u64, Option<u64>) {

@@ -146,6 +146,11 @@ impl Usage {
         }
     }
 
+    /// These rules have not spoken.
+    pub fn pardon(&mut self, rules: &[u64]) {
+        self.told.retain(|(rule, _)| !rules.contains(rule));
+    }
+
     /// Only what the slots can hold again.
     pub fn write<'s>(&mut self, slots: impl Iterator<Item = &'s Slot>, out: &mut Writer) {
         out.u64(self.recorded).u64(self.told.len() as u64);

@@ -126,6 +126,10 @@ fn write_account(account: &Account) -> Vec<u8> {
         write_actor(&mut out, &drip.by);
     }
     out.u64(u64::from(account.warned));
+    // Behind all else, and only where there are any: as with messages.
+    for relapse in &account.relapses {
+        out.time(*relapse);
+    }
     out.bytes
 }
 
@@ -188,6 +192,9 @@ pub fn read_account(key: &[u8], value: &[u8]) -> Option<(Owner, Account)> {
         });
     }
     account.warned = saved.u8()?;
+    while !saved.is_empty() {
+        account.relapses.push(saved.time()?);
+    }
     Some((owner, account))
 }
 

@@ -143,6 +143,9 @@ impl Sanctions {
     ) -> (Outcome, String) {
         let owner = order.owner;
         let waiting = self.held.places(owner, Stage::Held).len() as u64;
+        // An operator has looked at it.
+        let relapses = if order.by.role() == Role::Operator { Vec::new() } else { account.relapses.clone() };
+        let account = Account { relapses, ..account };
         let force_until = match (state, &account.block) {
             (ServiceState::Force, Some(_)) => Some(now.plus_secs(self.settings.force_secs)),
             _ => account.force_until,
