@@ -241,6 +241,10 @@ fn our_own_address_on_a_blocklist_blocks_nobody_on_a_real_postfix_and_is_told_on
     assert_eq!((&notice["event"], &notice["account"]), (&"host_incident".into(), &"".into()), "{notice}");
     assert!(notice["reason"].as_str().unwrap().contains("192.0.2.25"), "{notice}");
     assert!(site.tell(&["status"]).contains("host incident: receivers refuse this host's address 192.0.2.25"));
+    let mut check = Command::new(env!("CARGO_BIN_EXE_sendwarden"));
+    let said = check.arg("check").arg("--config").arg(&site.config).output().unwrap().stdout;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(said.contains("receivers refuse this host's address 192.0.2.25"), "{said}");
     for user in ["web1", "web2"] {
         let view: Value = serde_json::from_str(&site.tell(&["status", user, "--format", "json"])).unwrap();
         assert_eq!(view["state"], "ok", "{view}");

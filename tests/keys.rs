@@ -721,6 +721,40 @@ fn enforcement_respect_unblock() {
 }
 
 #[test]
+fn enforcement_force_for() {
+    for (long, expected) in [("0s", "ok"), ("24h", "force")] {
+        let more = format!(
+            "enforcement: {{dry_run: false, force_for: {long}}}\nrules:\n  \
+             - {{name: r, signal: errors, window: 1h, limit: 0, action: block}}\n"
+        );
+        let house = house("", &more);
+        let _running = agent(&house, &sent_at(&[300], "5.1.1"));
+        let account = || house.command_json(&["status", "uid54001"]);
+        assert_eq!(account()["state"], "bounce");
+        house.command_json(&["unblock", "uid54001"]);
+        wait(&house, "what the unblock comes to", || account()["state"] == expected);
+    }
+}
+
+#[test]
+fn enforcement_max_relapses() {
+    for (most, lifted_by) in [(1, "operator"), (2, "owner")] {
+        let more = format!(
+            "enforcement: {{dry_run: false, respect_unblock: 0s, max_relapses: {most}}}\nrules:\n  \
+             - {{name: r, signal: errors, window: 1h, limit: 0, action: block}}\n"
+        );
+        let house = house("", &more);
+        let _running = agent(&house, &sent_at(&[300], "5.1.1"));
+        let account = || house.command_json(&["status", "uid54001"]);
+        house.command_json(&["unblock", "uid54001"]);
+        wait(&house, "the second chance", || account()["state"] == "force");
+        house.append(message("C000000001", 60, "pickup[1]: ID: uid=54001 from=<x>", "x@mx.test", "z@b.test", "5.1.1"));
+        wait(&house, "the relapse", || account()["state"] == "bounce");
+        assert_eq!(account()["sanction"]["liftable_by"], lifted_by);
+    }
+}
+
+#[test]
 fn rules_name() {
     let house = house("", "rules:\n  - {name: recipients_per_hour, limit: 3}\n");
     let _running = agent(&house, &burst());

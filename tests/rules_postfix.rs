@@ -74,6 +74,14 @@ fn the_account_that_crosses_a_limit_is_blocked_and_nobody_else() {
     agent.wait_sum("sendwarden_rule_verdicts_total", &["rule=\"burst\"", "outcome=\"blocked\""], 1.0);
     agent.wait_sum("sendwarden_rules_armed", &[], 1.0);
     agent.wait_sum("sendwarden_rule_block_budget", &[], 19.0);
+    let burst = |account| [format!("account=\"{account}\""), "rule=\"burst\"".to_owned()];
+    for (account, value) in [("web1", 20.0), ("web2", 10.0)] {
+        let labels = burst(account);
+        let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+        agent.wait_sum("sendwarden_account_window", &labels, value);
+        agent.wait_sum("sendwarden_account_window_limit", &labels, 10.0);
+    }
+    assert!(agent.sum("sendwarden_rule_evaluations_total", &[]) >= 30.0);
     let text = site.tell(&["status", "web1"]);
     assert!(text.contains("by rule burst: 11 messages in 1h, limit 10"), "{text}");
     assert!(text.contains("burst: 11 messages, limit 10: blocked"), "{text}");

@@ -330,7 +330,7 @@ impl Sanctions {
                 let relapses = self.relapse(&account, order, &mut block, now);
                 let intended = self.intend(&block, order.owner, queued, now);
                 let change = change(order, Verb::Hold, account.state);
-                let told = relapses.len() > account.relapses.len();
+                let told = relapses.last() != account.relapses.last();
                 let account = Account { state, block: Some(block), force_until: None, drip: None, relapses, ..account };
                 self.put(order.owner, Account { change: (intended > 0).then_some(change), ..account.clone() });
                 let relapse = self.relapse_text(&account, told);

@@ -87,6 +87,7 @@ struct Admitted {
     label: Arc<str>,
     seq: u64,
     base: Counters,
+    windows: Arc<[WindowGauge]>,
 }
 
 #[derive(Debug)]
@@ -104,6 +105,15 @@ pub(super) struct AccountView {
     pub today: u64,
     pub queued: u64,
     pub held: u64,
+    pub windows: Arc<[WindowGauge]>,
+}
+
+/// What a rule sees of an account now, in the unit of its limit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WindowGauge {
+    pub rule: Arc<str>,
+    pub value: f64,
+    pub limit: f64,
 }
 
 /// All accounts.
@@ -189,6 +199,21 @@ impl Accounts {
         self.staged.shrink_to(4_096);
     }
 
+    /// Accounts with series of their own.
+    pub fn owners(&self) -> Vec<Owner> {
+        self.cells.iter().filter(|cell| cell.admitted.is_some()).map(|cell| cell.owner).collect()
+    }
+
+    /// What rules see of one now; shown at once, for it is no counter.
+    pub fn see(&mut self, owner: Owner, windows: Vec<WindowGauge>) {
+        let cell = self.index.get(&owner).and_then(|at| self.cells.get_mut(*at));
+        if let Some(admitted) = cell.and_then(|cell| cell.admitted.as_mut())
+            && *admitted.windows != *windows
+        {
+            admitted.windows = windows.into();
+        }
+    }
+
     /// Slots given since the last call.
     pub fn save(&mut self) -> Vec<Slot> {
         std::mem::take(&mut self.new_slots)
@@ -264,7 +289,14 @@ impl Accounts {
     /// have their counters at 0.
     pub fn views(&self, now: Time, since: u64) -> Vec<AccountView> {
         let mut views = Vec::with_capacity(self.tracked + 1);
-        let mut other = AccountView { label: Arc::from(OTHER), counters: self.residue, today: 0, queued: 0, held: 0 };
+        let mut other = AccountView {
+            label: Arc::from(OTHER),
+            counters: self.residue,
+            today: 0,
+            queued: 0,
+            held: 0,
+            windows: [].into(),
+        };
         for cell in &self.cells {
             let shown = &cell.shown;
             match &cell.admitted {
@@ -282,6 +314,7 @@ impl Accounts {
                         today: shown.today(now),
                         queued: shown.queued,
                         held: shown.held,
+                        windows: Arc::clone(&admitted.windows),
                     });
                 }
                 None => {
@@ -311,7 +344,7 @@ impl Accounts {
         if cell.admitted.is_none() {
             self.tracked += 1;
             self.labels.insert(Arc::clone(&label));
-            cell.admitted = Some(Box::new(Admitted { label, seq: slot.seq, base: slot.base }));
+            cell.admitted = Some(Box::new(Admitted { label, seq: slot.seq, base: slot.base, windows: [].into() }));
         }
     }
 }

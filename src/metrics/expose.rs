@@ -11,7 +11,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::Format;
-use super::accounts::{AccountView, ORIGINS, OUTCOMES};
+use super::accounts::{AccountView, ORIGINS, OUTCOMES, WindowGauge};
 use super::delay::BOUNDS_MS;
 use super::families::{Family, Kind};
 use super::gate;
@@ -103,6 +103,8 @@ impl Snapshot {
             Family::AccountToday => self.accounts.iter().try_for_each(|a| out.gauge(&[&a.label], a.today)),
             Family::AccountQueued => self.accounts.iter().try_for_each(|a| out.gauge(&[&a.label], a.queued)),
             Family::AccountHeld => self.accounts.iter().try_for_each(|a| out.gauge(&[&a.label], a.held)),
+            Family::AccountWindow => self.windows(&mut out, |window| window.value),
+            Family::AccountWindowLimit => self.windows(&mut out, |window| window.limit),
             Family::AccountsKnown => out.gauge(&[], self.known as u64),
             Family::AccountsTracked => out.gauge(&[], self.tracked as u64),
             Family::AccountsLimit => out.gauge(&[], self.limit as u64),
@@ -127,6 +129,15 @@ impl Snapshot {
                 out.counter(&labels, line.shown)
             }),
         }
+    }
+
+    fn windows(&self, out: &mut Out<'_>, of: impl Fn(&WindowGauge) -> f64) -> fmt::Result {
+        self.accounts.iter().try_for_each(|account| {
+            account.windows.iter().try_for_each(|window| {
+                let value = of(window);
+                out.labelled(&[&account.label, &window.rule], |metric| metric.encode_gauge(&value))
+            })
+        })
     }
 
     /// The lines of one histogram lie one after the other: its buckets, then the sum, of which `unit` make a second.

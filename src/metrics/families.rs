@@ -82,6 +82,8 @@ families! {
     AccountToday Gauge "sendwarden_account_messages_today" ["account"] "Messages accepted per account since local midnight.";
     AccountQueued Gauge "sendwarden_account_queued_recipients" ["account"] "Recipients of queued messages per account, held ones included.";
     AccountHeld Gauge "sendwarden_account_held_recipients" ["account"] "Recipients of messages on hold per account.";
+    AccountWindow Gauge "sendwarden_account_window" ["account", "rule"] "What a rule sees in its window per account, as its limit counts it (a share of errors in percent); absent while there is nothing.";
+    AccountWindowLimit Gauge "sendwarden_account_window_limit" ["account", "rule"] "The limit of that rule for the account.";
     AccountsKnown Gauge "sendwarden_accounts_known" [] "Accounts ever seen and not forgotten.";
     AccountsTracked Gauge "sendwarden_accounts_tracked" [] "Accounts with series of their own.";
     AccountsLimit Gauge "sendwarden_accounts_tracked_limit" [] "Most accounts that may have series of their own.";
@@ -105,6 +107,7 @@ families! {
     Orders Counter "sendwarden_orders" ["action", "result"] "Orders for accounts, and what came of them.";
     Drift Counter "sendwarden_hold_drift" ["kind"] "Messages that were not held or free as they should be: escaped (held afterwards), left_over (released afterwards), taken (released or requeued by somebody else), gone (not there when they were to be released or deleted, or believed to be on hold), contradicted (a held account's as the log says, somebody else's as the queue file does: let alone).";
     Verdicts Counter "sendwarden_rule_verdicts" ["rule", "outcome"] "Limits of rules that were crossed, by what became of it: observed, notified, blocked, or why it was not blocked.";
+    Evaluations Counter "sendwarden_rule_evaluations" [] "Windows of rules that were moved and compared with their limits.";
     BlockBudget Gauge "sendwarden_rule_block_budget" [] "Automatic blocks that may still be made within this hour.";
     Incidents Counter "sendwarden_host_incidents" ["kind"] "Host incidents found: many accounts fail at one receiver or with one class of replies, or receivers name an address of this host.";
     IncidentsNow Gauge "sendwarden_host_incidents_standing" ["kind"] "Host incidents that stand; what is due to one counts against no account.";

@@ -22,7 +22,7 @@ mod text004;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub use accounts::{AccountLabel, COUNTERS, Counters, LABEL_BYTES, OTHER, OwnerFigures, Slot};
+pub use accounts::{AccountLabel, COUNTERS, Counters, LABEL_BYTES, OTHER, OwnerFigures, Slot, WindowGauge};
 pub use families::{Family, Kind, reference};
 pub use gate::{Decision, GateTally, held_on};
 pub use tally::{SourceId, Tally};
@@ -209,6 +209,17 @@ impl Metrics {
     /// The commit worked: shows what was staged.
     pub fn publish(&self, gauges: Gauges) {
         self.lock().publish(gauges);
+    }
+
+    /// Accounts with series of their own.
+    pub fn owners(&self) -> Vec<Owner> {
+        self.lock().accounts.owners()
+    }
+
+    /// What rules see of accounts now.
+    pub fn see(&self, windows: Vec<(Owner, Vec<WindowGauge>)>) {
+        let mut state = self.lock();
+        windows.into_iter().for_each(|(owner, windows)| state.accounts.see(owner, windows));
     }
 
     /// A person forgot the account. The residue it leaves in `other` is part of the next `save`.

@@ -119,6 +119,11 @@ impl Tally {
         }
     }
 
+    /// Windows of rules were looked at.
+    pub fn evaluations(&mut self, n: u64) {
+        self.hold(Family::Evaluations, ["", ""], n);
+    }
+
     /// A host incident was found; `kind` is one of a closed set.
     pub fn incident(&mut self, kind: &'static str) {
         self.hold(Family::Incidents, [kind, ""], 1);

@@ -5,6 +5,7 @@
 mod flags;
 mod hooks;
 mod host;
+mod incidents;
 mod log;
 mod scripts;
 mod servers;
@@ -89,6 +90,7 @@ pub fn run(args: &CheckArgs) -> Exit {
     findings.extend(host::queues(&setup));
     findings.extend(host::helper(&setup));
     findings.push(rules(&setup));
+    incidents::judge(&setup.state_dir, &mut findings);
     gate(&chain::look(&chain::Wanted::of(&setup)), &setup, &mut findings);
     flags::judge(&setup, &mut findings);
     hooks::judge(&setup, &mut findings);

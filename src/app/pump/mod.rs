@@ -17,6 +17,7 @@ mod orders;
 mod people;
 mod projection;
 mod rows;
+mod sights;
 mod source;
 mod undo;
 mod volume;
@@ -151,6 +152,7 @@ pub struct Pump {
     evidence: Option<Gatherer>,
     /// The rules that the gate judges too.
     armed: Arc<Armed>,
+    sights: sights::Sights,
 }
 
 impl Pump {
@@ -223,6 +225,7 @@ impl Pump {
             verdicts: judge::Waiting::default(),
             evidence: None,
             armed: Arc::default(),
+            sights: sights::Sights::default(),
         };
         pump.evidence = pump.gatherer();
         pump.listed.due = pump.engine.sanctions.blocked().next().is_some();
@@ -390,6 +393,7 @@ impl Pump {
     }
 
     fn publish(&mut self, more: bool) {
+        self.show_sights();
         let scanned = self.queues.latest();
         let armed = if self.engine.judge.muted().is_some() { 0 } else { self.engine.rules.armed().count() as u64 };
         let standing = self.incidents_now();

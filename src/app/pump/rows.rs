@@ -262,6 +262,10 @@ impl Pump {
                 self.tally.evicted(reason, n);
             }
         }
+        let evaluations = self.engine.rules.evaluations;
+        let told = std::mem::replace(&mut self.sights.evaluations, evaluations);
+        self.tally.evaluations(evaluations - told);
+        self.sights.moved(owners);
         let day = self.days.at(clock::now());
         let (ledger, accounts, days) = (&self.engine.ledger, &self.engine.attribution.accounts, &self.days);
         let figures = owners.iter().filter(|owner| owner.is_account()).map(|&owner| {

@@ -16,6 +16,7 @@ pub mod incidents;
 mod judge;
 mod known;
 mod memory;
+mod now;
 mod peaks;
 mod record;
 mod rule;
@@ -25,6 +26,7 @@ pub mod volume;
 mod window;
 
 pub use judge::{Enforcement, Fate, Judge};
+pub use now::Sight;
 pub use peaks::Peak;
 pub use record::Row;
 pub use rule::{Classes, Lane, Rule, Target, built_in};
@@ -151,6 +153,8 @@ pub struct Rules {
     memory: usize,
     /// Subjects, and verdicts, for which there was no room.
     pub without_room: u64,
+    /// Windows that were moved, and compared with their limits.
+    pub evaluations: u64,
 }
 
 impl Rules {
@@ -174,6 +178,7 @@ impl Rules {
             wants_scripts: false,
             memory: 0,
             without_room: 0,
+            evaluations: 0,
         };
         new.set(rules);
         new
@@ -335,7 +340,9 @@ impl Rules {
             usage.moved = true;
             self.moved.push(subject);
         }
-        for slot_at in self.slots.of(way, what.topic()) {
+        let slots = self.slots.of(way, what.topic());
+        self.evaluations += slots.len() as u64;
+        for slot_at in slots {
             let Some(slot) = self.slots.list.get(usize::from(*slot_at)) else { continue };
             let Some(value) = value_of(slot, usage, what, at, now, &mut self.memory) else { continue };
             if value.observed <= slot.least {
