@@ -11,6 +11,7 @@ use sendwarden::engine::rules::built_in;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::Command;
 
 const SEED: u64 = 0x5eed_5704;
@@ -352,6 +353,70 @@ fn log(messages: &[Message]) -> String {
     lines.into_iter().map(|(_, line)| line).collect()
 }
 
+/// What `replay` answers to a configuration, a passwd file and a log.
+fn replay(mut command: Command, [config, passwd, log]: &[&Path; 3]) -> Value {
+    command.args(["replay", "--format", "json", "--config"]).arg(config).arg("--passwd").arg(passwd).arg(log);
+    let got = command.output().unwrap();
+    let err = String::from_utf8_lossy(&got.stderr);
+    assert!(got.status.success(), "{:?}: {err}", got.status);
+    serde_json::from_slice(&got.stdout).unwrap()
+}
+
+/// All built-in rules, to block.
+fn armed() -> String {
+    let mut config = String::from("enforcement: {dry_run: false, max_blocks_per_hour: 1000}\nrules:\n");
+    for rule in built_in() {
+        writeln!(config, "- {{name: {}, action: block}}", rule.name).unwrap();
+    }
+    config
+}
+
+/// Stamps of the classic form show no zone: an hour of them comes twice when clocks are put back.
+#[test]
+fn an_hour_that_comes_twice_makes_nobody_guilty() {
+    let mut lines = String::new();
+    for (uid, an_hour) in [(5_001, 450), (5_002, 900), (5_003, 1_800)] {
+        let from = WINTER - 3 * HOUR;
+        for n in 0..5 * an_hour {
+            let at = from + HOUR * n / an_hour;
+            let shown = at + if at < WINTER { 2 * HOUR } else { HOUR };
+            let shown = jiff::Timestamp::from_second(shown).unwrap().strftime("%b %e %H:%M:%S");
+            let id = format!("{:010X}", 0xA000_0000 + uid * 100_000 + n);
+            for (daemon, what) in [
+                ("pickup", format!("uid={uid} from=<w@site.test>")),
+                ("cleanup", format!("message-id=<{id}@mx.test>")),
+                ("qmgr", "from=<w@site.test>, size=900, nrcpt=1 (queue active)".to_owned()),
+            ] {
+                lines.push_str(&format!("{at} {shown} mx postfix/{daemon}[7]: {id}: {what}\n"));
+            }
+        }
+    }
+    // In the order of time, which the lines themselves do not show.
+    let mut lines: Vec<(i64, &str)> =
+        lines.lines().map(|line| line.split_once(' ').unwrap()).map(|(at, line)| (at.parse().unwrap(), line)).collect();
+    lines.sort_by_key(|(at, _)| *at);
+    let text: String = lines.iter().map(|(_, line)| format!("{line}\n")).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let (config, passwd) = (write("armed.yaml", &armed()), write("passwd", "root:x:0:0::/:/bin/sh\n"));
+    let log = write("mail.log", &text);
+    let file = std::fs::File::options().write(true).open(&log).unwrap();
+    file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(WINTER as u64 + 86_400)).unwrap();
+    let verdicts = |zone: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sendwarden"));
+        command.env("TZ", zone);
+        let answer = replay(command, &[&config, &passwd, &log]);
+        assert_eq!(answer["totals"]["messages"], 5 * (450 + 900 + 1_800));
+        answer["verdicts"].as_array().unwrap().len()
+    };
+    assert_eq!(verdicts("Europe/Paris"), 0);
+    assert!(verdicts("UTC") > 0, "the story is one: who takes it for one hour sees twice as much in it");
+}
+
 #[test]
 fn the_innocent_are_spared_and_the_guilty_are_blocked_in_time() {
     let mut month = Month { dice: Rng::with_seed(SEED), messages: Vec::new(), says: BTreeMap::new(), next_uid: 9_000 };
@@ -371,19 +436,11 @@ fn the_innocent_are_spared_and_the_guilty_are_blocked_in_time() {
         std::fs::write(&path, text).unwrap();
         path
     };
-    let mut config = format!("accounts_file: {}\nrules:\n", write("accounts.yaml", VICTIM).display());
-    for rule in built_in() {
-        writeln!(config, "- {{name: {}, action: block}}", rule.name).unwrap();
-    }
-    config.push_str("enforcement: {dry_run: false, max_blocks_per_hour: 1000}\nattribution: {web_server_uids: [33]}\n");
+    let accounts = write("accounts.yaml", VICTIM);
+    let config = format!("{}accounts_file: {}\nattribution: {{web_server_uids: [33]}}\n", armed(), accounts.display());
     let (config, log) = (write("armed.yaml", &config), write("mail.log", &log(&messages)));
     let passwd = write("passwd", "root:x:0:0::/:/bin/sh\n");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sendwarden"));
-    command.args(["replay", "--format", "json", "--config"]).arg(config).arg("--passwd").arg(passwd).arg(log);
-    let got = command.output().unwrap();
-    let err = String::from_utf8_lossy(&got.stderr);
-    assert!(got.status.success(), "{:?}: {err}", got.status);
-    let answer: Value = serde_json::from_slice(&got.stdout).unwrap();
+    let answer = replay(Command::new(env!("CARGO_BIN_EXE_sendwarden")), &[&config, &passwd, &log]);
 
     // When each was blocked first, and by which rule.
     let mut blocked: BTreeMap<&str, (i64, &str)> = BTreeMap::new();

@@ -33,7 +33,10 @@ pub struct History {
     /// Hours are counted from 1970 on. Before this one nothing was heard, and those before that one have taught.
     began: u32,
     taught: u32,
-    /// What is still to teach: hour and messages, the oldest first.
+    /// The hour at hand, and its messages: none where nothing was heard.
+    hour: u32,
+    count: u32,
+    /// What is still to teach besides: hour and messages, the oldest first.
     recent: ThinVec<(u32, u32)>,
     /// How many are usual in an hour of the week, in their order; the others are 0.
     usual: ThinVec<u32>,
@@ -44,29 +47,27 @@ impl History {
     #[inline]
     pub fn add(&mut self, now: u32) {
         let hour = now / HOUR;
-        match self.recent.last_mut() {
-            Some((last, count)) if *last == hour => *count = count.saturating_add(1),
-            _ => self.add_in_another(hour),
+        if hour != self.hour || self.count == 0 {
+            self.turn_to(hour);
         }
+        self.count = self.count.saturating_add(1);
     }
 
-    fn add_in_another(&mut self, hour: u32) {
-        let last = self.recent.last().map(|(last, _)| *last);
-        match last {
-            // A little back: it counts for the hour that was reached.
-            Some(last) if hour < last && last - hour <= LAG_HOURS => {
-                if let Some((_, count)) = self.recent.last_mut() {
-                    *count = count.saturating_add(1);
-                }
-                return;
-            }
-            Some(last) if hour > last && hour - last <= FORGOTTEN_HOURS => self.teach(hour.saturating_sub(LAG_HOURS)),
-            _ => *self = History { began: hour, taught: hour, ..History::default() },
+    fn turn_to(&mut self, hour: u32) {
+        // A little back: it counts for the hour that was reached.
+        if self.count > 0 && hour < self.hour && self.hour - hour <= LAG_HOURS {
+            return;
+        }
+        if self.count == 0 || hour < self.hour || hour - self.hour > FORGOTTEN_HOURS {
+            *self = History { began: hour, taught: hour, hour, ..History::default() };
+            return;
         }
         if self.recent.len() == self.recent.capacity() {
             self.recent.reserve_exact((self.recent.len() / 2).max(1));
         }
-        self.recent.push((hour, 1));
+        self.recent.push((self.hour, self.count));
+        (self.hour, self.count) = (hour, 0);
+        self.teach(hour.saturating_sub(LAG_HOURS));
     }
 
     /// All hours before this one have taught then.
@@ -84,7 +85,7 @@ impl History {
                 self.usual.insert(at, place);
             }
         }
-        let History { began, taught, recent, usual } = self;
+        let History { began, taught, recent, usual, .. } = self;
         for one in usual.iter_mut() {
             let place = *one & PLACE;
             let mut mean = f32::from_bits(*one & !PLACE);
@@ -132,11 +133,12 @@ impl History {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.recent.is_empty()
+        self.count == 0
     }
 
     pub fn write(&self, out: &mut Writer) {
-        out.u32(self.began).u32(self.taught - self.began).u64(self.recent.len() as u64);
+        out.u32(self.began).u32(self.taught - self.began).u32(self.hour - self.began).u32(self.count);
+        out.u64(self.recent.len() as u64);
         for (hour, count) in &self.recent {
             out.u32(hour - self.began).u32(*count);
         }
@@ -148,7 +150,8 @@ impl History {
 
     pub fn read(saved: &mut Reader<'_>) -> Option<History> {
         let began = saved.u32()?;
-        let mut history = History { began, taught: began.checked_add(saved.u32()?)?, ..History::default() };
+        let (taught, hour) = (began.checked_add(saved.u32()?)?, began.checked_add(saved.u32()?)?);
+        let mut history = History { began, taught, hour, count: saved.u32()?, ..History::default() };
         for _ in 0..saved.u64()? {
             let hour = began.checked_add(saved.u32()?)?;
             history.recent.push((hour, saved.u32()?));
@@ -252,7 +255,7 @@ mod tests {
         let mut history = weeks(4);
         let began = history.began;
         history.add((1_004 * WEEK - 20) * HOUR);
-        assert_eq!((history.began, history.recent.last()), (began, Some(&(1_004 * WEEK, 2))));
+        assert_eq!((history.began, history.hour, history.count), (began, 1_004 * WEEK, 2));
         history.add((1_004 * WEEK - 25) * HOUR);
         assert_eq!((history.began, usual(&history, 1_004 * WEEK)), (1_004 * WEEK - 25, None));
     }
