@@ -180,8 +180,11 @@ fn what_moves(dice: &mut Rng, signal: Signal, others: u64) -> What {
     let class = one_of(dice, &ReplyClass::ALL);
     let usual = one_of(dice, &[ReplyClass::UnknownRecipient, ReplyClass::Spam, class]);
     match signal {
-        Signal::Messages | Signal::AgainstHistory => What::Message,
+        Signal::Messages | Signal::AgainstHistory => {
+            one_of(dice, &[What::Message, What::Message, What::Message, What::Reply])
+        }
         Signal::Recipients => What::Recipients(one_of(dice, &[0, 1, 1, 1, 2, 7])),
+        Signal::DistinctRecipients | Signal::NewRecipients if chance(dice, 5) => What::ReplyTo(dice.u64(..others)),
         Signal::DistinctRecipients | Signal::NewRecipients => What::Recipient(dice.u64(..others)),
         Signal::Scripts => What::Script(dice.u64(..others)),
         Signal::LoginAddresses => What::Address(dice.u64(..others)),
@@ -763,9 +766,10 @@ fn value(
     let holds = |class: Option<ReplyClass>| class.is_some_and(|class| sight.classes.holds(class));
     let before = lists.different.seen.len() as u64;
     let counted = match (sight.signal, what) {
-        (Signal::Messages, What::Message) => lists.counted.add(at, 1, view),
+        (Signal::Messages, What::Message | What::Reply) => lists.counted.add(at, 1, view),
         (Signal::Recipients, What::Recipients(n)) => lists.counted.add(at, n, view),
-        (Signal::DistinctRecipients, What::Recipient(hash)) | (Signal::LoginAddresses, What::Address(hash)) => {
+        (Signal::DistinctRecipients, What::Recipient(hash) | What::ReplyTo(hash))
+        | (Signal::LoginAddresses, What::Address(hash)) => {
             let found = lists.different.add(hash, at, most, view);
             let room = (most + 1) * 5 / 4 + 64;
             if before <= room && lists.different.seen.len() as u64 > room {

@@ -157,6 +157,18 @@ fn innocents(month: &mut Month) {
             month.messages.push(Message { at, by: By::Outside, sender, to, end });
         }
 
+        // A vacation program answers each of a flood of forged mail; a third of the answers find nobody.
+        let uid = account(month, "auto-reply storm");
+        for day in 0..DAYS {
+            month.burst(local(day, 9), 8 * HOUR, scaled(10), uid, "", |m| m);
+        }
+        for m in 0..scaled(700) {
+            let at = local(19, 16) + i64::from(m) * HOUR / i64::from(scaled(700));
+            let end = if m % 3 == 0 { End::Unknown } else { End::Sent };
+            let (by, to) = (By::Script(uid, ""), person(uid, 3_000_000 + m));
+            month.messages.push(Message { at, by, sender: String::new(), to, end });
+        }
+
         // A shop, with orders all day; then everybody has to have a new password, at once.
         let uid = account(month, "password-reset rush of a shop");
         for day in 0..DAYS {
@@ -267,12 +279,12 @@ fn trouble(message: &Message) -> Option<(&'static str, &'static str, &'static st
         let said = "554 5.7.1 Service unavailable; Client host [198.51.100.25] blocked using zen.spamhaus.org (in reply to RCPT TO command)";
         return Some(("5.7.1", "bounced", said));
     }
-    if message.to.ends_with("@mid.test") && day(18).contains(&at) {
-        return Some((
-            "4.3.0",
-            "deferred",
-            "451 4.3.0 Internal error, try again later (in reply to end of DATA command)",
-        ));
+    // It knows nobody any more, and says so to whoever writes. From the morning on: that it is the receiver shows when many
+    // write to it, and of one account in the night nobody could tell.
+    if message.to.ends_with("@mid.test") && (local(18, 8)..local(19, 0)).contains(&at) {
+        let said =
+            "550 5.1.1 Recipient address rejected: User unknown in virtual mailbox table (in reply to RCPT TO command)";
+        return Some(("5.1.1", "bounced", said));
     }
     if (local(16, 9)..local(16, 12)).contains(&at) {
         return Some(("5.4.4", "bounced", ""));
@@ -299,6 +311,7 @@ fn log(messages: &[Message]) -> String {
             lines.push((at + after, format!("{} mx postfix/{daemon}[7]: {id}: {what}\n", stamp(at + after))));
         };
         match by {
+            By::Script(uid, "") => line(0, "pickup", &format!("uid={uid} from=<{sender}>")),
             By::Script(uid, script) => {
                 line(0, "pickup", &format!("uid={uid} from=<{sender}>"));
                 line(

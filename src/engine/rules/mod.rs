@@ -73,6 +73,9 @@ pub enum What {
     Recipients(u32),
     /// One of them, by hash.
     Recipient(u64),
+    /// The same of an automatic reply: who wrote first is no stranger, and how many write is not up to the account.
+    Reply,
+    ReplyTo(u64),
     /// So many recipients ended, elsewhere. The class of an error, where it has one.
     Sent(u32),
     Failed(Option<ReplyClass>, u32),
@@ -96,6 +99,8 @@ impl What {
     const fn topic(self) -> Topic {
         match self {
             What::Message => Topic::Message,
+            What::Reply => Topic::Reply,
+            What::ReplyTo(_) => Topic::ReplyTo,
             What::Recipients(_) => Topic::Recipients,
             What::Recipient(_) => Topic::Recipient,
             What::Sent(_) | What::Failed(..) | What::Late(_) | What::NotFailed(..) => Topic::Ended,
@@ -394,13 +399,13 @@ fn value_of(slot: &Slot, usage: &mut Usage, what: What, at: u32, now: u32, memor
     let counts = |class: Option<ReplyClass>| class.is_some_and(|class| slot.classes.holds(class));
     let (at, now) = (slot.bucket_of(at), slot.bucket_of(now));
     let observed = match (usage.cell(slot)?, what) {
-        (Cell::Count(window), What::Message) => window.add(at, now, 1),
+        (Cell::Count(window), What::Message | What::Reply) => window.add(at, now, 1),
         (Cell::Count(window), What::Recipients(n)) => window.add(at, now, n),
         (Cell::Count(window), What::Failed(class, n)) if counts(class) => window.add(at, now, n),
         (Cell::Count(window), What::Refused(class) | What::Late(class)) if counts(Some(class)) => {
             window.add(at, now, 1)
         }
-        (Cell::Distinct(distinct), What::Recipient(hash) | What::Address(hash)) => {
+        (Cell::Distinct(distinct), What::Recipient(hash) | What::ReplyTo(hash) | What::Address(hash)) => {
             // Beyond the limits it says no more than that: how many more are remembered is chance.
             distinct.add(hash, at, now, slot.most).min(slot.most.saturating_add(1))
         }

@@ -393,6 +393,8 @@ fn code_of(what: Option<What>) -> (u64, Option<u64>) {
         Some(What::Held(n)) => (11, Some(n)),
         Some(What::Late(class)) => (12, Some(class as u64)),
         Some(What::Script(hash)) => (14, Some(hash)),
+        Some(What::Reply) => (19, None),
+        Some(What::ReplyTo(hash)) => (20, Some(hash)),
         None => (13, None),
         Some(What::NotFailed(class, n)) => (16, Some(u64::from(n) << 8 | class as u64)),
         Some(What::NotRefused(class, n)) => (17, Some(u64::from(n) << 8 | class as u64)),
@@ -421,6 +423,8 @@ fn what_of(code: u64, saved: &mut Reader<'_>) -> Option<Option<What>> {
         12 => What::Late(class(saved.u64()?)?),
         13 => return Some(None),
         14 => What::Script(saved.u64()?),
+        19 => What::Reply,
+        20 => What::ReplyTo(saved.u64()?),
         16 => {
             let (class, n) = both(saved.u64()?)?;
             What::NotFailed(class, n)

@@ -149,10 +149,12 @@ pub enum Topic {
     Queued,
     Held,
     Script,
+    Reply,
+    ReplyTo,
 }
 
 impl Topic {
-    pub const ALL: [Topic; 9] = [
+    pub const ALL: [Topic; 11] = [
         Topic::Message,
         Topic::Recipients,
         Topic::Recipient,
@@ -162,6 +164,8 @@ impl Topic {
         Topic::Queued,
         Topic::Held,
         Topic::Script,
+        Topic::Reply,
+        Topic::ReplyTo,
     ];
 
     const fn moves(self, signal: Signal) -> bool {
@@ -177,6 +181,8 @@ impl Topic {
             Topic::Queued => matches!(signal, Signal::Queued),
             Topic::Held => matches!(signal, Signal::Held),
             Topic::Script => matches!(signal, Signal::Scripts),
+            Topic::Reply => matches!(signal, Signal::Messages),
+            Topic::ReplyTo => matches!(signal, Signal::DistinctRecipients),
         }
     }
 }

@@ -102,7 +102,7 @@ pub fn message<S: Sink>(leg: &Leg, cx: &mut Cx<'_, S>) {
     let Leg { server, id, owner, origin, basis, .. } = leg;
     let (server, owner, origin, basis) = (*server, *owner, *origin, *basis);
     cx.emit(Fact::Message { at: cx.at, server, id, owner, origin, basis, login: login(leg) });
-    cx.count(leg, What::Message);
+    cx.count(leg, if leg.traits.has(Traits::NO_SENDER) { What::Reply } else { What::Message });
     if let Came::Login(login) = &leg.came
         && login.client() != 0
     {
@@ -122,11 +122,16 @@ pub fn script<S: Sink>(leg: &mut Leg, cx: &mut Cx<'_, S>) {
     }
 }
 
+/// Rules count one recipient, by hash.
+pub fn recipient<S: Sink>(leg: &Leg, hash: u64, cx: &mut Cx<'_, S>) {
+    cx.count(leg, if leg.traits.has(Traits::NO_SENDER) { What::ReplyTo(hash) } else { What::Recipient(hash) });
+}
+
 /// Rules count the recipients that lines have named so far.
 pub fn recipients<S: Sink>(leg: &Leg, cx: &mut Cx<'_, S>) {
     if !cx.rules.is_empty() {
         for (recipient, _) in leg.seen.iter().filter(|(_, seen)| *seen != Seen::Expanded) {
-            cx.count(leg, What::Recipient(recipient));
+            self::recipient(leg, recipient, cx);
         }
     }
 }

@@ -70,7 +70,7 @@ impl Tracker {
                 books::place(leg, recipient, accepted, most, cx);
             }
             if leg.class == Class::Own && leg.seen.get(recipient).is_none() {
-                cx.count(leg, What::Recipient(recipient));
+                books::recipient(leg, recipient, cx);
             }
             // An interpreter's log may tell of it later than the mail log.
             if leg.class == Class::Own && !leg.is_mid_stream() {
