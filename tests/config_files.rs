@@ -118,6 +118,7 @@ fn every_key_takes_effect() {
         rules: [{name: error_ratio, action: off}, {name: spam_verdicts, limit: 9, action: block}, {name: own, signal: error_ratio, \
         window: 90m, limit: 12.5, min_sample: 7, classes: [loop], for: 'plan:pro', action: notify, state: spam, scope: all, \
         duration: 2h, share: 30}, {name: against_history, floor: 70, limit: 2.5}]\n\
+        quotas: [{for: 'plan:pro', max_per_hour: 5, max_per_day: 6, over: block, scope: all}, {max_per_day: 7}]\n\
         hooks: [{url: 'https://Hooks.test/T', secret_file: /h, events: [purged, blocked], timeout: 2s}, {url: 'http://[::1]:81'}]\n";
     let c = config::parse("f", text.as_bytes()).map_err(|p| explain(&p)).unwrap();
     assert_eq!(c.logs[0].format, config::Format::Php);
@@ -163,7 +164,7 @@ fn every_key_takes_effect() {
     };
     assert_eq!(c.enforcement, enforcement);
     let named = |name: &str| c.rules.iter().find(|rule| *rule.name == *name).cloned();
-    assert_eq!((named("error_ratio"), c.rules.len()), (None, built_in().len()));
+    assert_eq!((named("error_ratio"), c.rules.len()), (None, built_in().len() + 3));
     let spam = built_in().into_iter().find(|rule| &*rule.name == "spam_verdicts").unwrap();
     assert_eq!(named("spam_verdicts"), Some(Rule { limit: 9, measure: Measure::Block, ..spam }));
     let history = built_in().into_iter().find(|rule| &*rule.name == "against_history").unwrap();
@@ -180,6 +181,13 @@ fn every_key_takes_effect() {
         ..Rule::new("own", Signal::ErrorRatio, 5_400, 125)
     };
     assert_eq!(named("own"), Some(own));
+    let quota = |name, window, limit| Rule { warns: true, ..Rule::new(name, Signal::Recipients, window, limit) };
+    let whose = |rule: Rule, measure| Rule { target: Target::Plan("pro".into()), measure, lane: Lane::All, ..rule };
+    for (name, window, limit) in [("max_per_hour:all:plan:pro", 3_600, 5), ("max_per_day:all:plan:pro", 86_400, 6)] {
+        assert_eq!(named(name), Some(whose(quota(name, window, limit), Measure::Block)));
+    }
+    let day = quota("max_per_day", 86_400, 7);
+    assert_eq!(named("max_per_day"), Some(Rule { measure: Measure::Slow, ..day }));
     let [signed, plain] = &c.hooks[..] else { panic!("{:?}", c.hooks) };
     assert_eq!((signed.target.host(), signed.target.port, signed.target.tls), ("hooks.test", 443, true));
     assert_eq!((signed.secret_file.as_deref(), signed.timeout), (Some(Path::new("/h")), Duration::from_secs(2)));

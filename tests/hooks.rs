@@ -383,6 +383,37 @@ fn what_a_rule_says_is_told_where_it_blocks_nobody() {
     agent.stop();
 }
 
+#[test]
+fn a_quota_that_comes_to_its_end_is_told_at_half_and_at_nine_tenths() {
+    let site = site(Role::Root, "quotas:\n  - {max_per_hour: 10, over: observe}\n");
+    let address = site.postfix.address(1);
+    hooks(&site, &format!("  - url: http://{address}/\n    events: [quota]\n"));
+    let receiver = Receiver::start(&address, Answer::Status(200));
+    let agent = site.agent();
+    let told = |n: usize| {
+        wait_until("it to be told", || receiver.told().len() == n);
+        let of = |notice: Value| {
+            ["event", "account", "by", "reason", "details"].map(|field| notice[field].as_str().unwrap().to_owned())
+        };
+        receiver.requests().iter().map(|request| of(request.json())).next_back().unwrap()
+    };
+    let warned =
+        |reason: &str, details: &str| ["quota", "web1", "rule max_per_hour", reason, details].map(str::to_owned);
+    (0..5).for_each(|n| site.script("web1", &format!("q{n}")));
+    assert_eq!(told(1), warned("5 recipients in 1h, limit 10", "50 % of the quota is used"));
+    (5..9).for_each(|n| site.script("web1", &format!("q{n}")));
+    assert_eq!(told(2), warned("9 recipients in 1h, limit 10", "90 % of the quota is used"));
+    // A crash, and more of the same: once in the window.
+    agent.kill();
+    let agent = site.agent();
+    (9..12).for_each(|n| site.script("web1", &format!("q{n}")));
+    agent.wait_sum("sendwarden_account_messages_accepted_total", &["account=\"web1\""], 12.0);
+    let ids: std::collections::BTreeSet<String> =
+        receiver.requests().iter().map(|request| request.json()["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(ids.len(), 2, "{ids:?}");
+    agent.stop();
+}
+
 /// A certificate for 127.0.0.1 of an authority of our own, and the same of one that nobody knows.
 fn certificates(dir: &Path) -> Arc<ServerConfig> {
     let run = |arguments: &[&str]| succeed(command("openssl").args(arguments).current_dir(dir), None);
@@ -458,5 +489,7 @@ fn a_secret_that_everybody_may_read_is_refused_and_an_open_way_is_told() {
     assert!(text.contains("go over the network as they are") && !text.contains(TOKEN), "{text}");
     let (status, text) = check(&format!("  - url: {TOKEN}\n  - url: https://user:{TOKEN}@a.test/\n"));
     assert!(status == 2 && !text.contains(TOKEN), "{text}");
-    assert!(Event::ALL.len() == 9, "docs/hooks.md names them");
+    let told = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/hooks.md")).unwrap();
+    let missing = Event::ALL.iter().filter(|event| !told.contains(&format!("| `{}` | ", event.name())));
+    assert_eq!(missing.map(|event| event.name()).collect::<Vec<_>>(), [""; 0], "docs/hooks.md names them");
 }

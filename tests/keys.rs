@@ -16,7 +16,7 @@ use crash_support::{House, Running, exchange, wait};
 use serde_json::Value;
 
 /// Keys that only hold others.
-const SECTIONS: [&str; 15] = [
+const SECTIONS: [&str; 16] = [
     "logs",
     "web",
     "metrics",
@@ -32,6 +32,7 @@ const SECTIONS: [&str; 15] = [
     "hooks",
     "enforcement",
     "rules",
+    "quotas",
 ];
 
 /// Keys whose effect needs a real journal or a sender: where their tests are.
@@ -813,11 +814,60 @@ fn rules_for() {
 
 #[test]
 fn rules_action() {
-    for (action, outcome) in [("observe", "observed"), ("notify", "notified"), ("block", "dry_run")] {
+    for (action, outcome) in
+        [("observe", "observed"), ("notify", "notified"), ("slow", "dry_run"), ("block", "dry_run")]
+    {
         let (verdicts, _) = judged(&format!("{MESSAGES}, action: {action}"), "", &burst());
         assert_eq!(verdicts[0]["outcome"], outcome);
     }
     assert!(!speaks(&format!("{MESSAGES}, action: off"), &burst()));
+}
+
+/// What the quotas say of four messages to one recipient each.
+fn quota(keys: &str, more: &str) -> Vec<(String, String)> {
+    let house = house("", &format!("{more}quotas:\n  - {{{keys}}}\n"));
+    let _running = agent(&house, &burst());
+    let account = house.command_json(&["status", "uid54001"]);
+    let word = |verdict: &Value, key: &str| verdict[key].as_str().unwrap().to_owned();
+    let verdicts = account["verdicts"].as_array().cloned().unwrap_or_default();
+    verdicts.iter().map(|verdict| (word(verdict, "rule"), word(verdict, "outcome"))).collect()
+}
+
+fn said(rule: &str, outcome: &str) -> Vec<(String, String)> {
+    vec![(rule.to_owned(), outcome.to_owned())]
+}
+
+#[test]
+fn quotas_for() {
+    let own = quota("for: 'account:uid54001', max_per_hour: 3", "");
+    assert_eq!(own, said("max_per_hour:account:uid54001", "dry_run"));
+    assert_eq!(quota("for: 'account:uid54002', max_per_hour: 3", ""), []);
+}
+
+#[test]
+fn quotas_max_per_hour() {
+    assert_eq!(quota("max_per_hour: 3", ""), said("max_per_hour", "dry_run"));
+    assert_eq!(quota("max_per_hour: 4", ""), []);
+}
+
+#[test]
+fn quotas_max_per_day() {
+    assert_eq!(quota("max_per_day: 3", ""), said("max_per_day", "dry_run"));
+    assert_eq!(quota("max_per_day: 4", ""), []);
+}
+
+#[test]
+fn quotas_over() {
+    assert_eq!(quota("max_per_hour: 3, over: block", ARMED), said("max_per_hour", "blocked"));
+    assert_eq!(quota("max_per_hour: 3, over: observe", ARMED), said("max_per_hour", "observed"));
+    // No gate holds mail here.
+    assert_eq!(quota("max_per_hour: 3", ARMED), said("max_per_hour", "no_gate"));
+}
+
+#[test]
+fn quotas_scope() {
+    assert_eq!(quota("max_per_hour: 3, scope: all", ""), said("max_per_hour:all", "dry_run"));
+    assert_eq!(quota("max_per_hour: 3, scope: login", ""), []);
 }
 
 #[test]

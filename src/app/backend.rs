@@ -274,7 +274,9 @@ impl Backend for AgentBackend {
         status.waits_for = self.ready().err();
         status.ready = status.waits_for.is_none();
         status.store_up = state.store_trouble.is_none();
-        status.held_accounts = self.shared.standing().len() as u64;
+        let standing = self.shared.standing();
+        let slow = standing.iter().filter(|held| held.slow).count();
+        (status.held_accounts, status.delayed_accounts) = ((standing.len() - slow) as u64, slow as u64);
         status.open_messages = state.open_messages;
         if self.gate.is_some() || status.held_accounts > 0 {
             status.queue_trouble = self.powerless();

@@ -67,6 +67,7 @@ pub fn in_store(views: &Views, directory: &Directory, names: &mut Names) -> Resu
             scope: block.scope,
             order: block.order,
             room: Room::default(),
+            slow: false,
         });
     }
     Ok(barred)

@@ -94,7 +94,7 @@ impl Hands {
     /// are held or deleted.
     fn let_pass(&self, work: &Work, server: Server, places: &[Place]) -> Result<(), String> {
         let Some(passes) = self.passes.as_ref().filter(|_| server == Server::Exim) else { return Ok(()) };
-        let is_held = || self.shared.standing().iter().any(|held| held.owner == work.owner);
+        let is_held = || self.shared.standing().iter().any(|held| held.owner == work.owner && !held.slow);
         let ids: Vec<QueueId> = places.iter().map(|place| place.id).filter(|id| is_id(server, id)).collect();
         passes.set(&ids, work.verb == Verb::Release && is_held())
     }

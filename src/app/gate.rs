@@ -331,7 +331,8 @@ impl Gate {
         let not_taped = |crossed: Option<Crossed>| {
             lock(&self.crossings).extend(crossed.map(|crossed| (owner, order, clock::now(), crossed)));
         };
-        if origin == Origin::SmtpAuth && self.settings.refuse_logins {
+        // Whoever is slowed down is not refused: it leaves soon.
+        if origin == Origin::SmtpAuth && self.settings.refuse_logins && !barred.slow {
             let text = format!("550 5.7.1 Sending from this account is on hold, ask your provider; reference {order}");
             not_taped(crossed);
             return (origin, Decision::Refused, Judgement::Refuse { text });

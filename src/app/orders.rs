@@ -5,7 +5,7 @@ use super::views::when;
 use crate::engine::sanctions::{Account, HELD_KIND, SANCTION_KIND, Stage, read_account, read_held};
 use crate::mail::{Action, Actor, Cause, Order, OrderId, Owner, Scope, ServiceState, Time, text};
 use crate::store::{AuditRow, Views};
-use crate::web::api::{AccountView, OrderLogView, SanctionView};
+use crate::web::api::{AccountView, DelayView, OrderLogView, SanctionView};
 use crate::web::{OrderAction, OrderRequest, SelectRequest};
 use std::collections::HashMap;
 
@@ -137,6 +137,12 @@ impl Sanctioned {
         let Some(account) = self.accounts.get(&owner) else { return };
         view.drip = account.drip.as_ref().map(|drip| drip.per_hour);
         view.force_until = account.force_until.map(when);
+        view.delay = account.delay.as_ref().map(|delay| DelayView {
+            rule: delay.rule.to_string(),
+            scope: delay.scope.to_string(),
+            reason: delay.reason.clone(),
+            since: when(delay.since),
+        });
         let under_way = account.change.as_ref().map(|change| change.action.name().to_owned());
         view.sanction = account.block.as_ref().map(|block| SanctionView {
             order: block.order.to_string(),

@@ -111,6 +111,7 @@ fn account_view(row: &AccountRow, counts: &Counts, figures: &Figures, sanctioned
         held_since: None,
         force_until: None,
         drip: None,
+        delay: None,
         orders: Vec::new(),
         verdicts: Vec::new(),
     };

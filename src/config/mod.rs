@@ -8,6 +8,7 @@ mod hooks;
 mod logs;
 mod node;
 mod problem;
+mod quotas;
 mod read;
 mod rules;
 mod schema;

@@ -99,6 +99,14 @@ fn entry(s: &mut Section<'_, '_>, called: &str, base: Option<&Rule>, built_in: &
         .chain(Measure::ALL.iter().map(|measure| (measure.name(), *measure)))
         .collect();
     s.choice("action", &mut rule.measure, &measures);
+    let paced = matches!(rule.signal, Signal::Messages | Signal::Recipients);
+    if rule.measure == Measure::Slow && (!paced || rule.limit == 0) {
+        s.wrong(
+            "action",
+            "what is slowed down is counted in messages or recipients, from 1 on",
+            "write block or notify",
+        );
+    }
     let states = [("ko", Cause::Volume), ("bounce", Cause::Errors), ("spam", Cause::Spam)];
     s.choice("state", &mut rule.cause, &states);
     let lanes: Vec<(&str, Lane)> = Lane::ALL.iter().map(|lane| (lane.name(), *lane)).collect();
@@ -164,7 +172,7 @@ fn class(text: &str) -> Result<ReplyClass, Bad> {
     })
 }
 
-fn target(text: &str) -> Result<Target, Bad> {
+pub(super) fn target(text: &str) -> Result<Target, Bad> {
     match text.split_once(':') {
         None if text == "all" => Ok(Target::All),
         Some(("plan", name)) => super::accounts::plan(name).map(|name| Target::Plan(name.into())),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::node::Node;
 use super::problem::Found;
 use super::read::{self, Bad, Section, absolute, address, network, open, text_of};
-use super::{AccountLabel, Backfill, Config, GateLogins, GateMode, LogLevel, hooks, logs, rules};
+use super::{AccountLabel, Backfill, Config, GateLogins, GateMode, LogLevel, hooks, logs, quotas, rules};
 use crate::engine::replies::{self, MAX_PATTERNS, OwnAddresses, Pattern, Replies};
 use crate::engine::rules::Enforcement;
 use crate::mail::ReplyClass;
@@ -36,6 +36,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "replies",
             "enforcement",
             "rules",
+            "quotas",
             "hooks",
         ],
     ),
@@ -87,6 +88,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "share",
         ],
     ),
+    ("quotas[]", &["for", "max_per_hour", "max_per_day", "over", "scope"]),
     ("hooks[]", &["url", "secret_file", "events", "timeout"]),
 ];
 
@@ -192,6 +194,7 @@ pub(super) fn read(node: &Node, found: &mut Vec<Found>) -> Config {
     top.list("own_addresses", &mut c.own_addresses, |item| text_of(item).and_then(address));
     replies(node, &mut c.replies, found);
     rules::read(node, keys("rules[]"), &mut c.rules, found);
+    quotas::read(node, keys("quotas[]"), &mut c.rules, found);
     hooks::read(node, keys("hooks[]"), &mut c.hooks, found);
     c
 }

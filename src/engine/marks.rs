@@ -66,8 +66,15 @@ mod tests {
         let blog = AccountSpec { id: "blog".into(), logins: own(&["me@Shared.test"]), ..AccountSpec::default() };
         let directory = Directory::build(vec![shop, blog], Policy::default()).unwrap();
         let room = Room::default();
-        let barred =
-            Barred { owner: Owner(20), key: key.into(), uids: vec![2_001], scope, order: OrderId::default(), room };
+        let barred = Barred {
+            owner: Owner(20),
+            key: key.into(),
+            uids: vec![2_001],
+            scope,
+            order: OrderId::default(),
+            room,
+            slow: false,
+        };
         let mut marks = Marks::default();
         marks.add(&directory, &barred, own(&["web1"]));
         [marks.users, marks.logins, marks.domains].map(|names| names.into_iter().collect())

@@ -183,11 +183,12 @@ impl Engine {
                 continue;
             }
             let blocked = self.sanctions.is_blocked(one.owner);
+            let waits = blocked || self.sanctions.account(one.owner).delay.is_some();
             match one.stopped {
                 Stopped::Held(place) => {
                     self.ruled.hold(one.origin);
                     // On hold for somebody who is free by now.
-                    self.slipped |= !blocked;
+                    self.slipped |= !waits;
                     if !self.sanctions.note_held(one.owner, place, one.at) {
                         self.unremembered += 1;
                     }

@@ -8,6 +8,7 @@
 //! See [`Sanctions`]; the table of states is in `decide`.
 
 mod decide;
+mod delay;
 mod figures;
 mod held;
 mod looked;
@@ -19,6 +20,7 @@ mod table_tests;
 mod time;
 
 pub use decide::{Decision, OWNER_LIFTS_SPAM_SECS, Refusal};
+pub use delay::Delay;
 pub use figures::Figures;
 pub use held::{Entry, Stage, Sum};
 pub use looked::Look;
@@ -131,6 +133,8 @@ pub struct Account {
     pub owner_lifted: Option<Time>,
     pub change: Option<Change>,
     pub drip: Option<Drip>,
+    /// It sends more than it may, and is slowed down.
+    pub delay: Option<Delay>,
     /// Warnings given because its held mail comes to its end.
     pub warned: u8,
 }
@@ -202,6 +206,8 @@ pub struct HeldAccount {
     pub scope: Scope,
     pub order: OrderId,
     pub reason: String,
+    /// It is slowed down, and not blocked.
+    pub slow: bool,
 }
 
 /// What was not as it should be and was mended, or was found to be somebody else's doing. Since the last call.
@@ -289,14 +295,12 @@ impl Sanctions {
 
     /// No account is held, and nothing is on hold.
     pub fn is_idle(&self) -> bool {
-        self.accounts.values().all(|account| account.block.is_none() && account.change.is_none())
-            && self.held.owners().is_empty()
+        self.accounts.values().all(Account::is_quiet) && self.held.owners().is_empty()
     }
 
     /// Nothing is known of the account that would be missed.
     pub fn is_clean(&self, owner: Owner) -> bool {
-        self.held.of(owner).next().is_none()
-            && self.accounts.get(&owner).is_none_or(|account| account.block.is_none() && account.change.is_none())
+        self.held.of(owner).next().is_none() && self.accounts.get(&owner).is_none_or(Account::is_quiet)
     }
 
     /// An account that [`is_clean`](Sanctions::is_clean) is forgotten.
@@ -331,7 +335,15 @@ impl Sanctions {
                 let intended = self.intend(&block, order.owner, queued, now);
                 let change = change(order, Verb::Hold, account.state);
                 let told = relapses.last() != account.relapses.last();
-                let account = Account { state, block: Some(block), force_until: None, drip: None, relapses, ..account };
+                let account = Account {
+                    state,
+                    block: Some(block),
+                    force_until: None,
+                    drip: None,
+                    delay: None,
+                    relapses,
+                    ..account
+                };
                 self.put(order.owner, Account { change: (intended > 0).then_some(change), ..account.clone() });
                 let relapse = self.relapse_text(&account, told);
                 (record.outcome, record.details) = begun(intended, "to put on hold");
@@ -447,7 +459,7 @@ impl Sanctions {
             let (action, verb) = match &account.block {
                 _ if self.held.any(owner, Stage::Doomed) => (Action::Purge, Verb::Delete),
                 _ if self.held.any(owner, Stage::Leaving) => (Action::Unblock, Verb::Release),
-                None if account.drip.is_none() && self.held.any(owner, Stage::Held) => {
+                None if account.drip.is_none() && account.delay.is_none() && self.held.any(owner, Stage::Held) => {
                     self.held.advance(owner, Stage::Held, Stage::Leaving);
                     (Action::Unblock, Verb::Release)
                 }
@@ -499,9 +511,12 @@ impl Sanctions {
             return None;
         }
         let standing = self.accounts.iter().filter_map(|(owner, account)| {
+            if let Some(delay) = &account.delay {
+                return Some(delay.standing(*owner));
+            }
             let block = account.block.as_ref()?;
             let (scope, reason) = (block.scope.clone(), block.reason.clone());
-            Some(HeldAccount { owner: *owner, scope, order: block.order, reason })
+            Some(HeldAccount { owner: *owner, scope, order: block.order, reason, slow: false })
         });
         Some(standing.collect())
     }
@@ -534,8 +549,9 @@ impl Sanctions {
     }
 
     fn put(&mut self, owner: Owner, account: Account) {
-        let block = |account: Option<&Account>| account.and_then(|account| account.block.clone());
-        self.standing_changed |= block(self.accounts.get(&owner)) != account.block;
+        let stood = self.accounts.get(&owner);
+        self.standing_changed |= stood.and_then(|account| account.block.as_ref()) != account.block.as_ref()
+            || stood.and_then(|account| account.delay.as_ref()) != account.delay.as_ref();
         let forced = |account: Option<&Account>| account.is_some_and(|account| account.state == ServiceState::Force);
         self.forced_changed |= forced(self.accounts.get(&owner)) != forced(Some(&account));
         if account == Account::default() {
@@ -544,6 +560,13 @@ impl Sanctions {
             self.accounts.insert(owner, account);
         }
         self.touched.push(owner);
+    }
+}
+
+impl Account {
+    /// Nothing stands for it, and nothing is under way.
+    fn is_quiet(&self) -> bool {
+        self.block.is_none() && self.change.is_none() && self.delay.is_none()
     }
 }
 

@@ -7,7 +7,7 @@
 use super::accounts::name_from;
 use super::directory::Directory;
 use super::keys::{self, Key};
-use super::rules::volume::{Armed, Crossing, Member, Message, Sender, Volume};
+use super::rules::volume::{Armed, Crossing, Going, Member, Message, Sender, Volume};
 use crate::mail::{OrderId, Origin, Owner, QueueId, Scope, Time};
 use core::net::IpAddr;
 use hashbrown::HashMap;
@@ -24,6 +24,8 @@ pub struct Barred {
     pub scope: Scope,
     pub order: OrderId,
     pub room: Room,
+    /// It is slowed down: what is held leaves by itself, and nobody is refused.
+    pub slow: bool,
 }
 
 /// How much more of an account may be held. What a message takes is known only when it lies in the queue, so that the one
@@ -146,14 +148,19 @@ impl Turnstile {
         let login = if let Claim::Login(login) = claim { login } else { &[] };
         let message = Message { id, sender: &sender, origin, login, recipients };
         let crossing = self.volume.admit(&message, &self.directory, now)?;
-        let Crossing { owner, scope, .. } = crossing.clone();
+        let Crossing { owner, scope, slow, .. } = crossing.clone();
         let (key, uids) = self.volume.known_by(owner);
         let room = self.left(owner, self.most);
-        self.crossed.push(Barred { owner, key, uids, scope, order: order(), room });
+        self.crossed.push(Barred { owner, key, uids, scope, order: order(), room, slow });
         let mut barred = std::mem::take(&mut self.barred);
         barred.extend(self.crossed.last().cloned());
         self.index(barred);
         Some(crossing)
+    }
+
+    /// How many of these messages on hold, the first ones, may leave now: see [`Volume::let_go`].
+    pub fn let_go(&mut self, waiting: Vec<Going>, now: Time) -> usize {
+        self.volume.let_go(waiting, &self.directory, now)
     }
 
     /// It is not held for this order after all.
@@ -253,6 +260,7 @@ mod tests {
             scope,
             order: OrderId::default(),
             room: room(2, 9),
+            slow: false,
         }
     }
 

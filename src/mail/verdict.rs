@@ -133,19 +133,27 @@ pub enum Measure {
     Observe,
     /// People are told.
     Notify,
+    /// What is beyond the limit is held, and leaves as the window frees.
+    Slow,
     /// The account's mail is held.
     Block,
 }
 
 impl Measure {
-    pub const ALL: [Measure; 3] = [Measure::Observe, Measure::Notify, Measure::Block];
+    pub const ALL: [Measure; 4] = [Measure::Observe, Measure::Notify, Measure::Slow, Measure::Block];
 
     pub const fn name(self) -> &'static str {
         match self {
             Measure::Observe => "observe",
             Measure::Notify => "notify",
+            Measure::Slow => "slow",
             Measure::Block => "block",
         }
+    }
+
+    /// Mail is held for it.
+    pub const fn holds(self) -> bool {
+        matches!(self, Measure::Slow | Measure::Block)
     }
 
     pub fn from_name(name: &str) -> Option<Measure> {

@@ -86,6 +86,7 @@ impl Snapshot {
             }
             Family::RulesArmed => out.gauge(&[], self.rules.armed),
             Family::Forced => out.gauge(&[], self.hold.forced),
+            Family::Delayed => out.gauge(&[], self.hold.delayed),
             Family::HeldMessages => out.gauge(&[], self.hold.messages),
             Family::HeldBytes => out.gauge(&[], self.hold.bytes),
             Family::HeldOldest => out.time(&[], self.hold.oldest),

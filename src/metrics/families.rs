@@ -99,6 +99,7 @@ families! {
     GateBypass Counter "sendwarden_gate_bypass" ["origin", "when"] "Messages that the mail server queued without asking the gate: `open` while it was open, `away` while no agent ran.";
     Blocked Gauge "sendwarden_blocked_accounts" ["state", "cause"] "Accounts whose mail is held.";
     Forced Gauge "sendwarden_second_chance_accounts" [] "Accounts that send again after a block for errors, with doubled limits for errors (state `force`).";
+    Delayed Gauge "sendwarden_delayed_accounts" [] "Accounts that send more than they may and are slowed down.";
     HeldMessages Gauge "sendwarden_held_messages" [] "Messages that the agent holds.";
     HeldBytes Gauge "sendwarden_held_bytes" [] "What the messages that the agent holds take of the queue, where it can look at their files; some seconds behind.";
     HeldOldest Gauge "sendwarden_held_oldest_timestamp_seconds" [] "Since when the oldest message that the agent holds is on hold.";

@@ -93,6 +93,8 @@ pub struct HoldGauge {
     pub oldest: Option<Time>,
     /// Accounts on a second chance.
     pub forced: u64,
+    /// Accounts that are slowed down.
+    pub delayed: u64,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -28,10 +28,12 @@ pub enum Event {
     Verdict,
     /// Something fails for many accounts, or is over: it is about none of them.
     HostIncident,
+    /// Half of a quota is used, or nine tenths.
+    Quota,
 }
 
 impl Event {
-    pub const ALL: [Event; 9] = [
+    pub const ALL: [Event; 10] = [
         Event::Blocked,
         Event::Unblocked,
         Event::Released,
@@ -41,6 +43,7 @@ impl Event {
         Event::Overflowed,
         Event::Verdict,
         Event::HostIncident,
+        Event::Quota,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -54,6 +57,7 @@ impl Event {
             Event::Overflowed => "overflowed",
             Event::Verdict => "verdict",
             Event::HostIncident => "host_incident",
+            Event::Quota => "quota",
         }
     }
 }

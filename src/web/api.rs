@@ -136,12 +136,24 @@ pub struct AccountView {
     /// What is held leaves slowly: messages an hour.
     #[serde(default)]
     pub drip: Option<u32>,
+    /// It sends more than it may, and is slowed down: what is held leaves by itself.
+    #[serde(default)]
+    pub delay: Option<DelayView>,
     /// The last orders, newest first; only where one account was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub orders: Vec<OrderLogView>,
     /// What rules said of it last, newest first; only where one account was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verdicts: Vec<VerdictView>,
+}
+
+/// Why an account is slowed down.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct DelayView {
+    pub rule: String,
+    pub scope: String,
+    pub reason: String,
+    pub since: String,
 }
 
 /// Why mail of an account is held, and who may change that.
@@ -320,6 +332,9 @@ pub struct StatusView {
     pub accounts: u64,
     /// Accounts whose mail is held.
     pub held_accounts: u64,
+    /// Accounts that send more than they may and are slowed down.
+    #[serde(default)]
+    pub delayed_accounts: u64,
     pub open_messages: u64,
     /// Why no message in the queue can be held or released right now.
     pub queue_trouble: Option<String>,

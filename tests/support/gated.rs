@@ -106,6 +106,11 @@ impl Site {
         names
     }
 
+    /// When each message of this prefix arrived, in milliseconds, and its number.
+    pub fn arrivals(&self, prefix: &str) -> Vec<(i64, usize)> {
+        super::pace::arrivals(&self.postfix.accept.messages(), prefix)
+    }
+
     /// How often each recipient has got its copy of the messages of this prefix.
     pub fn copies(&self, prefix: &str) -> Copies {
         self.postfix.accept.look(|messages| {

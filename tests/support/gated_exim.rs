@@ -184,6 +184,11 @@ impl Site {
         names
     }
 
+    /// When each message of this prefix arrived, in milliseconds, and its number.
+    pub fn arrivals(&self, prefix: &str) -> Vec<(i64, usize)> {
+        super::pace::arrivals(&self.exim.accept.messages(), prefix)
+    }
+
     /// Recipients of frozen messages, without the domain.
     pub fn frozen(&self, prefix: &str) -> Vec<String> {
         let held = self.exim.queue().into_iter().filter(|one| one.queue == "hold");

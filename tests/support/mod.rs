@@ -26,6 +26,7 @@ pub mod http;
 pub mod ident;
 pub mod inject;
 pub mod neighbour;
+pub mod pace;
 pub mod place;
 pub mod postfix;
 pub mod receiver;

@@ -17,6 +17,8 @@ pub struct Received {
     pub data: String,
     /// The same as it came, where it is no UTF-8; otherwise empty.
     pub raw: Vec<u8>,
+    /// When its end came, in milliseconds since 1970; 0 where it came otherwise.
+    pub at: i64,
 }
 
 impl Received {
@@ -132,6 +134,7 @@ fn converse(stream: TcpStream, answers: &Answers) -> std::io::Result<()> {
             "DATA" => {
                 out.write_all(b"354 go on\r\n")?;
                 let bytes = body(&mut lines)?;
+                message.at = jiff::Timestamp::now().as_millisecond();
                 match String::from_utf8(bytes) {
                     Ok(text) => message.data = text,
                     Err(why) => {

@@ -13,6 +13,7 @@ mod servers;
 use super::{counted, pretty, say};
 use crate::app::chain::{self, Chain, Gap};
 use crate::app::cli::{CheckArgs, Format};
+use crate::app::gate::Mode;
 use crate::app::setup::Setup;
 use crate::app::{Exit, setup, unlisted};
 use crate::mail::Measure;
@@ -130,11 +131,14 @@ fn accounts(setup: &mut Setup, findings: &mut Vec<Finding>) {
 
 /// What the rules may do.
 fn rules(setup: &Setup) -> Finding {
-    let armed: Vec<&str> =
-        setup.rules.iter().filter(|rule| rule.measure == Measure::Block).map(|rule| &*rule.name).collect();
+    let named = |is: fn(Measure) -> bool| -> Vec<&str> {
+        setup.rules.iter().filter(|rule| is(rule.measure)).map(|rule| &*rule.name).collect()
+    };
+    let armed = named(Measure::holds);
+    let slow = named(|measure| measure == Measure::Slow);
     let all = counted(setup.rules.len() as u64, "rule", "rules");
     match (armed.len(), setup.enforcement.dry_run) {
-        (0, _) => Finding::ok("rules", format!("{all}, none of which blocks anybody")),
+        (0, _) => Finding::ok("rules", format!("{all}, none of which holds anybody's mail")),
         (n, true) => Finding::warn(
             "rules",
             format!(
@@ -144,7 +148,14 @@ fn rules(setup: &Setup) -> Finding {
             ),
             "when what they say is what you want, set enforcement.dry_run: false",
         ),
-        (_, false) => Finding::ok("rules", format!("{all}; these block: {}", armed.join(", "))),
+        (_, false) if !slow.is_empty() && setup.gate.as_ref().is_none_or(|gate| gate.mode != Mode::Enforce) => {
+            Finding::warn(
+                "rules",
+                format!("slowing accounts down ({}) needs a gate that holds mail", slow.join(", ")),
+                "set gate.mode: enforce, and see sendwarden setup; until then it is only told",
+            )
+        }
+        (_, false) => Finding::ok("rules", format!("{all}; these hold mail: {}", armed.join(", "))),
     }
 }
 

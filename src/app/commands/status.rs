@@ -99,6 +99,11 @@ fn sanction(view: &Value) -> String {
             out.push_str(&format!("not in force: {gap}\n"));
         }
         out.push_str(&format!("{before}lifted by {who}; messages that the agent holds: {messages}{}\n", oldest(view)));
+    } else if let Some(delay) = view.get("delay").filter(|delay| delay.is_object()) {
+        let waiting = counted(number(view, "held_messages"), "message", "messages");
+        let (rule, reason, since) = (words(delay, "rule"), words(delay, "reason"), words(delay, "since"));
+        out.push_str(&format!("\ndelayed since {since} by rule {rule}: {reason}\n"));
+        out.push_str(&format!("{waiting} on hold{}: they leave by themselves, the oldest first\n", oldest(view)));
     } else if number(view, "held_messages") > 0 {
         let messages = counted(number(view, "held_messages"), "message", "messages");
         let pace = match number(view, "drip") {

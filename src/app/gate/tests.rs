@@ -21,7 +21,7 @@ fn door(mode: Mode) -> (Door, tempfile::TempDir) {
 fn held(scope: Scope, uids: &[u32]) -> Vec<Barred> {
     let (key, order) = ("shop".to_owned(), OrderId::default());
     let room = Room { messages: 9, bytes: 9, heard: 0 };
-    vec![Barred { owner: Owner(20), key, uids: uids.to_vec(), scope, order, room }]
+    vec![Barred { owner: Owner(20), key, uids: uids.to_vec(), scope, order, room, slow: false }]
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Volume at the gate: the pump tells what the log has told, and hears what limits were crossed.
 
 use super::{Gate, lock};
-use crate::engine::rules::volume::{Armed, Member, News, Sender};
+use crate::engine::rules::volume::{Armed, Going, Member, News, Sender};
 use crate::engine::turnstile::Room;
+use crate::host::clock;
 use crate::host::tape::Crossed;
 use crate::mail::{OrderId, Owner, QueueId, Time};
 use std::collections::BTreeSet;
@@ -52,6 +53,17 @@ impl Gate {
     /// Messages of an account that were let through and that the log does not tell of yet.
     pub fn let_through(&self, owner: Owner) -> Vec<QueueId> {
         lock(&self.turnstile).volume().reserved_for(owner)
+    }
+
+    /// Messages that are about to leave and were not asked about by this gate.
+    pub fn resume(&self, going: Vec<Going>) {
+        lock(&self.turnstile).volume().resume(going);
+    }
+
+    /// How many of these messages on hold, the first ones, may leave now. Nobody else gets their place.
+    pub fn let_go(&self, waiting: Vec<Going>) -> usize {
+        let now = clock::now();
+        lock(&self.turnstile).let_go(waiting, now)
     }
 
     /// Nobody is held for this order.

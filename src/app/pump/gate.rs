@@ -40,7 +40,8 @@ impl Pump {
             let directory = self.engine.attribution.directory();
             let uids = barred::uids(directory, &mut self.names, &key, own);
             let room = self.room(held.owner);
-            all.push(Barred { owner: held.owner, key, uids, scope: held.scope.clone(), order: held.order, room });
+            let (owner, scope, order, slow) = (held.owner, held.scope.clone(), held.order, held.slow);
+            all.push(Barred { owner, key, uids, scope, order, room, slow });
         }
         self.tell_flags(&all);
         self.tell_spared();
@@ -59,7 +60,8 @@ impl Pump {
         let low = self.gate.as_ref().is_some_and(|gate| gate.is_low());
         let (mut held, mut full) = (Marks::default(), Marks::default());
         self.full.clear();
-        for one in all {
+        // Who is slowed down is held by the gate alone: what was released of it is to pass where the server looks.
+        for one in all.iter().filter(|one| !one.slow) {
             let directory = self.engine.attribution.directory();
             let users = barred::users(directory, &mut self.names, one);
             if low || is_full(one.room) {
@@ -88,7 +90,7 @@ impl Pump {
         let low = self.gate.as_ref().is_some_and(|gate| gate.is_low());
         let standing = self.shared.standing();
         let full = |owner| low || is_full(self.room(owner));
-        if standing.iter().any(|one| full(one.owner) != self.full.contains(&one.owner)) {
+        if standing.iter().any(|one| !one.slow && full(one.owner) != self.full.contains(&one.owner)) {
             self.tell_gate();
         }
     }
@@ -254,6 +256,9 @@ impl Pump {
         }
         if let Some(crossed) = &record.crossed {
             self.crossed(record.owner, record.order, record.at, crossed);
+        }
+        if record.crossed.is_none() {
+            self.go_on(record.owner, record.order);
         }
         *self.of_gate.entry(record.owner).or_default() += 1;
         let place = record.place();

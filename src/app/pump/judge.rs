@@ -5,8 +5,8 @@
 
 use super::Pump;
 use crate::app::evidence::Gatherer;
-use crate::engine::rules::{Fate, identity};
-use crate::engine::sanctions::Outcome;
+use crate::engine::rules::{Fate, Warning, identity};
+use crate::engine::sanctions::{Delay, Outcome};
 use crate::host::clock;
 use crate::mail::{Action, Actor, Measure, Order, OrderId, Owner, Role, ServiceState, Time, Verdict};
 use crate::notify::{Event, Happening, Moment};
@@ -44,6 +44,9 @@ impl Pump {
         if std::mem::replace(&mut self.verdicts.told_without_room, without_room) == 0 && without_room > 0 {
             tracing::error!("rules: too many logins or claimed accounts: what is beyond them is not counted by rules");
         }
+        for Warning { percent, verdict } in self.engine.rules.take_warnings() {
+            self.warn(percent, &verdict);
+        }
         if self.engine.rules.has_verdicts() {
             for verdict in self.engine.rules.take_verdicts() {
                 self.pronounce(verdict, None, now);
@@ -54,12 +57,19 @@ impl Pump {
     /// `gates`: the gate holds for it already, for this order.
     pub(super) fn pronounce(&mut self, verdict: Verdict, gates: Option<OrderId>, now: Time) {
         let Some(known) = self.engine.attribution.accounts.get(verdict.owner) else { return };
-        let (key, name) = (known.key.clone(), known.name.clone());
+        let key = known.key.clone();
         // What the gate has done is no backlog, however late it is heard of.
         let decided = Verdict { at: if gates.is_some() { now } else { verdict.at }, ..verdict.clone() };
         let mut fate = self.engine.judge.decide(&decided, &key, now);
         let mut order = String::new();
         let its_own = Actor::Rule(verdict.rule.as_ref().into());
+        if fate == Fate::Delays {
+            if self.armed.rule(&verdict.rule).is_some() {
+                // The gate lets nothing more through.
+                return;
+            }
+            fate = Fate::NoGate;
+        }
         if fate == Fate::Blocks && self.blocked_by(verdict.owner) == Some(its_own) {
             if self.armed.rule(&verdict.rule).is_some() {
                 // The gate was before the log, and has said it. What it has let through goes on.
@@ -86,10 +96,16 @@ impl Pump {
         } else if let Some(order) = gates {
             self.let_pass(order);
         }
-        self.tell(&verdict, fate, &name);
-        self.tell_hooks_of(&verdict, fate);
+        self.write_down(&verdict, fate, order);
+    }
+
+    /// It is in the store, and told to those who want to know.
+    pub(super) fn write_down(&mut self, verdict: &Verdict, fate: Fate, order: String) {
+        let name = self.engine.attribution.accounts.name(verdict.owner).to_string();
+        self.tell(verdict, fate, &name);
+        self.tell_hooks_of(verdict, fate);
         self.tally.verdict(&verdict.rule, fate.name());
-        self.batch.verdicts.push(row(&verdict, fate, order));
+        self.batch.verdicts.push(row(verdict, fate, order));
         // What somebody may act on is there after a power cut.
         self.durable |= verdict.measure != Measure::Observe;
     }
@@ -112,6 +128,26 @@ impl Pump {
             details: fate.shown().to_owned(),
         };
         self.tell_that(&told);
+    }
+
+    /// So much of a quota is used: said before it is too late.
+    fn warn(&mut self, percent: u64, verdict: &Verdict) {
+        let Verdict { at, owner, rule, .. } = verdict;
+        let name = self.engine.attribution.accounts.name(*owner);
+        let (reason, details) = (verdict.text(), format!("{percent} % of the quota is used"));
+        tracing::info!("rule {rule}: {name}: {reason}: {details}");
+        let about = format!("{rule} {} {percent}", verdict.scope);
+        let told = Happening {
+            event: Event::Quota,
+            id: format!("{:016x}{:08x}{:016x}-quota", at.0, owner.0, identity(about.as_bytes())),
+            owner: *owner,
+            at: *at,
+            by: Actor::Rule(rule.as_ref().into()).to_string(),
+            reason,
+            details,
+        };
+        self.tell_that(&told);
+        self.durable = true;
     }
 
     fn tell(&mut self, verdict: &Verdict, fate: Fate, name: &str) {
@@ -156,9 +192,13 @@ impl Pump {
         if order.part.is_none()
             && order.action != Action::Block
             && matches!(order.by.role(), Role::Operator | Role::Owner)
-            && let Some(Actor::Rule(rule)) = self.blocked_by(order.owner)
             && !self.has_second_chance(order)
         {
+            let account = self.engine.sanctions.account(order.owner);
+            let rule = match (account.block.map(|block| block.by), account.delay) {
+                (Some(Actor::Rule(rule)), _) | (None, Some(Delay { rule, .. })) => rule,
+                _ => return,
+            };
             self.engine.judge.lifted(order.owner, &rule, order.at);
         }
     }

@@ -14,6 +14,7 @@ mod judge;
 mod listed;
 mod notices;
 mod orders;
+mod pace;
 mod people;
 mod projection;
 mod rows;
@@ -42,6 +43,7 @@ use crate::engine::Engine;
 use crate::engine::attribution::Wanted;
 use crate::engine::rules::incidents::{Incident, Trouble};
 use crate::engine::rules::volume::Armed;
+use crate::engine::sanctions::Delay;
 use crate::host::follow::wake::Waker;
 use crate::host::killpoint::Point;
 use crate::host::names::Names;
@@ -133,6 +135,8 @@ pub struct Pump {
     gate_spoke: bool,
     /// Messages that this gate has held and that are remembered, by account.
     of_gate: BTreeMap<Owner, u64>,
+    /// Delays that have just ended.
+    ended: BTreeMap<Owner, Delay>,
     /// How far the gate's tape was read and remembered.
     taped: Position,
     ahead: Option<Ahead>,
@@ -216,6 +220,7 @@ impl Pump {
             told_unremembered: 0,
             gate_spoke: false,
             of_gate: BTreeMap::new(),
+            ended: BTreeMap::new(),
             taped: kept.taped,
             listed: listed::Listed { entries: kept.listed, due: false },
             waits: None,

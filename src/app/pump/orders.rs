@@ -105,6 +105,7 @@ impl Pump {
             self.durable = true;
             killpoint::pass(Point::DueChosen);
         }
+        self.pace();
         self.watch_clock(now);
         // What slipped past while work was under way would be passed over.
         if self.engine.slipped && self.dispatch.under_way == 0 {
@@ -166,7 +167,8 @@ impl Pump {
         let figures = self.engine.sanctions.figures();
         let blocked = figures.blocked.into_iter().map(|((state, cause), n)| (state, cause, n)).collect();
         let (messages, bytes, oldest) = (figures.messages, figures.bytes, figures.oldest);
-        self.hold = HoldGauge { blocked, messages, bytes, oldest, forced: figures.forced };
+        let (forced, delayed) = (figures.forced, figures.delayed);
+        self.hold = HoldGauge { blocked, messages, bytes, oldest, forced, delayed };
     }
 
     /// A clock that was set makes nothing older: see `Sanctions::set_clock`.

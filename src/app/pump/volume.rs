@@ -10,7 +10,7 @@ use crate::engine::attribution::{Arrival, Wanted};
 use crate::engine::rules::volume::{Armed, Member, News, Sender};
 use crate::host::clock;
 use crate::host::tape::Crossed;
-use crate::mail::{OrderId, Owner, QueueId, Scope, Server, Time, Verdict};
+use crate::mail::{Measure, OrderId, Owner, QueueId, Scope, Server, Time, Verdict};
 use std::sync::Arc;
 
 impl Pump {
@@ -37,6 +37,7 @@ impl Pump {
         self.engine.rules.share(Arc::clone(&self.armed));
         gate.judge_volume(Arc::clone(&self.armed), members);
         self.tell_spared();
+        self.tell_going();
         self.tell_volume(false);
     }
 
@@ -53,7 +54,10 @@ impl Pump {
 
     /// What the log has told since the last call. `whole`: it was read to its end.
     pub(super) fn tell_volume(&mut self, whole: bool) {
-        let Some(gate) = self.gate.clone().filter(|_| !self.armed.is_empty()) else { return };
+        let Some(gate) = self.gate.clone().filter(|_| !self.armed.is_empty()) else {
+            self.engine.tracker.take_left();
+            return;
+        };
         let strangers = gate.take_strangers();
         let known = !strangers.is_empty();
         let members: Vec<Member> = strangers.into_iter().filter_map(|sender| self.introduce(sender)).collect();
@@ -65,6 +69,7 @@ impl Pump {
         let news = News {
             changes: self.engine.rules.moved(),
             arrived: self.arrived.iter().map(|one| one.id).collect(),
+            left: self.engine.tracker.take_left(),
             read_up_to,
             budget: self.engine.judge.left(clock::now()),
         };
@@ -97,7 +102,7 @@ impl Pump {
         let login = crossed.login.as_bytes();
         // In the time of the log, which may be behind.
         let high = self.engine.tracker.high();
-        self.engine.rules.spoke(owner, login, &rule, if high == Time::ZERO { at } else { at.min(high) });
+        let first = self.engine.rules.spoke(owner, login, &rule, if high == Time::ZERO { at } else { at.min(high) });
         let scope = match rule.lane {
             crate::engine::rules::Lane::Script => Scope::Script,
             crate::engine::rules::Lane::All => Scope::All,
@@ -118,6 +123,9 @@ impl Pump {
             proven: true,
             incident: false,
         };
+        if rule.measure == Measure::Slow {
+            return self.slow_down(verdict, order, first);
+        }
         self.let_go_on(owner);
         self.pronounce(verdict, Some(order), clock::now());
     }

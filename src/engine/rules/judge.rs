@@ -46,6 +46,10 @@ pub enum Fate {
     Notified,
     /// The account's mail is to be held.
     Blocks,
+    /// What is beyond the limit is to wait.
+    Delays,
+    /// The same, if a gate held mail.
+    NoGate,
     /// It was blocked already.
     Already,
     /// An armed rule would have blocked it, if `dry_run` were not on.
@@ -66,10 +70,12 @@ pub enum Fate {
 }
 
 impl Fate {
-    pub const ALL: [Fate; 12] = [
+    pub const ALL: [Fate; 14] = [
         Fate::Observed,
         Fate::Notified,
         Fate::Blocks,
+        Fate::Delays,
+        Fate::NoGate,
         Fate::Already,
         Fate::DryRun,
         Fate::SwitchedOff,
@@ -86,6 +92,8 @@ impl Fate {
             Fate::Observed => "observed",
             Fate::Notified => "notified",
             Fate::Blocks => "blocked",
+            Fate::Delays => "delayed",
+            Fate::NoGate => "no_gate",
             Fate::Already => "already_blocked",
             Fate::DryRun => "dry_run",
             Fate::SwitchedOff => "enforcement_off",
@@ -108,6 +116,8 @@ impl Fate {
             Fate::Observed => "observed",
             Fate::Notified => "notified",
             Fate::Blocks => "blocked",
+            Fate::Delays => "what is beyond the limit waits",
+            Fate::NoGate => "would slow it down, but no gate holds mail",
             Fate::Already => "it was blocked already",
             Fate::DryRun => "would block, but enforcement.dry_run is on",
             Fate::SwitchedOff => "would block, but enforcement is off",
@@ -155,7 +165,7 @@ impl Judge {
             Measure::Observe => return Fate::Observed,
             _ if verdict.incident => return Fate::HostIncident,
             Measure::Notify => return Fate::Notified,
-            Measure::Block => {}
+            Measure::Slow | Measure::Block => {}
         }
         let Enforcement { dry_run, max_age_secs, respect_secs, exempt, .. } = &self.enforcement;
         if exempt.iter().any(|account| *account == key) {
@@ -176,6 +186,9 @@ impl Judge {
         }
         if *dry_run {
             return Fate::DryRun;
+        }
+        if verdict.measure == Measure::Slow {
+            return Fate::Delays;
         }
         if self.left(now) == 0 { Fate::Budget } else { Fate::Blocks }
     }

@@ -23,6 +23,7 @@ mod rule;
 mod slots;
 mod usage;
 pub mod volume;
+mod warning;
 mod window;
 
 pub use judge::{Enforcement, Fate, Judge};
@@ -30,6 +31,7 @@ pub use now::Sight;
 pub use peaks::Peak;
 pub use record::Row;
 pub use rule::{Classes, Lane, Rule, Target, built_in};
+pub use warning::Warning;
 
 use super::attribution::Attribution;
 use crate::mail::{Basis, Evidence, Measure, Origin, Owner, ReplyClass, Scope, Signal, Time, Verdict};
@@ -93,6 +95,8 @@ pub enum What {
     Held(u64),
     /// A script sent it, by hash.
     Script(u64),
+    /// It was tried to deliver for the first time, to so many.
+    Left(u32),
 }
 
 impl What {
@@ -109,6 +113,7 @@ impl What {
             What::Queued(_) => Topic::Queued,
             What::Held(_) => Topic::Held,
             What::Script(_) => Topic::Script,
+            What::Left(_) => Topic::Left,
         }
     }
 }
@@ -141,6 +146,7 @@ pub struct Rules {
     proven: Vec<Option<Box<Usage>>>,
     others: HashMap<Subject, Box<Usage>, foldhash::quality::FixedState>,
     verdicts: Vec<Verdict>,
+    warnings: Vec<Warning>,
     /// The most that was seen is wanted, and no verdict.
     peaks: Option<Peaks>,
     records: Records,
@@ -156,6 +162,7 @@ pub struct Rules {
     wants_scripts: bool,
     /// What remembering takes whom accounts know, in bytes.
     memory: usize,
+    paces: bool,
     /// Subjects, and verdicts, for which there was no room.
     pub without_room: u64,
     /// Windows that were moved, and compared with their limits.
@@ -172,6 +179,7 @@ impl Rules {
             proven: Vec::new(),
             others: HashMap::with_hasher(foldhash::quality::FixedState::with_seed(seed)),
             verdicts: Vec::new(),
+            warnings: Vec::new(),
             peaks: None,
             records: Records::new(keep_rows),
             incidents: Incidents::new(keep_rows),
@@ -182,6 +190,7 @@ impl Rules {
             has_levels: false,
             wants_scripts: false,
             memory: 0,
+            paces: false,
             without_room: 0,
             evaluations: 0,
         };
@@ -200,6 +209,7 @@ impl Rules {
         }
         self.identities = rules.iter().map(|rule| identity(rule.name.as_bytes())).collect();
         self.wants_classes = rules.iter().any(|rule| rule.signal.has_classes());
+        self.paces = rules.iter().any(|rule| rule.measure == Measure::Slow);
         self.has_levels = rules.iter().any(|rule| rule.signal.is_level());
         self.wants_scripts = rules.iter().any(|rule| rule.signal == Signal::Scripts);
         (self.rules, self.slots) = (rules, slots);
@@ -244,17 +254,17 @@ impl Rules {
     }
 
     /// The gate has spoken for a rule: it does not again for a while.
-    pub fn spoke(&mut self, owner: Owner, login: &[u8], rule: &Rule, now: Time) {
+    /// True when it had not for its window.
+    pub fn spoke(&mut self, owner: Owner, login: &[u8], rule: &Rule, now: Time) -> bool {
         let part = if login.is_empty() { PROVEN } else { login_part(login) };
         let subject = Subject { owner, part };
-        if let Some(usage) = usage_of(&mut self.proven, &mut self.others, subject, &self.slots) {
-            usage.may_tell(identity(rule.name.as_bytes()), seconds(now), rule.window_secs);
-        }
+        usage_of(&mut self.proven, &mut self.others, subject, &self.slots)
+            .is_some_and(|usage| usage.may_tell(identity(rule.name.as_bytes()), seconds(now), rule.window_secs))
     }
 
     /// Names of those that are to block.
     pub fn armed(&self) -> impl Iterator<Item = &str> {
-        self.rules.iter().filter(|rule| rule.measure == Measure::Block).map(|rule| &*rule.name)
+        self.rules.iter().filter(|rule| rule.measure.holds()).map(|rule| &*rule.name)
     }
 
     #[inline]
@@ -278,6 +288,12 @@ impl Rules {
     #[inline]
     pub fn wants_scripts(&self) -> bool {
         self.wants_scripts
+    }
+
+    /// Accounts are slowed down: when mail leaves matters.
+    #[inline]
+    pub fn paces(&self) -> bool {
+        self.paces
     }
 
     #[inline]
@@ -309,6 +325,11 @@ impl Rules {
 
     pub fn has_verdicts(&self) -> bool {
         !self.verdicts.is_empty()
+    }
+
+    /// Quotas that come to their end, since the last call.
+    pub fn take_warnings(&mut self) -> Vec<Warning> {
+        std::mem::take(&mut self.warnings)
     }
 
     /// Verdicts since the last call, in the order of the lines.
@@ -353,12 +374,18 @@ impl Rules {
             if value.observed <= slot.least {
                 continue;
             }
-            let about = usage.rules(|| about(&self.rules, &self.slots, subject.owner, attribution));
+            let about = usage.rules(|| about(&self.rules, subject.owner, attribution));
             for number in slot.rules.iter().filter(|number| about >> **number & 1 == 1) {
                 let number = usize::from(*number);
                 let (Some(rule), Some(identity)) = (self.rules.get(number), self.identities.get(number)) else {
                     continue;
                 };
+                if rule.warns && self.peaks.is_none() {
+                    let percent = warning::reached(rule, *identity, value.observed, usage, now);
+                    if let Some(percent) = percent.filter(|_| self.warnings.len() < MAX_VERDICTS) {
+                        self.warnings.push(Warning { percent, verdict: verdict(rule, subject, mail, value.observed) });
+                    }
+                }
                 if value.observed <= rule.limit || value.sample < u64::from(rule.min_sample) {
                     continue;
                 }
@@ -401,6 +428,9 @@ fn value_of(slot: &Slot, usage: &mut Usage, what: What, at: u32, now: u32, memor
     let observed = match (usage.cell(slot)?, what) {
         (Cell::Count(window), What::Message | What::Reply) => window.add(at, now, 1),
         (Cell::Count(window), What::Recipients(n)) => window.add(at, now, n),
+        (Cell::Count(window), What::Left(n)) => {
+            window.add(at, now, if slot.signal == Signal::Messages { 1 } else { n })
+        }
         (Cell::Count(window), What::Failed(class, n)) if counts(class) => window.add(at, now, n),
         (Cell::Count(window), What::Refused(class) | What::Late(class)) if counts(Some(class)) => {
             window.add(at, now, 1)
@@ -484,10 +514,10 @@ fn usage_of<'u>(
 }
 
 /// Which rules are about an account.
-fn about(rules: &[Rule], slots: &Slots, owner: Owner, attribution: &Attribution) -> u64 {
+fn about(rules: &[Rule], owner: Owner, attribution: &Attribution) -> u64 {
     let key = attribution.accounts.get(owner).map_or("", |known| &*known.key);
     let plan = attribution.directory().account(key).and_then(|spec| spec.plan.as_deref());
-    slots::rules_for(rules, slots, key, plan)
+    slots::rules_for(rules, key, plan)
 }
 
 fn verdict(rule: &Rule, subject: Subject, mail: &Mail<'_>, observed: u64) -> Verdict {

@@ -24,7 +24,7 @@ impl Rules {
         let Rules { proven, rules, slots, forced, .. } = self;
         let Some(usage) = proven.get_mut(owner.0 as usize).and_then(Option::as_deref_mut) else { return sights };
         let subject = Subject { owner, part: PROVEN };
-        let about = usage.rules(|| about(rules, slots, subject.owner, attribution));
+        let about = usage.rules(|| about(rules, subject.owner, attribution));
         for slot in slots.those_of(false).filter(|slot| slot.rules.iter().any(|number| about >> *number & 1 == 1)) {
             let (second, bucket) = (seconds(now), slot.bucket_of(seconds(now)));
             let (observed, sample) = match usage.cell(slot) {

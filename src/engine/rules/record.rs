@@ -268,11 +268,16 @@ impl Rules {
             if value.observed <= slot.least {
                 continue;
             }
-            let about = usage.rules(|| about(&self.rules, &self.slots, subject.owner, attribution));
+            let about = usage.rules(|| about(&self.rules, subject.owner, attribution));
             for number in slot.rules.iter().filter(|number| about >> **number & 1 == 1) {
                 let number = usize::from(*number);
-                if let (Some(rule), Some(identity)) = (self.rules.get(number), self.identities.get(number))
-                    && value.observed > super::force::limit(rule, &self.forced, subject.owner)
+                let (Some(rule), Some(identity)) = (self.rules.get(number), self.identities.get(number)) else {
+                    continue;
+                };
+                if rule.warns {
+                    super::warning::reached(rule, *identity, value.observed, usage, now);
+                }
+                if value.observed > super::force::limit(rule, &self.forced, subject.owner)
                     && value.sample >= u64::from(rule.min_sample)
                 {
                     usage.may_tell(*identity, now, rule.window_secs);
@@ -398,6 +403,7 @@ fn code_of(what: Option<What>) -> (u64, Option<u64>) {
         None => (13, None),
         Some(What::NotFailed(class, n)) => (16, Some(u64::from(n) << 8 | class as u64)),
         Some(What::NotRefused(class, n)) => (17, Some(u64::from(n) << 8 | class as u64)),
+        Some(What::Left(n)) => (15, Some(u64::from(n))),
     }
 }
 
@@ -433,6 +439,7 @@ fn what_of(code: u64, saved: &mut Reader<'_>) -> Option<Option<What>> {
             let (class, n) = both(saved.u64()?)?;
             What::NotRefused(class, n)
         }
+        15 => What::Left(saved.u32()?),
         _ => return None,
     }))
 }

@@ -22,6 +22,8 @@ pub struct Rule {
     pub lane: Lane,
     /// When its block ends by itself.
     pub for_secs: Option<u32>,
+    /// It tells when half of the limit is reached, and nine tenths.
+    pub warns: bool,
     /// Of how many in a hundred accounts it is a rule; which these are stays the same.
     pub share: u8,
 }
@@ -131,6 +133,7 @@ impl Rule {
             cause: signal.cause(),
             lane: if signal == Signal::LoginAddresses { Lane::Login } else { Lane::Script },
             for_secs: None,
+            warns: false,
             share: 100,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::rule::{Classes, Lane, Rule, Target};
 use super::window::PARTS;
-use crate::mail::{Origin, Signal};
+use crate::mail::{Measure, Origin, Signal};
 use std::collections::BTreeMap;
 
 /// How a slot counts.
@@ -69,6 +69,8 @@ pub struct Slot {
     pub bucket: u32,
     pub classes: Classes,
     pub lane: Lane,
+    /// It counts what leaves, when it leaves: its rules slow an account down.
+    pub paced: bool,
     /// The highest limit of its rules.
     pub most: u64,
     /// The lowest: nothing is looked at before it is crossed.
@@ -151,10 +153,12 @@ pub enum Topic {
     Script,
     Reply,
     ReplyTo,
+    /// A message that was let go was tried to deliver for the first time.
+    Left,
 }
 
 impl Topic {
-    pub const ALL: [Topic; 11] = [
+    pub const ALL: [Topic; 12] = [
         Topic::Message,
         Topic::Recipients,
         Topic::Recipient,
@@ -166,11 +170,17 @@ impl Topic {
         Topic::Script,
         Topic::Reply,
         Topic::ReplyTo,
+        Topic::Left,
     ];
 
-    const fn moves(self, signal: Signal) -> bool {
+    const fn moves(self, slot: &Slot) -> bool {
+        let signal = slot.signal;
+        if slot.paced {
+            return matches!(self, Topic::Left);
+        }
         match self {
             Topic::Message => matches!(signal, Signal::Messages | Signal::AgainstHistory),
+            Topic::Left => false,
             Topic::Recipients => matches!(signal, Signal::Recipients),
             Topic::Recipient => matches!(signal, Signal::DistinctRecipients | Signal::NewRecipients),
             Topic::Ended => {
@@ -199,9 +209,10 @@ impl Slots {
     /// Of at most [`MAX_RULES`](super::MAX_RULES) rules.
     pub fn new(rules: &[Rule]) -> Slots {
         let mut list: Vec<Slot> = Vec::new();
-        let mut known: BTreeMap<(Signal, u32, Classes, Lane), usize> = BTreeMap::new();
+        let mut known: BTreeMap<(Signal, u32, Classes, Lane, bool), usize> = BTreeMap::new();
         for (number, rule) in rules.iter().enumerate() {
-            let key = (rule.signal, rule.window_secs, rule.classes, rule.lane);
+            let paced = rule.measure == Measure::Slow;
+            let key = (rule.signal, rule.window_secs, rule.classes, rule.lane, paced);
             let at = *known.entry(key).or_insert_with(|| {
                 list.push(Slot {
                     signal: rule.signal,
@@ -213,6 +224,7 @@ impl Slots {
                     bucket: (rule.window_secs / PARTS).max(1),
                     classes: rule.classes,
                     lane: rule.lane,
+                    paced,
                     most: 0,
                     least: u64::MAX,
                     sample: u32::MAX,
@@ -223,8 +235,10 @@ impl Slots {
             });
             if let Some(slot) = list.get_mut(at) {
                 slot.rules.push(number as u8);
-                (slot.most, slot.least) = (slot.most.max(rule.limit), slot.least.min(rule.limit));
                 slot.sample = slot.sample.min(rule.min_sample);
+                // Nothing is to be missed that is worth a warning.
+                let least = if rule.warns { (rule.limit / 2).saturating_sub(1) } else { rule.limit };
+                (slot.most, slot.least) = (slot.most.max(rule.limit), slot.least.min(least));
             }
         }
         for logins in [false, true] {
@@ -245,7 +259,7 @@ impl Slots {
             }
         }
         let moved = |way: Way, topic: Topic| {
-            let falls = |slot: &Slot| way.falls_into(slot.lane) && topic.moves(slot.signal);
+            let falls = |slot: &Slot| way.falls_into(slot.lane) && topic.moves(slot);
             (0..).zip(&list).filter(|(_, slot)| falls(slot)).map(|(at, _)| at).collect()
         };
         let by = Way::ALL.map(|way| Topic::ALL.map(|topic| moved(way, topic)));
@@ -267,6 +281,9 @@ fn identity_of(rule: &Rule) -> u64 {
     let mut bytes = vec![rule.signal.code(), rule.lane as u8];
     bytes.extend(rule.window_secs.to_le_bytes());
     bytes.extend(rule.classes.bits().to_le_bytes());
+    if rule.measure == Measure::Slow {
+        bytes.push(1);
+    }
     identity(&bytes)
 }
 
@@ -275,20 +292,23 @@ pub fn identity(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// Which rules are about an account with this key and plan: one bit each. Of those that share a slot, those for fewer
-/// accounts win.
-pub fn rules_for(rules: &[Rule], slots: &Slots, key: &str, plan: Option<&str>) -> u64 {
+/// Which rules are about an account with this key and plan: one bit each. Of those that look at the same thing, those for
+/// fewer accounts win.
+pub fn rules_for(rules: &[Rule], key: &str, plan: Option<&str>) -> u64 {
     let applies = |rule: &Rule| match &rule.target {
         Target::All => true,
         Target::Plan(wanted) => plan == Some(wanted),
         Target::Account(wanted) => **wanted == *key,
     };
     let chosen = |rule: &Rule| (identity(key.as_bytes()) % 100) < u64::from(rule.share);
+    // Whether they slow down or do something else makes no difference to who wins.
+    let same = |a: &Rule, b: &Rule| {
+        (a.signal, a.window_secs, a.classes, a.lane) == (b.signal, b.window_secs, b.classes, b.lane)
+    };
     let mut bits = 0;
-    for slot in &slots.list {
-        let its = || slot.rules.iter().filter_map(|at| Some((*at, rules.get(usize::from(*at))?)));
-        let rank = its().filter(|(_, rule)| applies(rule)).map(|(_, rule)| rule.target.rank()).max();
-        for (at, _) in its().filter(|(_, rule)| applies(rule) && Some(rule.target.rank()) == rank && chosen(rule)) {
+    for (at, rule) in rules.iter().enumerate().filter(|(_, rule)| applies(rule)) {
+        let beaten = |other: &&Rule| applies(other) && same(rule, other) && other.target.rank() > rule.target.rank();
+        if !rules.iter().any(|other| beaten(&other)) && chosen(rule) {
             bits |= 1 << at;
         }
     }
@@ -321,9 +341,17 @@ mod tests {
             ("shop", Some("pro"), 0b11000),
             ("y", Some("z"), 0b10011),
         ] {
-            assert_eq!(rules_for(&rules, &slots, key, plan), bits, "{key} {plan:?}");
+            assert_eq!(rules_for(&rules, key, plan), bits, "{key} {plan:?}");
         }
         assert_eq!(slots.of(Way::Script, Topic::Message), [0, 1]);
+        assert!(slots.of(Way::Script, Topic::Left).is_empty());
+        // One that slows down looks at what leaves, and takes the place of the others all the same.
+        let slow = Rule { measure: Measure::Slow, ..rule("slow", 5, Target::Plan("pro".into())) };
+        let rules = [rule("all", 5, Target::All), slow];
+        let slots = Slots::new(&rules);
+        assert_eq!((slots.of(Way::Script, Topic::Message), slots.of(Way::Script, Topic::Left)), (&[0][..], &[1][..]));
+        assert_ne!(slots.list[0].identity, slots.list[1].identity);
+        assert_eq!((rules_for(&rules, "x", None), rules_for(&rules, "x", Some("pro"))), (0b01, 0b10));
         assert!(slots.of(Way::Auth, Topic::Message).is_empty());
     }
 
@@ -332,8 +360,7 @@ mod tests {
         let share = |share| [Rule { share, ..rule("a", 5, Target::All) }];
         let of = |percent: u8| -> Vec<usize> {
             let rules = share(percent);
-            let slots = Slots::new(&rules);
-            (0..10_000).filter(|n| rules_for(&rules, &slots, &format!("web{n}"), None) == 1).collect()
+            (0..10_000).filter(|n| rules_for(&rules, &format!("web{n}"), None) == 1).collect()
         };
         let (one, ten, all) = (of(1), of(10), of(100));
         assert!((50..200).contains(&one.len()) && (800..1_200).contains(&ten.len()) && all.len() == 10_000);

@@ -5,6 +5,10 @@
 //! each message that it has let through: when the log tells of the message it is in the windows, and its reservation goes
 //! in the same moment. So nothing counts twice, and with a limit of 200 the 201st message is the first that is held.
 //!
+//! A rule that slows an account down counts what *leaves*, when it is tried to deliver for the first time: its reservations
+//! stay until then, however long that takes, and what is released is reserved anew. So never more than its limit reaches
+//! receivers within its window.
+//!
 //! Pure. Only what is proven counts. Bounded: by accounts and rules, by [`MOST_RESERVED`], by [`MOST_STRANGERS`].
 
 use super::rule::{Lane, Rule};
@@ -65,6 +69,8 @@ pub struct News {
     pub changes: Vec<Change>,
     /// Messages of which the log has told.
     pub arrived: Vec<QueueId>,
+    /// Those that it says were tried to deliver.
+    pub left: Vec<QueueId>,
     /// The time of the log, where it was read to its end.
     pub read_up_to: Option<Time>,
     /// Automatic blocks that may be made yet.
@@ -79,6 +85,18 @@ pub struct Crossing {
     /// With this message.
     pub observed: u64,
     pub scope: Scope,
+    /// It is slowed down, not blocked.
+    pub slow: bool,
+}
+
+/// A message that is about to leave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Going {
+    pub owner: Owner,
+    pub id: QueueId,
+    pub origin: Origin,
+    pub login: Box<[u8]>,
+    pub recipients: u32,
 }
 
 /// The message at hand.
@@ -101,6 +119,8 @@ struct Reserved {
     way: Way,
     recipients: u32,
     at: Time,
+    /// The log has told of it: it has not left yet.
+    told: bool,
 }
 
 /// Messages and recipients that are reserved, by way: what programs send does not count as what a login does.
@@ -120,6 +140,8 @@ pub struct Volume {
     order: VecDeque<QueueId>,
     /// By the second in which they were let through: what has left a window counts no more, also where no log tells of it.
     sums: Map<Subject, BTreeMap<u32, Sums>>,
+    /// Everything that has not left, where that matters.
+    going: Map<Subject, Sums>,
     /// Reservations of strangers.
     unowned: usize,
     /// Accounts that rules spare: all of them, or the one of this identity.
@@ -141,7 +163,7 @@ impl Armed {
     pub fn of(rules: &[Rule]) -> Armed {
         let volume = |rule: &&Rule| matches!(rule.signal, Signal::Messages | Signal::Recipients);
         let mut rules: Vec<Rule> = rules.iter().filter(volume).cloned().collect();
-        if rules.iter().all(|rule| rule.measure != Measure::Block) {
+        if rules.iter().all(|rule| !rule.measure.holds()) {
             rules.clear();
         }
         let slots = Slots::new(&rules);
@@ -152,9 +174,14 @@ impl Armed {
         self.rules.is_empty()
     }
 
-    /// The one of this name, if it blocks.
+    /// Some of them slow down.
+    pub fn paces(&self) -> bool {
+        self.rules.iter().any(|rule| rule.measure == Measure::Slow)
+    }
+
+    /// The one of this name, if mail is held for it.
     pub fn rule(&self, name: &str) -> Option<&Rule> {
-        self.rules.iter().find(|rule| *rule.name == *name && rule.measure == Measure::Block)
+        self.rules.iter().find(|rule| *rule.name == *name && rule.measure.holds())
     }
 }
 
@@ -167,7 +194,16 @@ impl Change {
 impl Volume {
     /// Other rules, or accounts that are known by other names: everything is told anew. What is reserved stays.
     pub fn begin(&mut self, rules: Arc<Armed>, members: Vec<Member>) {
+        let mut all = std::mem::take(&mut self.reserved);
+        if !rules.paces() {
+            all.retain(|_, one| !one.told);
+        }
         self.rules = rules;
+        self.going.clear();
+        if self.rules.paces() {
+            all.values().for_each(|one| self.go(one, 1));
+        }
+        self.reserved = all;
         self.owners.clear();
         self.keys.clear();
         self.about.clear();
@@ -196,7 +232,7 @@ impl Volume {
             }
         }
         self.unowned -= found.len();
-        found.iter().for_each(|one| self.add(one, 1));
+        found.iter().for_each(|one| self.enter(one, 1));
     }
 
     /// What an account's mail is known by.
@@ -225,15 +261,19 @@ impl Volume {
         for Change { subject, told } in news.changes {
             self.told.insert(subject, told);
         }
+        let paces = self.rules.paces();
         for id in news.arrived {
+            if paces { self.tell(id) } else { self.void(id) }
+        }
+        for id in news.left {
             self.void(id);
         }
         if let Some(read) = news.read_up_to {
             while let Some(id) = self.order.front().copied()
-                && self.reserved.get(&id).is_none_or(|one| read.secs_since(one.at) > VOID_SECS)
+                && self.reserved.get(&id).is_none_or(|one| one.told || read.secs_since(one.at) > VOID_SECS)
             {
                 self.order.pop_front();
-                self.void(id);
+                self.void_untold(id);
             }
         }
         self.budget = news.budget;
@@ -262,7 +302,7 @@ impl Volume {
         match self.owners.get(message.sender).copied() {
             Some(owner) => {
                 if let Some(crossing) = self.crossed(owner, way, login, message, directory, now) {
-                    self.budget -= 1;
+                    self.budget -= usize::from(!crossing.slow);
                     return Some(crossing);
                 }
             }
@@ -284,14 +324,14 @@ impl Volume {
         directory: &Directory,
         now: Time,
     ) -> Option<Crossing> {
-        if self.budget == 0 || self.spared.contains(&(owner, None)) {
+        if self.spared.contains(&(owner, None)) {
             return None;
         }
         let Volume { rules, about, keys, .. } = self;
         let about = *about.entry(owner).or_insert_with(|| {
             let key = keys.get(&owner).map_or("", String::as_str);
             let plan = directory.account(key).and_then(|spec| spec.plan.as_deref());
-            rules_for(&rules.rules, &rules.slots, key, plan)
+            rules_for(&rules.rules, key, plan)
         });
         let rules = Arc::clone(rules);
         let now = seconds(now);
@@ -299,22 +339,29 @@ impl Volume {
         let lanes = [(way, PROVEN), (Way::Login, login)];
         for (way, part) in lanes.into_iter().take(if login == PROVEN { 1 } else { 2 }) {
             let subject = Subject { owner, part };
-            for (topic, more) in [(Topic::Message, 1), (Topic::Recipients, u64::from(message.recipients))] {
+            for topic in [Topic::Message, Topic::Recipients, Topic::Left] {
                 for slot in rules.slots.of(way, topic).iter().filter_map(|at| rules.slots.list.get(usize::from(*at))) {
                     let told = self.told.get_mut(&subject);
                     let window = told.and_then(|told| told.windows.get_mut(usize::from(slot.place)));
                     let counted = window.map_or(0, |window| window.look(slot.bucket_of(now)));
-                    let observed = counted + self.ahead(subject, slot, topic, now) + more;
+                    let more = if slot.signal == Signal::Messages { 1 } else { u64::from(message.recipients) };
+                    let before = counted + self.ahead(subject, slot, now);
+                    let observed = before + more;
                     for number in slot.rules.iter().filter(|number| about >> **number & 1 == 1) {
                         let Some(rule) = rules.rules.get(usize::from(*number)) else { continue };
-                        let blocks = rule.measure == Measure::Block && observed > rule.limit;
-                        if blocks && self.may_speak(subject, rule, now) {
+                        let holds = match rule.measure {
+                            Measure::Block => self.budget > 0 && self.may_speak(subject, rule, now, observed),
+                            Measure::Slow => is_over(rule, before, more) && !self.is_spared(subject, rule),
+                            Measure::Observe | Measure::Notify => false,
+                        };
+                        if holds {
                             let scope = match rule.lane {
                                 Lane::Script => Scope::Script,
                                 Lane::All => Scope::All,
                                 Lane::Login => Scope::Login(name_from(message.login).into()),
                             };
-                            return Some(Crossing { owner, rule: rule.name.clone(), observed, scope });
+                            let slow = rule.measure == Measure::Slow;
+                            return Some(Crossing { owner, rule: rule.name.clone(), observed, scope, slow });
                         }
                     }
                 }
@@ -324,11 +371,11 @@ impl Volume {
     }
 
     /// A rule speaks of a subject once in its window; some accounts it spares.
-    fn may_speak(&mut self, subject: Subject, rule: &Rule, now: u32) -> bool {
-        let name = identity(rule.name.as_bytes());
-        if self.spared.contains(&(subject.owner, Some(name))) {
+    fn may_speak(&mut self, subject: Subject, rule: &Rule, now: u32, observed: u64) -> bool {
+        if observed <= rule.limit || self.is_spared(subject, rule) {
             return false;
         }
+        let name = identity(rule.name.as_bytes());
         let spoke = &mut self.told.entry(subject).or_default().spoke;
         let last = spoke.iter_mut().find(|(told, _)| *told == name);
         match last {
@@ -344,12 +391,23 @@ impl Volume {
         }
     }
 
+    fn is_spared(&self, subject: Subject, rule: &Rule) -> bool {
+        self.spared.contains(&(subject.owner, Some(identity(rule.name.as_bytes()))))
+    }
+
     /// What is reserved for a subject, of what falls into the lane.
-    fn ahead(&self, subject: Subject, slot: &Slot, topic: Topic, now: u32) -> u64 {
+    fn ahead(&self, subject: Subject, slot: &Slot, now: u32) -> u64 {
+        let number = |(messages, recipients): &(u64, u64)| {
+            if slot.signal == Signal::Messages { *messages } else { *recipients }
+        };
+        if slot.paced {
+            let going = self.going.get(&subject).into_iter().flat_map(|sums| Way::ALL.into_iter().zip(sums));
+            return going.filter(|(way, _)| way.falls_into(slot.lane)).map(|(_, sum)| number(sum)).sum();
+        }
         let Some(seconds) = self.sums.get(&subject) else { return 0 };
         let in_window = seconds.range(slot.oldest_second(now)..).flat_map(|(_, sums)| Way::ALL.into_iter().zip(sums));
         let its = in_window.filter(|(way, _)| way.falls_into(slot.lane));
-        its.map(|(_, (messages, recipients))| if topic == Topic::Message { messages } else { recipients }).sum()
+        its.map(|(_, sum)| number(sum)).sum()
     }
 
     fn reserve(&mut self, way: Way, login: u64, message: &Message<'_>, at: Time) {
@@ -360,31 +418,111 @@ impl Volume {
         let longest = self.rules.rules.iter().map(|rule| rule.window_secs).max().unwrap_or(0);
         let oldest = at.plus_secs(-i64::from(longest + longest / PARTS));
         while let Some(id) = self.order.front().copied()
-            && self.reserved.get(&id).is_none_or(|one| one.at < oldest)
+            && self.reserved.get(&id).is_none_or(|one| one.told || one.at < oldest)
         {
             self.order.pop_front();
-            self.void(id);
+            self.void_untold(id);
         }
         while self.reserved.len() >= MOST_RESERVED
             && let Some(oldest) = self.order.pop_front()
         {
-            self.void(oldest);
+            self.void_untold(oldest);
+        }
+        if self.reserved.len() >= MOST_RESERVED {
+            return;
         }
         if self.order.len() >= 2 * MOST_RESERVED {
             self.order.retain(|id| self.reserved.contains_key(id));
         }
         let owner = self.owners.get(message.sender).copied().ok_or_else(|| message.sender.clone());
-        let one = Reserved { owner, login, way, recipients: message.recipients, at };
+        let one = Reserved { owner, login, way, recipients: message.recipients, at, told: false };
         self.unowned += usize::from(one.owner.is_err());
-        self.add(&one, 1);
+        self.enter(&one, 1);
         self.order.push_back(id);
         self.reserved.insert(id, one);
+    }
+
+    /// Messages that are about to leave without having been asked about, after a start, or because they were released.
+    pub fn resume(&mut self, going: Vec<Going>) {
+        for Going { owner, id, origin, login, recipients } in going {
+            let Some(way) = Way::of(origin) else { continue };
+            if self.reserved.len() >= MOST_RESERVED || self.reserved.contains_key(&id) {
+                continue;
+            }
+            let login = if way == Way::Auth && !login.is_empty() { login_part(&login) } else { PROVEN };
+            let one = Reserved { owner: Ok(owner), login, way, recipients, at: Time::ZERO, told: true };
+            self.enter(&one, 1);
+            self.reserved.insert(id, one);
+        }
+    }
+
+    /// How many of these, the first ones, may leave now. They are reserved for.
+    pub fn let_go(&mut self, waiting: Vec<Going>, directory: &Directory, now: Time) -> usize {
+        let mut gone = 0;
+        for one in waiting {
+            let Some(way) = Way::of(one.origin) else { break };
+            let login = if way == Way::Auth && !one.login.is_empty() { login_part(&one.login) } else { PROVEN };
+            let sender = Sender::Uid(u32::MAX);
+            let (id, origin) = (Some(one.id), one.origin);
+            let message = Message { id, sender: &sender, origin, login: &one.login, recipients: one.recipients };
+            // What blocks has said so before.
+            let budget = std::mem::take(&mut self.budget);
+            let crossed = self.crossed(one.owner, way, login, &message, directory, now);
+            self.budget = budget;
+            if crossed.is_some() {
+                break;
+            }
+            self.resume(vec![one]);
+            gone += 1;
+        }
+        gone
+    }
+
+    /// The log has told of it: it counts as that from now on, and as one that has not left.
+    fn tell(&mut self, id: QueueId) {
+        if let Some(one) = self.reserved.get_mut(&id)
+            && !std::mem::replace(&mut one.told, true)
+        {
+            let one = one.clone();
+            self.add(&one, -1);
+        }
+    }
+
+    fn void_untold(&mut self, id: QueueId) {
+        if self.reserved.get(&id).is_some_and(|one| !one.told) {
+            self.void(id);
+        }
     }
 
     fn void(&mut self, id: QueueId) {
         if let Some(one) = self.reserved.remove(&id) {
             self.unowned -= usize::from(one.owner.is_err());
-            self.add(&one, -1);
+            self.enter(&one, -1);
+        }
+    }
+
+    fn enter(&mut self, one: &Reserved, sign: i64) {
+        if !one.told {
+            self.add(one, sign);
+        }
+        if self.rules.paces() {
+            self.go(one, sign);
+        }
+    }
+
+    fn go(&mut self, one: &Reserved, sign: i64) {
+        let Ok(owner) = one.owner else { return };
+        let mut count = |part: u64, way: Way| {
+            let subject = Subject { owner, part };
+            let sums = self.going.entry(subject).or_default();
+            change(sums, way, one.recipients, sign);
+            if *sums == Sums::default() {
+                self.going.remove(&subject);
+            }
+        };
+        count(PROVEN, one.way);
+        if one.login != PROVEN {
+            count(one.login, Way::Login);
         }
     }
 
@@ -395,10 +533,7 @@ impl Volume {
             let subject = Subject { owner, part };
             let seconds = self.sums.entry(subject).or_default();
             let sums = seconds.entry(second).or_default();
-            if let Some((messages, recipients)) = sums.get_mut(way as usize) {
-                *messages = messages.saturating_add_signed(sign);
-                *recipients = recipients.saturating_add_signed(sign * i64::from(one.recipients));
-            }
+            change(sums, way, one.recipients, sign);
             if *sums == Sums::default() {
                 seconds.remove(&second);
             }
@@ -413,5 +548,19 @@ impl Volume {
     }
 }
 
+fn change(sums: &mut Sums, way: Way, more: u32, sign: i64) {
+    if let Some((messages, recipients)) = sums.get_mut(way as usize) {
+        *messages = messages.saturating_add_signed(sign);
+        *recipients = recipients.saturating_add_signed(sign * i64::from(more));
+    }
+}
+
+/// Beyond the limit. What alone is more than that goes when nothing else does: it would never leave otherwise.
+const fn is_over(rule: &Rule, before: u64, more: u64) -> bool {
+    before > 0 && before + more > rule.limit
+}
+
+#[cfg(test)]
+mod pace_tests;
 #[cfg(test)]
 mod tests;

@@ -133,6 +133,12 @@ fn block(account: &Account, order: &Order, now: Time) -> Decision {
 }
 
 fn unblock(account: &Account, role: Role, drip: Option<u32>, held: bool) -> Decision {
+    if account.block.is_none() && account.delay.is_some() {
+        return match role {
+            Role::Owner => Decision::Already("it is not blocked: it sends more than it may, and what waits is leaving"),
+            _ => Decision::Unblock(account.state),
+        };
+    }
     if account.block.is_none() {
         // What leaves slowly may be told to leave at another pace, or at once; an owner's pace is not the owner's.
         let slow = account.drip.as_ref().filter(|old| held && drip != Some(old.per_hour));

@@ -17,6 +17,8 @@ pub struct Figures {
     pub oldest: Option<Time>,
     /// Accounts on a second chance.
     pub forced: u64,
+    /// Accounts that are slowed down.
+    pub delayed: u64,
 }
 
 impl Sanctions {
@@ -28,6 +30,7 @@ impl Sanctions {
             if let Some(block) = &account.block {
                 *figures.blocked.entry((account.state.name(), block.cause.name())).or_default() += 1;
             }
+            figures.delayed += u64::from(account.delay.is_some());
         }
         for owner in self.held.owners() {
             let Sum { messages, bytes, oldest } = self.held.sum(owner);

@@ -3,7 +3,7 @@
 //! Rows carry a version; a row that cannot be read is left out and counted by its reader.
 
 use super::held::{Entry, Stage};
-use super::{Account, Block, Change, Drip, Sanctions};
+use super::{Account, Block, Change, Delay, Drip, Sanctions};
 use crate::engine::codec::{Reader, Writer};
 use crate::mail::{Action, Actor, Cause, LiftableBy, OrderId, Owner, Place, Scope, Server, ServiceState, Time, Verb};
 
@@ -96,11 +96,7 @@ fn write_account(account: &Account) -> Vec<u8> {
     out.u64(u64::from(account.block.is_some()));
     if let Some(block) = &account.block {
         order_id(&mut out, block.order);
-        match &block.scope {
-            Scope::Script => out.u64(0),
-            Scope::All => out.u64(1),
-            Scope::Login(login) => out.u64(2).bytes(login.as_bytes()),
-        };
+        write_scope(&mut out, &block.scope);
         write_actor(&mut out, &block.by);
         out.bytes(block.reason.as_bytes())
             .u64(u64::from(block.liftable_by == LiftableBy::Operator) | u64::from(block.spares) << 1);
@@ -126,9 +122,18 @@ fn write_account(account: &Account) -> Vec<u8> {
         write_actor(&mut out, &drip.by);
     }
     out.u64(u64::from(account.warned));
-    // Behind all else, and only where there are any: as with messages.
-    for relapse in &account.relapses {
-        out.time(*relapse);
+    // Behind all else, and only where there are any: rows of older agents have none.
+    let told = account.delay.is_some() || !account.relapses.is_empty();
+    if told {
+        out.u64(account.relapses.len() as u64);
+        for relapse in &account.relapses {
+            out.time(*relapse);
+        }
+    }
+    if let Some(Delay { order, rule, scope, reason, since }) = &account.delay {
+        order_id(&mut out, *order);
+        write_scope(&mut out, scope);
+        out.bytes(rule.as_bytes()).bytes(reason.as_bytes()).time(*since);
     }
     out.bytes
 }
@@ -147,11 +152,7 @@ pub fn read_account(key: &[u8], value: &[u8]) -> Option<(Owner, Account)> {
     };
     if saved.u64()? != 0 {
         let order = read_order_id(saved)?;
-        let scope = match saved.u64()? {
-            0 => Scope::Script,
-            1 => Scope::All,
-            _ => Scope::Login(text(saved)?),
-        };
+        let scope = read_scope(saved)?;
         let (by, reason, flags) = (read_actor(saved)?, text(saved)?.into(), saved.u64()?);
         account.block = Some(Block {
             order,
@@ -192,8 +193,19 @@ pub fn read_account(key: &[u8], value: &[u8]) -> Option<(Owner, Account)> {
         });
     }
     account.warned = saved.u8()?;
-    while !saved.is_empty() {
-        account.relapses.push(saved.time()?);
+    if !saved.is_empty() {
+        for _ in 0..saved.u64()? {
+            account.relapses.push(saved.time()?);
+        }
+    }
+    if !saved.is_empty() {
+        account.delay = Some(Delay {
+            order: read_order_id(saved)?,
+            scope: read_scope(saved)?,
+            rule: text(saved)?,
+            reason: text(saved)?.into(),
+            since: saved.time()?,
+        });
     }
     Some((owner, account))
 }
@@ -213,6 +225,22 @@ fn order_id(out: &mut Writer, id: OrderId) {
 
 fn read_order_id(saved: &mut Reader<'_>) -> Option<OrderId> {
     Some(OrderId { micros: saved.u64()?, chance: saved.u64()? })
+}
+
+fn write_scope(out: &mut Writer, scope: &Scope) {
+    match scope {
+        Scope::Script => out.u64(0),
+        Scope::All => out.u64(1),
+        Scope::Login(login) => out.u64(2).bytes(login.as_bytes()),
+    };
+}
+
+fn read_scope(saved: &mut Reader<'_>) -> Option<Scope> {
+    Some(match saved.u64()? {
+        0 => Scope::Script,
+        1 => Scope::All,
+        _ => Scope::Login(text(saved)?),
+    })
 }
 
 fn write_actor(out: &mut Writer, actor: &Actor) {

@@ -48,7 +48,7 @@ impl Sanctions {
             return Some(None);
         }
         let record = self.record(owner, &account, &change, report, now);
-        let slow = account.drip.is_some();
+        let slow = account.drip.is_some() || account.delay.is_some();
         match change.verb {
             Verb::Hold if change.mend => self.drift.escaped += change.done,
             Verb::Release if change.mend && !slow => self.drift.left_over += change.done,

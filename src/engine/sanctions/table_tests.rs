@@ -333,7 +333,7 @@ fn what_stands_is_told_when_it_changes() {
     assert_eq!(sanctions.take_standing(), None);
     sanctions.accept(&order(Action::Block, Actor::Token, Cause::Person), &[], NOW);
     let order_id = OrderId::new(NOW, 5);
-    let one = HeldAccount { owner: WHO, scope: Scope::Script, order: order_id, reason: "why".into() };
+    let one = HeldAccount { owner: WHO, scope: Scope::Script, order: order_id, reason: "why".into(), slow: false };
     assert_eq!(sanctions.take_standing(), Some(vec![one]));
     sanctions.accept(&order(Action::Purge, Actor::Token, Cause::Person), &[], NOW);
     assert_eq!(sanctions.take_standing(), Some(vec![]));

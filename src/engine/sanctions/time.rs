@@ -156,13 +156,13 @@ impl Sanctions {
         let drip = rate.map(|rate| Drip { per_hour: rate.max(1), since: now, given: 0, by: order.by.clone() });
         if let Some(drip) = drip {
             let told = format!("{} to release, {} an hour, the oldest first", counted(waiting), drip.per_hour);
-            self.put(owner, Account { state, block: None, force_until, drip: Some(drip), ..account });
+            self.put(owner, Account { state, block: None, force_until, drip: Some(drip), delay: None, ..account });
             return (Outcome::Accepted, told);
         }
         self.held.advance(owner, Stage::Held, Stage::Leaving);
         let leaving = self.held.places(owner, Stage::Leaving).len() as u64;
         let change = (leaving > 0).then(|| change(order, Verb::Release, account.state));
-        self.put(owner, Account { state, block: None, force_until, drip: None, change, ..account });
+        self.put(owner, Account { state, block: None, force_until, drip: None, delay: None, change, ..account });
         begun(leaving, "to release")
     }
 

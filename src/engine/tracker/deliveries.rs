@@ -76,6 +76,12 @@ impl Tracker {
             if leg.class == Class::Own && !leg.is_mid_stream() {
                 books::script(leg, cx);
             }
+            let first = !leg.traits.has(Traits::TRIED);
+            leg.traits.set(Traits::TRIED, true);
+            if first && leg.class == Class::Own && cx.rules.paces() {
+                cx.count(leg, What::Left(leg.booked.max(1)));
+                self.left.push(leg.id);
+            }
         }
         match attempt.status {
             Status::Sent => {

@@ -279,6 +279,8 @@ impl Traits {
     pub const SCRIPTED: u8 = 1;
     /// Its envelope has no sender: an automatic reply, or a notification that a program made.
     pub const NO_SENDER: u8 = 2;
+    /// It was tried to deliver once.
+    pub const TRIED: u8 = 4;
 
     pub const fn has(self, one: u8) -> bool {
         self.0 & one == one

@@ -47,7 +47,7 @@ use crate::engine::rules::Rules;
 use crate::engine::sanctions::Queued;
 use crate::engine::scripts::Scripts;
 use crate::mail::{Event, Fact, Head, Kind, LegFact, Outcome, Place, QueueId, RecipientState, ScriptSource, Time};
-use leg::{Came, Class, Details, Ended, Leg};
+use leg::{Came, Class, Details, Ended, Leg, Traits};
 use log_time::{LogTime, Step};
 use places::Places;
 use sweep::Sweeps;
@@ -122,6 +122,8 @@ pub struct Tracker {
     gated: Vec<Gated>,
     /// Messages that an administrator requeued: where they were, and where they are.
     came_back: Vec<(Place, Place)>,
+    /// Messages that were tried for the first time, or went without that, where rules slow accounts down.
+    left: Vec<QueueId>,
     /// Notifications that the server wrote about messages of accounts, as those messages' own.
     notices: Vec<Queued>,
     /// See `SPARE_DETAILS`.
@@ -144,6 +146,7 @@ impl Tracker {
             ambiguous_sweeps: 0,
             gated: Vec::new(),
             came_back: Vec::new(),
+            left: Vec::new(),
             notices: Vec::new(),
             spare_details: Vec::new(),
         }
@@ -326,6 +329,9 @@ impl Tracker {
     /// Ends a leg's story: out of the table, and told to the index.
     fn close<S: Sink>(&mut self, slot: Slot, ended: Ended, cx: &mut Cx<'_, S>) {
         let Some(mut leg) = self.table.remove(slot) else { return };
+        if cx.rules.paces() && !leg.traits.has(Traits::TRIED) && leg.class == Class::Own {
+            self.left.push(leg.id);
+        }
         if leg.details.is_some() {
             let last = leg.last;
             let state = match ended {

@@ -2,10 +2,11 @@
 //!
 //! It answers; it changes nothing, but for what those who put a message on hold know of it before the log.
 
-use super::leg::{Came, Class, Leg};
+use super::leg::{Came, Class, Leg, Traits};
 use super::table::Slot;
 use super::{Cx, Tracker, books};
 use crate::engine::Sink;
+use crate::engine::rules::volume::Going;
 use crate::engine::sanctions::Queued;
 use crate::mail::{HandedBy, Owner, Place, QueueId, ScriptClaim};
 use std::collections::BTreeMap;
@@ -37,6 +38,27 @@ impl Tracker {
         }
         found.sort_unstable_by(|a, b| a.place.cmp(&b.place));
         found
+    }
+
+    /// Messages of accounts that are in the queue, not on hold, and were never tried: they are about to leave.
+    pub fn going(&self) -> Vec<Going> {
+        let is_going = |leg: &Leg| leg.class == Class::Own && waits(leg) && !leg.held && !leg.traits.has(Traits::TRIED);
+        let legs = self.table.iter().map(|(_, leg)| leg);
+        let going = legs.filter(|leg| is_going(leg) && leg.owner.is_account()).map(going);
+        let mut going: Vec<Going> = going.collect();
+        going.sort_unstable_by_key(|one| one.id);
+        going
+    }
+
+    /// A message in the queue, as one that is about to leave.
+    pub fn going_of(&self, place: &Place) -> Option<Going> {
+        self.find(place).map(going)
+    }
+
+    /// Messages that were tried for the first time since the last call, or are gone without that. Only kept where rules
+    /// slow accounts down.
+    pub fn take_left(&mut self) -> Vec<QueueId> {
+        std::mem::take(&mut self.left)
     }
 
     /// The script that is said to have made a message in the queue.
@@ -88,6 +110,14 @@ impl Tracker {
         let is_it = |leg: &Leg| is_there(leg) && (waits(leg) || also(leg));
         legs.find(|slot| self.table.get(*slot).is_some_and(is_it))
     }
+}
+
+fn going(leg: &Leg) -> Going {
+    let login = match &leg.came {
+        Came::Login(login) => login.name().into(),
+        _ => [].into(),
+    };
+    Going { owner: leg.owner, id: leg.id, origin: leg.origin, login, recipients: leg.booked.max(1) }
 }
 
 /// Who handed it in, where its arrival was seen.

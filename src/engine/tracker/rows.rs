@@ -152,7 +152,8 @@ fn write_leg(leg: &Leg, out: &mut Writer) {
     };
     out.u32(leg.owner.0).u64(u64::from(leg.origin.code())).u64(u64::from(leg.basis.code()));
     let flags = [leg.notification, leg.probe, leg.held, leg.hold_pending];
-    let server = u64::from(leg.server.code()) | u64::from(leg.answered) << 4;
+    let server =
+        u64::from(leg.server.code()) | u64::from(leg.answered) << 4 | u64::from(leg.traits.has(Traits::TRIED)) << 5;
     out.u64(flags.iter().rev().fold(server, |bits, flag| bits << 1 | u64::from(*flag)));
     out.u64(leg.ended.map_or(0, |ended| Ended::ALL.iter().position(|e| *e == ended).map_or(0, |n| n as u64 + 1)));
     out.u32(leg.booked).u32(leg.done).u32(leg.expected);
@@ -251,6 +252,7 @@ fn read_leg(version: u64, serial: u64, saved: &mut Reader<'_>) -> Option<Leg> {
     (leg.notification, leg.probe, leg.held, leg.hold_pending) = (bit(0), bit(1), bit(2), bit(3));
     leg.server = Server::from_code(u8::try_from(flags >> 4 & 15).ok()?)?;
     leg.answered = bit(8);
+    leg.traits.set(Traits::TRIED, bit(9));
     let ended = saved.u64()?;
     leg.ended = if ended == 0 { None } else { Some(*Ended::ALL.get(ended as usize - 1)?) };
     (leg.booked, leg.done, leg.expected) = (saved.u32()?, saved.u32()?, saved.u32()?);

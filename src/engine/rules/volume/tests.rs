@@ -74,7 +74,7 @@ impl World {
             arrived.push(id);
         }
         let read_up_to = whole.then(|| Time::from_secs(now));
-        self.gate.hear(News { changes: self.log.moved(), arrived, read_up_to, budget: 9 });
+        self.gate.hear(News { changes: self.log.moved(), arrived, read_up_to, budget: 9, ..News::default() });
     }
 }
 
