@@ -158,6 +158,11 @@ impl Turnstile {
         Some(crossing)
     }
 
+    /// See [`Volume::has_room`].
+    pub fn has_room(&mut self, owner: Owner, now: Time) -> bool {
+        self.volume.has_room(owner, &self.directory, now)
+    }
+
     /// How many of these messages on hold, the first ones, may leave now: see [`Volume::let_go`].
     pub fn let_go(&mut self, waiting: Vec<Going>, now: Time) -> usize {
         self.volume.let_go(waiting, &self.directory, now)

@@ -60,6 +60,12 @@ impl Gate {
         lock(&self.turnstile).volume().resume(going);
     }
 
+    /// Anything of an account that is slowed down could leave now.
+    pub fn has_room(&self, owner: Owner) -> bool {
+        let now = clock::now();
+        lock(&self.turnstile).has_room(owner, now)
+    }
+
     /// How many of these messages on hold, the first ones, may leave now. Nobody else gets their place.
     pub fn let_go(&self, waiting: Vec<Going>) -> usize {
         let now = clock::now();

@@ -41,6 +41,10 @@ impl Pump {
     /// Lets go whose turn it is.
     pub(super) fn pace(&mut self) {
         for owner in self.engine.sanctions.delayed() {
+            // Thousands may wait.
+            if self.gate.as_ref().is_some_and(|gate| !gate.has_room(owner)) {
+                continue;
+            }
             let next = self.engine.sanctions.next_in_turn(owner, AT_ONCE);
             if next.is_empty() {
                 self.end_delay(owner);

@@ -327,13 +327,8 @@ impl Volume {
         if self.spared.contains(&(owner, None)) {
             return None;
         }
-        let Volume { rules, about, keys, .. } = self;
-        let about = *about.entry(owner).or_insert_with(|| {
-            let key = keys.get(&owner).map_or("", String::as_str);
-            let plan = directory.account(key).and_then(|spec| spec.plan.as_deref());
-            rules_for(&rules.rules, key, plan)
-        });
-        let rules = Arc::clone(rules);
+        let about = self.about(owner, directory);
+        let rules = Arc::clone(&self.rules);
         let now = seconds(now);
         // As the account's, and as the login's.
         let lanes = [(way, PROVEN), (Way::Login, login)];
@@ -341,11 +336,8 @@ impl Volume {
             let subject = Subject { owner, part };
             for topic in [Topic::Message, Topic::Recipients, Topic::Left] {
                 for slot in rules.slots.of(way, topic).iter().filter_map(|at| rules.slots.list.get(usize::from(*at))) {
-                    let told = self.told.get_mut(&subject);
-                    let window = told.and_then(|told| told.windows.get_mut(usize::from(slot.place)));
-                    let counted = window.map_or(0, |window| window.look(slot.bucket_of(now)));
                     let more = if slot.signal == Signal::Messages { 1 } else { u64::from(message.recipients) };
-                    let before = counted + self.ahead(subject, slot, now);
+                    let before = self.counted(subject, slot, now);
                     let observed = before + more;
                     for number in slot.rules.iter().filter(|number| about >> **number & 1 == 1) {
                         let Some(rule) = rules.rules.get(usize::from(*number)) else { continue };
@@ -368,6 +360,23 @@ impl Volume {
             }
         }
         None
+    }
+
+    /// Which rules are about the account.
+    fn about(&mut self, owner: Owner, directory: &Directory) -> u64 {
+        let Volume { rules, about, keys, .. } = self;
+        *about.entry(owner).or_insert_with(|| {
+            let key = keys.get(&owner).map_or("", String::as_str);
+            let plan = directory.account(key).and_then(|spec| spec.plan.as_deref());
+            rules_for(&rules.rules, key, plan)
+        })
+    }
+
+    /// What the log has told, and what it has not.
+    fn counted(&mut self, subject: Subject, slot: &Slot, now: u32) -> u64 {
+        let told = self.told.get_mut(&subject);
+        let window = told.and_then(|told| told.windows.get_mut(usize::from(slot.place)));
+        window.map_or(0, |window| window.look(slot.bucket_of(now))) + self.ahead(subject, slot, now)
     }
 
     /// A rule speaks of a subject once in its window; some accounts it spares.
@@ -456,11 +465,27 @@ impl Volume {
         }
     }
 
+    /// Whether anything of an account that is slowed down could leave now: nothing of it need be looked at before. Of logins
+    /// that is not known.
+    pub fn has_room(&mut self, owner: Owner, directory: &Directory, now: Time) -> bool {
+        let (about, rules, now) = (self.about(owner, directory), Arc::clone(&self.rules), seconds(now));
+        let subject = Subject { owner, part: PROVEN };
+        rules.slots.those_of(false).filter(|slot| slot.paced).all(|slot| {
+            let counted = self.counted(subject, slot, now);
+            let mut its = slot.rules.iter().filter(|number| about >> **number & 1 == 1);
+            its.all(|number| rules.rules.get(usize::from(*number)).is_none_or(|rule| counted < rule.limit))
+        })
+    }
+
     /// How many of these, the first ones, may leave now. They are reserved for.
     pub fn let_go(&mut self, waiting: Vec<Going>, directory: &Directory, now: Time) -> usize {
         let mut gone = 0;
         for one in waiting {
-            let Some(way) = Way::of(one.origin) else { break };
+            let Some(way) = Way::of(one.origin) else {
+                // No quota is about it.
+                gone += 1;
+                continue;
+            };
             let login = if way == Way::Auth && !one.login.is_empty() { login_part(&one.login) } else { PROVEN };
             let sender = Sender::Uid(u32::MAX);
             let (id, origin) = (Some(one.id), one.origin);

@@ -78,7 +78,9 @@ impl World {
             recipients: *recipients,
         };
         let next = self.waiting.iter().map(going).collect();
+        let room = self.gate.has_room(self.owner, self.attribution.directory(), Time::from_secs(now));
         let gone = self.gate.let_go(next, self.attribution.directory(), Time::from_secs(now));
+        assert!(room || gone == 0, "where there is no room nothing leaves");
         for (number, recipients) in self.waiting.drain(..gone) {
             self.going.push(Sent { number, recipients, tried: now + takes, told: true });
         }
