@@ -12,6 +12,7 @@ mod delay;
 mod figures;
 mod held;
 mod looked;
+mod record;
 mod relapse;
 mod rows;
 mod settle;
@@ -24,6 +25,7 @@ pub use delay::Delay;
 pub use figures::Figures;
 pub use held::{Entry, Stage, Sum};
 pub use looked::Look;
+pub use record::{Outcome, Record};
 pub use rows::{HELD_KIND, Row, SANCTION_KIND, read_account, read_held};
 
 use crate::mail::{
@@ -150,53 +152,6 @@ pub struct Queued {
     pub since: Time,
     /// Who handed it in, where the log says so.
     pub by: Option<HandedBy>,
-}
-
-/// How an order ended, or how far it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Outcome {
-    Accepted,
-    Already,
-    Refused,
-    Done,
-    /// It stands, but not everything could be tried on the machine: that is tried again.
-    Incomplete,
-    /// It is as it was before.
-    Failed,
-    /// Nothing was ordered: what is held comes to its end.
-    Warned,
-    /// Nothing was ordered: more of a blocked account came than may be held.
-    Overflowed,
-}
-
-impl Outcome {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Outcome::Accepted => "accepted",
-            Outcome::Already => "already",
-            Outcome::Refused => "refused",
-            Outcome::Done => "done",
-            Outcome::Incomplete => "incomplete",
-            Outcome::Failed => "failed",
-            Outcome::Warned => "warned",
-            Outcome::Overflowed => "overflowed",
-        }
-    }
-}
-
-/// One line of the order log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
-    pub at: Time,
-    pub owner: Owner,
-    pub order: OrderId,
-    pub action: Action,
-    /// Of a block.
-    pub scope: Option<Scope>,
-    pub by: Actor,
-    pub reason: String,
-    pub outcome: Outcome,
-    pub details: String,
 }
 
 /// An account whose mail is held: what a gate must know.
