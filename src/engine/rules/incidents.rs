@@ -311,12 +311,16 @@ impl Incidents {
         if accounts * 2 < least * halves {
             return None;
         }
+        // No more of them are hit than there are: mostly that is answer enough, and nobody has to be looked at.
+        let active = self.active(now, ledger);
+        if accounts * 200 < active as usize * percent * halves {
+            return None;
+        }
         let owners = self.suspects.get(trouble)?.accounts.keys();
         let hit = owners.filter(|owner| self.is_hit(**owner, trouble, standing, now, ledger)).count();
         if hit * 2 < least * halves {
             return None;
         }
-        let active = self.active(now, ledger);
         (hit * 200 >= active as usize * percent * halves).then_some((hit as u32, active))
     }
 
