@@ -33,6 +33,9 @@ const OWN_ADDRESS: u32 = 3;
 const HIT_PERCENT: u64 = 10;
 /// Without a further account it is looked at once in so many seconds.
 const LOOK_SECS: u32 = 5;
+/// And at more accounts than this once in so many.
+const MANY: usize = 50;
+const LOOK_AT_MANY_SECS: u32 = 60;
 const SWEEP_SECS: u32 = 60;
 /// Of one account, and of all: of more, none is looked at.
 const MOST_OF_ONE: usize = 64;
@@ -229,12 +232,15 @@ impl Incidents {
         }
     }
 
-    /// A further account, or some time since the last look.
+    /// A further account, or some time since the last look. Where there are many accounts, or one stands, time alone: each look
+    /// is at all of them.
     fn is_time(&self, trouble: &Trouble, entry: &Entry, now: u32) -> bool {
         let Some(suspect) = self.suspects.get(trouble) else { return true };
-        matches!(trouble, Trouble::OwnAddress(_))
-            || !suspect.accounts.contains_key(&entry.counted.owner)
-            || now / LOOK_SECS != suspect.last / LOOK_SECS
+        let many = suspect.accounts.len() > MANY;
+        let every = if many { LOOK_AT_MANY_SECS } else { LOOK_SECS };
+        let further = || !many && !suspect.accounts.contains_key(&entry.counted.owner);
+        let stands = self.standing.contains_key(trouble);
+        matches!(trouble, Trouble::OwnAddress(_)) || (!stands && further()) || now / every != suspect.last / every
     }
 
     fn remember(&mut self, entry: Entry, now: u32) {
